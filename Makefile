@@ -1,0 +1,47 @@
+# busctl: `make` alone says what there is. Everything sets up first what is missing (see .ci/setup).
+#   ARGS="..." goes to the program behind a target: make test ARGS="-k tail", make demo ARGS="--rate 50"
+
+BIN := .venv/bin
+ARGS ?=
+# Test processes side by side, each with a RabbitMQ of its own: most tests wait for a broker, not for a core.
+WORKERS ?= 3
+
+# Runs a check without a word when it passes, and shows everything when it does not.
+define quietly
+	@printf '%-36s' '$(1)'; if said=$$($(2) 2>&1); then echo ok; else echo failed; echo "$$said"; exit 1; fi
+endef
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint faults bench screenshots fmt
+
+help: ## say what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+demo: setup ## start a private RabbitMQ with a live trading bus, open the console
+	@$(BIN)/busctl demo $(ARGS)
+
+test: lint ## lint, types, layers and all tests, on a private RabbitMQ
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile -m 'not faults' $(ARGS)
+
+faults: setup ## the long fault tests, on the installed RabbitMQ and on 4.x
+	@.ci/faults $(ARGS)
+
+bench: setup ## measure the library side by side with its peers
+	@$(BIN)/python -c 'import aio_pika, amqpstorm, kombu' 2>/dev/null || $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[bench]'
+	@$(BIN)/python benchmarks/run.py $(ARGS)
+
+screenshots: setup ## draw the console's screens into screenshots/
+	@$(BIN)/python screenshots/make.py $(ARGS)
+
+fmt: setup ## format the code, repair what the linter can
+	@$(BIN)/ruff check --quiet --fix . || true
+	@$(BIN)/ruff format .
+
+lint: setup
+	$(call quietly,lint (ruff check),$(BIN)/ruff check --output-format concise .)
+	$(call quietly,format (ruff format --check),$(BIN)/ruff format --check .)
+	$(call quietly,types (mypy --strict),$(BIN)/mypy)
+	$(call quietly,layers (import-linter),$(BIN)/lint-imports --no-logo)
+
+setup:
+	@.ci/setup
