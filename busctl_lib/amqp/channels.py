@@ -1,0 +1,168 @@
+"""A pika channel as awaitable operations whose waiters never hang: when it closes, all of them fail with the reason."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from pika import exceptions as pika_exceptions
+from pika.channel import Channel as PikaChannel
+
+from busctl_lib.amqp.pika_compat import LinkConnection, Sink
+from busctl_lib.amqp.tasks import Pending
+from busctl_lib.errors import (
+    AccessForbidden,
+    BrokerRefused,
+    BusError,
+    LinkLost,
+    NotFound,
+    PreconditionFailed,
+    ResourceLocked,
+)
+
+_REFUSALS: dict[int, type[BrokerRefused]] = {
+    403: AccessForbidden,
+    404: NotFound,
+    405: ResourceLocked,
+    406: PreconditionFailed,
+}
+
+
+def refusal(code: int, text: str) -> BrokerRefused:
+    """The error for an AMQP reply code and text, e.g. "NOT_FOUND - no queue 'x' in vhost '/'"."""
+    sentence = re.sub(r"^[A-Z_]+ - ", "", text) or f"AMQP error {code}"
+    hint = None
+    if code == 406 and "inequivalent arg" in text:
+        hint = "It exists with other settings; declare it as it is, or delete it first."
+    return _REFUSALS.get(code, BrokerRefused)(f"the broker refused: {sentence}", code=code, text=text, hint=hint)
+
+
+def reason_of(error: BaseException | None) -> BusError:
+    """What a closed channel or connection says to those who waited for it."""
+    if isinstance(error, pika_exceptions.ChannelClosedByBroker):
+        return refusal(error.reply_code, error.reply_text)
+    if isinstance(error, pika_exceptions.ConnectionClosedByBroker):
+        return LinkLost(
+            f"the broker closed the connection: {error.reply_text}", reason=error.reply_text, code=error.reply_code
+        )
+    if isinstance(error, BusError):
+        return error
+    return LinkLost(f"the connection was lost ({error})", reason=str(error))
+
+
+class ChannelNumbers:
+    """Channel numbers of a link: a part keeps its own over all connections. Thread: any."""
+
+    def __init__(self) -> None:
+        self._taken: set[int] = set()
+        self._lock = threading.Lock()
+
+    def take(self) -> int:
+        """A number for as long as the owner wants it."""
+        with self._lock:
+            number = 1
+            while number in self._taken:
+                number += 1
+            self._taken.add(number)
+            return number
+
+    def free(self, number: int) -> None:
+        """Give a number back; only after its channel is closed."""
+        with self._lock:
+            self._taken.discard(number)
+
+
+class Channel:
+    """One channel. Thread: the I/O thread only."""
+
+    def __init__(self, connection: LinkConnection, number: int, sink: Sink | None = None) -> None:
+        self.connection = connection
+        self.number = number
+        self.closed_by: BaseException | None = None
+        self._told = False
+        self._waiting: set[Pending[Any]] = set()
+        self._on_closed: list[Callable[[BusError], None]] = []
+        self._pika: PikaChannel = None  # type: ignore[assignment]  # set by open()
+        self._sink = sink
+
+    async def open(self) -> Channel:
+        """Open it on the broker."""
+        opened: Pending[Any] = self._expect()
+        self._pika = self.connection.channel(self.number, on_open_callback=opened.resolve)
+        self._pika.add_on_close_callback(self._closed)
+        await opened
+        if self._sink is not None:
+            self.connection.sinks[self.number] = self._sink
+        return self
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be used now."""
+        return self.closed_by is None and self._pika is not None and bool(self._pika.is_open)
+
+    def when_closed(self, callback: Callable[[BusError], None]) -> None:
+        """Call back with the reason when it closes, by whomever."""
+        self._on_closed.append(callback)
+
+    def _expect(self) -> Pending[Any]:
+        answer: Pending[Any] = Pending()
+        if self.closed_by is not None:
+            answer.fail(reason_of(self.closed_by))
+        else:
+            self._waiting.add(answer)
+            answer.when_done(self._waiting.discard)
+        return answer
+
+    def _closed(self, _channel: PikaChannel, error: BaseException) -> None:
+        self.closed_by = error
+        self.connection.sinks.pop(self.number, None)
+        self.connection.forget_content(self.number)
+        # Next turn: pika cleans the number up after this callback, and would take a new channel's callbacks along.
+        self.connection.ioloop.add_callback_threadsafe(lambda: self._tell_closed(reason_of(error)))
+
+    def _tell_closed(self, reason: BusError) -> None:
+        self._told = True
+        for answer in list(self._waiting):
+            answer.fail(reason)
+        for callback in self._on_closed:
+            callback(reason)
+
+    async def ask(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Call pika's channel method of that name and wait for the broker's answer (its method frame's method)."""
+        answer = self._expect()
+        if not answer.done:
+            try:
+                getattr(self._pika, method)(*args, callback=answer.resolve, **kwargs)
+            except pika_exceptions.AMQPError as error:
+                answer.fail(reason_of(error))
+        frame = await answer
+        return getattr(frame, "method", frame)
+
+    async def consume(
+        self, queue: str, *, auto_ack: bool, exclusive: bool = False, arguments: dict[str, Any] | None = None
+    ) -> str:
+        """Start a consumer; deliveries go to the sink. Returns the consumer tag."""
+        answer = self._expect()
+        if answer.done:
+            return str(await answer)
+        tag = self._pika.basic_consume(
+            queue, lambda *_: None, auto_ack=auto_ack, exclusive=exclusive, arguments=arguments, callback=answer.resolve
+        )
+        await answer
+        return str(tag)
+
+    def on_server_cancel(self, callback: Callable[[], None]) -> None:
+        """Call back when the broker cancels a consumer of this channel (its queue is gone)."""
+        self._pika.add_on_cancel_callback(lambda _frame: callback())
+
+    async def close(self) -> None:
+        """Close it; what was delivered and not settled goes back to its queue. Never raises."""
+        if self._pika is None or self._told:
+            return
+        done: Pending[None] = Pending()
+        self.when_closed(lambda _reason: done.resolve(None))
+        if self._pika.is_open or self._pika.is_opening:
+            self._pika.close()
+        await done

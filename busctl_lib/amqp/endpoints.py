@@ -1,0 +1,215 @@
+"""Where to dial: AMQP addresses, their order, and what a failed dial means."""
+
+from __future__ import annotations
+
+import random
+import ssl
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import pika
+from pika import exceptions as pika_exceptions
+
+from busctl_lib.amqp.pika_compat import shape_of
+from busctl_lib.errors import CannotConnect, ConfigError, LoginRefused, VhostNotFound
+
+FRAME_MAX = 131_072
+_BACKOFF_S, _BACKOFF_MAX_S = 0.5, 30.0
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One broker address with what is needed to log in. The password is not in its repr."""
+
+    host: str = "localhost"
+    port: int = 5672
+    virtual_host: str = "/"
+    username: str = "guest"
+    password: str | Callable[[], str] = field(default="guest", repr=False)
+    """Itself, or who knows it: asked at each dial, so that it may be rotated."""
+    tls: ssl.SSLContext | None = field(default=None, repr=False)
+    heartbeat_s: int = 15
+    server_name: str | None = None
+
+    @property
+    def address(self) -> str:
+        """host:port, for people."""
+        return f"{self.host}:{self.port}"
+
+    @classmethod
+    def from_url(cls, url: str, **defaults: Any) -> Endpoint:
+        """Read `amqp[s]://user:password@host:port/vhost?heartbeat=s`; parts that are absent take the defaults.
+
+        Raises:
+            ConfigError: not such an address; the sentence names the part, never the password.
+        """
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise ConfigError(f"not an AMQP address: {error}", hint="amqp://user:password@host:5672/vhost") from None
+        if parts.scheme not in ("amqp", "amqps") or not parts.hostname:
+            raise ConfigError(
+                "an AMQP address starts with amqp:// or amqps:// and names a host",
+                hint="amqp://user:password@host:5672/vhost",
+            )
+        given: dict[str, Any] = dict(defaults)
+        given["host"] = parts.hostname
+        given["port"] = port or (5671 if parts.scheme == "amqps" else 5672)
+        if parts.username is not None:
+            given["username"] = unquote(parts.username)
+        if parts.password is not None:
+            given["password"] = unquote(parts.password)
+        if parts.path not in ("", "/"):
+            given["virtual_host"] = unquote(parts.path[1:])
+        query = parse_qs(parts.query)
+        if "heartbeat" in query:
+            given["heartbeat_s"] = _whole_number(query["heartbeat"][-1])
+        if parts.scheme == "amqps" and given.get("tls") is None:
+            given["tls"] = ssl.create_default_context()
+        return cls(**given)
+
+    def parameters(self, connect_timeout_s: float, client_properties: dict[str, Any]) -> pika.ConnectionParameters:
+        """Pika's form of it: one host, one attempt; trying again is the link's business."""
+        options = None
+        password = self.password() if callable(self.password) else self.password
+        if self.tls is not None:
+            options = pika.SSLOptions(self.tls, self.server_name or self.host)
+        patience_ms = max(2 * self.heartbeat_s, 10) * 1000
+        return pika.ConnectionParameters(
+            host=self.host,
+            port=self.port,
+            virtual_host=self.virtual_host,
+            credentials=pika.PlainCredentials(self.username, password),
+            heartbeat=self.heartbeat_s,
+            frame_max=FRAME_MAX,
+            connection_attempts=1,
+            retry_delay=0,
+            socket_timeout=connect_timeout_s,
+            stack_timeout=connect_timeout_s,
+            ssl_options=options,
+            client_properties=client_properties,
+            tcp_options={"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": patience_ms},
+        )
+
+    def failure(self, error: BaseException) -> CannotConnect:
+        """What a failed dial means, in one sentence."""
+        cause = shape_of(error)
+        facts = {"address": self.address, "reason": str(cause) or type(cause).__name__}
+        login = (pika_exceptions.ProbableAuthenticationError, pika_exceptions.AuthenticationError)
+        text = f"{error!r} {cause!r}"
+        if isinstance(error, login) or isinstance(cause, login) or "ACCESS_REFUSED" in text:
+            return LoginRefused(
+                f"{self.address} refused the login of user {self.username!r}",
+                hint="Check the user name and the password.",
+                **facts,
+            )
+        if isinstance(error, pika_exceptions.ProbableAccessDeniedError) or "NOT_ALLOWED" in text:
+            return VhostNotFound(
+                f"virtual host {self.virtual_host!r} at {self.address} does not exist, "
+                f"or user {self.username!r} has no access to it",
+                hint="Name another one with --vhost or in the address, or ask for permissions.",
+                **facts,
+            )
+        return CannotConnect(
+            f"cannot connect to {self.address}: {_plain(cause)}",
+            hint="Is the broker up, and the address right?",
+            **facts,
+        )
+
+
+def _plain(cause: BaseException) -> str:
+    if isinstance(cause, ConnectionRefusedError):
+        return "connection refused"
+    if isinstance(cause, TimeoutError) or "imeout" in type(cause).__name__:
+        return "no answer in time"
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror
+    return str(cause) or type(cause).__name__
+
+
+def _whole_number(text: str) -> int:
+    if not text.isdigit():
+        raise ConfigError(f"heartbeat must be whole seconds, found {text!r:.40}")
+    return int(text)
+
+
+def resolve_endpoints(
+    default: Endpoint, *, url: str | None = None, urls: Sequence[str] | None = None, hosts: Sequence[str] | None = None
+) -> list[Endpoint]:
+    """The endpoints that the arguments of a MessageBroker name, in random order so that clients spread over nodes.
+
+    Args:
+        default: what the parts of an address that are not given are taken from.
+        url: one address.
+        urls: several addresses of one cluster.
+        hosts: several "host" or "host:port" of one cluster.
+    """
+    base = {
+        "virtual_host": default.virtual_host,
+        "username": default.username,
+        "password": default.password,
+        "tls": default.tls,
+        "heartbeat_s": default.heartbeat_s,
+        "server_name": default.server_name,
+    }
+    if url is not None:
+        return [Endpoint.from_url(url, **base)]
+    if urls:
+        endpoints = [Endpoint.from_url(one, **base) for one in urls]
+    elif hosts:
+        endpoints = [_with_host(default, host) for host in hosts]
+    else:
+        return [default]
+    random.shuffle(endpoints)
+    return endpoints
+
+
+def _with_host(default: Endpoint, host: str) -> Endpoint:
+    try:
+        parts = urlsplit(f"//{host}")
+        port = parts.port
+    except ValueError as error:
+        raise ConfigError(f"not a host: {host!r}: {error}") from None
+    return replace(default, host=parts.hostname or host, port=port or default.port)
+
+
+class Rotation:
+    """Which endpoint to dial next, and how long to wait before it: exponential with full jitter."""
+
+    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+        self._endpoints = deque(endpoints)
+        self._failures = 0
+
+    def __len__(self) -> int:
+        return len(self._endpoints)
+
+    @property
+    def current(self) -> Endpoint:
+        """The one to dial."""
+        return self._endpoints[0]
+
+    @property
+    def all_tried(self) -> bool:
+        """Whether each has failed since the last success."""
+        return self._failures >= len(self._endpoints)
+
+    def failed(self) -> None:
+        """The current one did not answer as it should: the next one's turn."""
+        self._failures += 1
+        self._endpoints.rotate(-1)
+
+    def put_off(self) -> None:
+        """The current one works but wants to be left alone: the others first."""
+        self._endpoints.rotate(-1)
+
+    def succeeded(self) -> None:
+        """Begin anew with short waits."""
+        self._failures = 0
+
+    def delay_s(self) -> float:
+        """Seconds to wait before the next dial."""
+        return random.uniform(0, min(_BACKOFF_MAX_S, _BACKOFF_S * 2 ** min(self._failures, 10)))  # noqa: S311

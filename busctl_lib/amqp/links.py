@@ -1,0 +1,202 @@
+"""The two links of a broker object: publishes and calls on one, consumers and declarations on the other.
+
+A broker that takes no publishes (memory alarm) blocks a whole connection; consumers must not stand still with it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from busctl_lib.amqp.confirms import PublishChannel
+from busctl_lib.amqp.endpoints import Endpoint
+from busctl_lib.amqp.link import Link
+from busctl_lib.amqp.states import Announcer, LinkEvent, State
+from busctl_lib.amqp.topology import Topology
+from busctl_lib.errors import BusError
+
+
+class CloseReport(msgspec.Struct, frozen=True):
+    """What a close did with what was open."""
+
+    acked: int
+    """Deliveries whose ack went out meanwhile."""
+    given_back: int
+    """Deliveries that went back to their queue unhandled."""
+    confirmed: int
+    """Publishes whose confirm was still awaited, and came."""
+    unknown: int
+    """Publishes whose confirm did not come."""
+    forced: bool
+    """The deadline passed and a link was cut."""
+
+
+class BrokerStats(msgspec.Struct, frozen=True):
+    """How a broker object is doing. Counters run from its beginning."""
+
+    consume_state: State
+    publish_state: State
+    reconnects: int
+    unconfirmed: int
+    """Publishes sent and not confirmed yet."""
+    window_messages: int
+    """Publishes handed over and not settled, of `window_max_messages`."""
+    window_max_messages: int
+    window_bytes: int
+    window_max_bytes: int
+    confirmed: int
+    returned: int
+    nacked: int
+    unknown: int
+    acked: int
+    given_back: int
+    stale_settlements: int
+    """Settlements of deliveries whose channel was gone: those messages came again."""
+    late_replies: int
+    """Replies that came after their call's deadline."""
+    loop_lag_s: float
+    """How late the I/O threads' last tick was, the worse of the two."""
+
+
+class Links:
+    """Opens each link at its first use. Thread: any."""
+
+    def __init__(self, endpoints: Sequence[Endpoint], *, connect_timeout_s: float, client_name: str) -> None:
+        self.endpoints = endpoints
+        self.announcer = Announcer()
+        self.counts: Counter[str] = Counter()
+        """What happened, by the names of BrokerStats. Thread: changed on I/O threads only, one key by one thread."""
+        self._connect_timeout_s = connect_timeout_s
+        self._client_name = client_name
+        self._lock = threading.Lock()
+        self._consume: Link | None = None
+        self._publish: Link | None = None
+        self._topology: Topology | None = None
+        self._channel: PublishChannel | None = None
+        self._closers: list[Callable[[float], None]] = []
+        self._closed = False
+
+    @property
+    def consume(self) -> Link:
+        """The link of consumers and declarations."""
+        with self._lock:
+            if self._consume is None:
+                self._consume = link = self._new("consume")
+                self._topology = topology = Topology(link, self._tell_lost)
+                link.submit(lambda: link.add(topology))
+            return self._consume
+
+    @property
+    def publish(self) -> Link:
+        """The link of publishes and calls."""
+        with self._lock:
+            if self._publish is None:
+                self._publish = self._new("publish")
+            return self._publish
+
+    @property
+    def topology(self) -> Topology:
+        """What was declared on the consume link."""
+        link = self.consume
+        assert self._topology is not None, link
+        return self._topology
+
+    @property
+    def publish_channel(self) -> PublishChannel:
+        """The confirming channel that all publishers share."""
+        link = self.publish
+        with self._lock:
+            if self._channel is None:
+                self._channel = PublishChannel(link)
+            return self._channel
+
+    @property
+    def any_open(self) -> Link:
+        """A link, open: the one in use, where there is one."""
+        link = self._publish if self._consume is None and self._publish is not None else self.consume
+        link.open()
+        return link
+
+    @property
+    def state(self) -> State:
+        """The consume link's state; the publish link's where only that is in use."""
+        link = self._consume or self._publish
+        return link.state if link is not None else State.NEW
+
+    def connect_now(self) -> None:
+        """Cut the wait for the next attempt short."""
+        for link in (self._consume, self._publish):
+            if link is not None:
+                link.connect_now()
+
+    def before_close(self, closer: Callable[[float], None]) -> None:
+        """Call `closer(seconds left)` at the beginning of a close: a consumer that drains."""
+        with self._lock:
+            self._closers.append(closer)
+
+    def close(self, timeout: float) -> CloseReport:
+        """Drain and end both links; what is not done after `timeout` seconds is cut."""
+        deadline = time.monotonic() + timeout
+        before = Counter(self.counts)
+        with self._lock:
+            closers, self._closers = self._closers, []
+        for closer in closers:
+            closer(max(0.1, deadline - time.monotonic()))
+        with self._lock:
+            self._closed = True
+            links = [link for link in (self._publish, self._consume) if link is not None]
+        forced = False
+        for link in links:
+            forced |= link.close(max(0.1, deadline - time.monotonic()))
+        self.announcer.end()
+        done = self.counts - before
+        return CloseReport(done["acked"], done["given_back"], done["confirmed"], done["unknown"], forced)
+
+    def stats(self) -> BrokerStats:
+        """How it is doing now."""
+        links = [link for link in (self._consume, self._publish) if link is not None]
+        window = self._channel.window if self._channel is not None else None
+        counts = self.counts
+        return BrokerStats(
+            consume_state=self._consume.state if self._consume is not None else State.NEW,
+            publish_state=self._publish.state if self._publish is not None else State.NEW,
+            reconnects=sum(link.reconnects for link in links),
+            unconfirmed=self._channel.unconfirmed if self._channel is not None else 0,
+            window_messages=window.messages if window is not None else 0,
+            window_max_messages=window.max_messages if window is not None else 0,
+            window_bytes=window.bytes if window is not None else 0,
+            window_max_bytes=window.max_bytes if window is not None else 0,
+            confirmed=counts["confirmed"],
+            returned=counts["returned"],
+            nacked=counts["nacked"],
+            unknown=counts["unknown"],
+            acked=counts["acked"],
+            given_back=counts["given_back"],
+            stale_settlements=counts["stale_settlements"],
+            late_replies=counts["late_replies"],
+            loop_lag_s=max((link.lag_s for link in links), default=0.0),
+        )
+
+    def _new(self, name: str) -> Link:
+        properties = {"connection_name": f"{self._client_name} ({name})", "product": self._client_name}
+        link = Link(
+            self.endpoints,
+            name=name,
+            counts=self.counts,
+            connect_timeout_s=self._connect_timeout_s,
+            client_properties=properties,
+            on_event=self.announcer.tell,
+        )
+        if self._closed:
+            link.state = State.CLOSED
+        return link
+
+    def _tell_lost(self, what: str, error: BusError) -> None:
+        link = self._consume
+        assert link is not None
+        reason = f"{what} could not be declared again: {error}"
+        self.announcer.tell(LinkEvent(link.name, link.state, link.state, reason, link.epoch, time.time()))

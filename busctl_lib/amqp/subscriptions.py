@@ -1,0 +1,273 @@
+"""Consumers that survive reconnects and a deleted queue, and their settlement by meaning.
+
+Deliveries go to a callback on the I/O thread, which may only put them somewhere. Settlements come from any thread, are
+gathered for a loop turn and leave as few acks as possible; one for an earlier incarnation of the channel is dropped,
+since its message has gone back to the queue with that channel.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from busctl_lib.amqp import wire
+from busctl_lib.amqp.channels import Channel
+from busctl_lib.amqp.link import Link
+from busctl_lib.amqp.pika_compat import LinkConnection
+from busctl_lib.amqp.tasks import spawn
+from busctl_lib.envelope import Delivery, Properties
+from busctl_lib.errors import BrokerRefused, BusError
+
+logger = logging.getLogger(__name__)
+
+_ACK, _RETRY, _GIVE_BACK, _DEAD_LETTER = range(4)
+
+
+class Subscription:
+    """One consumer on a channel of its own. A `Part` of a link and the `Sink` of its channel.
+
+    Thread: settlement verbs from any thread and without waiting; the rest on the I/O thread.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        queue: str,
+        on_delivery: Callable[[Delivery], None],
+        *,
+        prefetch: int,
+        auto_ack: bool = False,
+        exclusive: bool = False,
+        arguments: dict[str, Any] | None = None,
+        on_cancelled: Callable[[str], None] | None = None,
+        on_tick: Callable[[float], None] | None = None,
+        rename: Callable[[str], str] = lambda name: name,
+    ) -> None:
+        self.link = link
+        self.queue = queue
+        self.epoch = 0
+        self._on_delivery = on_delivery
+        self._on_cancelled = on_cancelled
+        self._on_tick = on_tick
+        self._prefetch = prefetch
+        self._auto_ack = auto_ack
+        self._exclusive = exclusive
+        self._arguments = arguments
+        self._rename = rename
+        self._number = link.take_number()
+        self._channel: Channel | None = None
+        self._connection: LinkConnection | None = None
+        self._stopping = False
+        self._tag = ""
+        self._tries = 0
+        self._settled: deque[tuple[int, int, int]] = deque()
+        self._scheduled = False
+        self._last_tag = 0
+        self._next_tag = 1
+        self._done_ahead: set[int] = set()
+
+    # -- any thread
+
+    def ack(self, delivery: Delivery) -> None:
+        """Done: the broker may forget it."""
+        self._settle(_ACK, delivery)
+
+    def retry(self, delivery: Delivery) -> None:
+        """Failed: back to the queue, counted as a failure where the queue counts."""
+        self._settle(_RETRY, delivery)
+
+    def give_back(self, delivery: Delivery) -> None:
+        """Not tried: back to the queue. Counts as a failure on quorum queues before RabbitMQ 4.3, not from there on."""
+        self._settle(_GIVE_BACK, delivery)
+
+    def dead_letter(self, delivery: Delivery) -> None:
+        """Never again: to the queue's dead-letter exchange, or dropped where there is none."""
+        self._settle(_DEAD_LETTER, delivery)
+
+    def _settle(self, verb: int, delivery: Delivery) -> None:
+        self._settled.append((verb, delivery.epoch, delivery.delivery_tag))
+        if not self._scheduled:
+            self._scheduled = True
+            self.link.submit(self._flush)
+
+    def leave(self, delivery: Delivery) -> None:
+        """Not tried, at the end of consuming: goes back in the way that harms least.
+
+        From RabbitMQ 4.3 on a lost channel counts as a failure, so it is given back by name; before, only the closing
+        channel keeps a quorum queue's order.
+        """
+        version = str(self.link.server_properties.get("version", "0"))
+        if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) >= (4, 3):
+            self.give_back(delivery)
+
+    def pause(self, timeout: float = 5.0) -> None:
+        """Take no more messages, but keep what was delivered open for settling."""
+        self._stopping = True
+        self.link.run(self._pause, timeout)
+
+    async def _pause(self) -> None:
+        if self._channel is not None and self._channel.is_open and self._tag:
+            await self._channel.ask("basic_cancel", self._tag)
+            self._tag = ""
+
+    def cancel(self, timeout: float = 5.0) -> None:
+        """Stop consuming and close the channel; what was delivered and not settled goes back, in order."""
+        self._stopping = True
+        self.link.run(self.finish, timeout)
+
+    # -- a link's part
+
+    async def subscribe(self) -> None:
+        """Start for the first time. Raises NotFound and the broker's other refusals."""
+        assert self.link.connection is not None
+        await self._start(self.link.connection)
+        self.link.add_started(self)
+
+    async def start(self, connection: LinkConnection) -> None:
+        """Start on a new connection; where the broker refuses, try again later."""
+        if self._stopping:
+            return
+        try:
+            await self._start(connection)
+        except BusError as error:
+            if connection.is_open:
+                self._lost_consumer(str(error), connection)
+
+    async def _start(self, connection: LinkConnection) -> None:
+        channel = Channel(connection, self._number, self)
+        channel.when_closed(lambda reason: self._channel_closed(channel, reason))
+        await channel.open()
+        self.epoch += 1
+        self._last_tag = 0
+        self._next_tag = 1
+        self._done_ahead.clear()
+        self._channel, self._connection = channel, connection
+        channel.on_server_cancel(lambda: self._server_cancelled(connection))
+        if not self._auto_ack:
+            await channel.ask("basic_qos", prefetch_count=self._prefetch)
+        self._tag = await channel.consume(
+            self._rename(self.queue), auto_ack=self._auto_ack, exclusive=self._exclusive, arguments=self._arguments
+        )
+        self._tries = 0
+
+    async def finish(self) -> None:
+        """Flush settlements, cancel, close the channel."""
+        self._stopping = True
+        self.link.remove(self)
+        self._flush()
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            if channel.is_open and not self._auto_ack:
+                self.link.counts["given_back"] += self._last_tag - (self._next_tag - 1) - len(self._done_ahead)
+            await channel.close()
+        self.link.free_number(self._number)
+
+    def resume(self) -> None:
+        """Consuming does not depend on the link taking publishes."""
+
+    def tick(self, now: float) -> None:
+        """Pass the time on to who watches handlers."""
+        if self._on_tick is not None:
+            self._on_tick(now)
+
+    # -- the channel's sink
+
+    def on_deliver(self, payload: bytes, properties: Properties, body: bytes) -> None:
+        """Hand a delivery on."""
+        _, tag, redelivered, exchange, key = wire.decode_deliver(payload)
+        self._last_tag = tag
+        self._on_delivery(
+            Delivery(
+                exchange=exchange,
+                routing_key=key,
+                properties=properties,
+                body=body,
+                queue=self.queue,
+                received_at=time.time(),
+                redelivered=redelivered,
+                delivery_tag=tag,
+                epoch=self.epoch,
+            )
+        )
+
+    def on_return(self, payload: bytes, properties: Properties, body: bytes) -> None:
+        """Nothing is published here."""
+
+    def on_confirm(self, tag: int, multiple: bool, ack: bool) -> None:
+        """Nothing is published here."""
+
+    # -- settling
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        connection, channel, number = self._connection, self._channel, self._number
+        usable = connection is not None and channel is not None and channel.is_open
+        acks: list[int] = []
+        settled, ahead = self._settled, self._done_ahead
+        for _ in range(len(settled)):
+            verb, epoch, tag = settled.popleft()
+            if epoch != self.epoch or not usable or tag < self._next_tag or tag in ahead:
+                self.link.counts["stale_settlements"] += 1
+                continue
+            assert connection is not None
+            ahead.add(tag)
+            if verb == _ACK:
+                acks.append(tag)
+            elif verb == _RETRY:
+                connection.emit(wire.encode_reject(number, tag, requeue=True))
+            else:
+                connection.emit(wire.encode_nack(number, tag, requeue=verb == _GIVE_BACK))
+                self.link.counts["given_back"] += verb == _GIVE_BACK
+        if connection is not None:
+            self._emit_acks(connection, acks)
+
+    def _emit_acks(self, connection: LinkConnection, acks: list[int]) -> None:
+        """One multiple ack for the unbroken run of settled tags, single ones for what is ahead of a gap.
+
+        The multiple ack must name a tag that is still open at the broker, or it closes the channel: the highest of
+        `acks` within the run, not one that was rejected or acked before.
+        """
+        ahead = self._done_ahead
+        while self._next_tag in ahead:
+            ahead.discard(self._next_tag)
+            self._next_tag += 1
+        within = [tag for tag in acks if tag < self._next_tag]
+        if within:
+            connection.emit(wire.encode_ack(self._number, max(within), multiple=True))
+        for tag in acks:
+            if tag >= self._next_tag:
+                connection.emit(wire.encode_ack(self._number, tag, multiple=False))
+        self.link.counts["acked"] += len(acks)
+
+    # -- losing the consumer
+
+    def _channel_closed(self, channel: Channel, reason: BusError) -> None:
+        if channel is not self._channel:
+            return
+        connection = self._connection
+        self._channel = self._connection = None
+        if isinstance(reason, BrokerRefused) and connection is not None and connection.is_open:
+            self._lost_consumer(str(reason), connection)
+
+    def _server_cancelled(self, connection: LinkConnection) -> None:
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            spawn(channel.close()).when_done(lambda _outcome: self._lost_consumer("the queue was deleted", connection))
+
+    def _lost_consumer(self, reason: str, connection: LinkConnection) -> None:
+        if self._stopping:
+            return
+        self._tries += 1
+        delay = random.uniform(0.05, min(10.0, 0.2 * 2 ** min(self._tries, 8)))  # noqa: S311
+        logger.warning("the consumer of %r is gone (%s); subscribing again in %.1f s", self.queue, reason, delay)
+        if self._on_cancelled is not None:
+            self._on_cancelled(reason)
+        self.link.later(delay, lambda: self._again(connection))
+
+    def _again(self, connection: LinkConnection) -> None:
+        if not self._stopping and self.link.connection is connection and connection.is_open and self._channel is None:
+            spawn(self.start(connection))

@@ -1,0 +1,275 @@
+"""Delivery <-> document: the JSON form of a message that `-o jsonl` prints, jq reads and a person can edit.
+
+Keys always come in one order and absent is absent: what is not known, or not there, has no key. Header values that JSON
+does not have are objects with one `$` key (`{"$bytes": base64}`, `{"$timestamp": ISO}`, `{"$decimal": "1.23"}`,
+`{"$float": "nan"}`); a header whose own name begins with `$` gets one more `$`, so neither can be taken for the other.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import codecs
+import math
+import re
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any, NoReturn
+
+import msgspec
+
+from busctl_lib.envelope import PROPERTY_NAMES, Death, Delivery, Properties
+from busctl_lib.errors import InvalidMessage
+
+_PLAIN = (str, int, bool, type(None))
+_PROPERTIES = tuple(name for name in PROPERTY_NAMES if name != "headers")
+_encode = msgspec.json.Encoder().encode
+_NOT_SHOWN = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+"""What JSON lets through and a terminal acts on: DEL, the second control block, line separators, text direction."""
+
+
+def document(delivery: Delivery) -> dict[str, Any]:
+    """Build the document of a delivery as a dict; `body` is the parsed JSON, where the body is JSON."""
+    found = _head(delivery)
+    text = found.get("text")
+    if text is not None and not _is_cut(delivery):
+        parsed = _parse(text)
+        if parsed is not _NOT_JSON:
+            found["body"] = parsed
+    return found
+
+
+def to_json(delivery: Delivery) -> bytes:
+    """Write the document as one line of JSON, without the line's end.
+
+    The body is put in as it was written, so 150.0 stays 150.0 and a number of 30 digits keeps them all. Characters that
+    would move a terminal's cursor or turn its text around are escaped.
+    """
+    found = _head(delivery)
+    text = found.get("text")
+    if text is not None and not _is_cut(delivery) and _parse(text) is not _NOT_JSON:
+        raw = delivery.body
+        spaced = any(space in raw for space in (b"\n", b"\r", b"\t"))
+        found["body"] = msgspec.Raw(msgspec.json.format(raw, indent=-1) if spaced else raw)
+    line = _encode(found)
+    if line.isascii() and b"\x7f" not in line:
+        return line
+    # JSON has these characters in strings only, where an escape means the same.
+    return _NOT_SHOWN.sub(lambda match: f"\\u{ord(match[0]):04x}", line.decode()).encode()
+
+
+def delivery_from(document: dict[str, Any]) -> Delivery:
+    """Rebuild the delivery that a document shows, with all that the document says of it.
+
+    `body` and `deaths` are not read: they repeat `text` and the header `x-death`.
+
+    Raises:
+        InvalidMessage: a key is missing or of another type (facts `field`, `expected`, `found`).
+
+    """
+    if not isinstance(document, dict):
+        _refuse("document", "an object", document)
+    body = _body_from(document)
+    properties = _properties_from(document)
+    size = _take(document, "size", int, len(body))
+    return Delivery(
+        exchange=_take(document, "exchange", str),
+        routing_key=_take(document, "routing_key", str),
+        properties=properties,
+        body=body,
+        queue=_take(document, "queue", str, None),
+        received_at=_seconds(_take(document, "received_at", str), "received_at"),
+        via=_take(document, "via", str),
+        redelivered=_take(document, "redelivered", bool, None),
+        wire_size=size if size != len(body) else None,
+    )
+
+
+def iso_time(seconds: float) -> str:
+    """Seconds since 1970 as `2026-01-02T03:04:05.678901Z`: always with microseconds, so that text sorts as time."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _head(delivery: Delivery) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if delivery.queue is not None:
+        found["queue"] = delivery.queue
+    found["exchange"] = delivery.exchange
+    found["routing_key"] = delivery.routing_key
+    found["via"] = delivery.via
+    found["received_at"] = iso_time(delivery.received_at)
+    found["size"] = len(delivery.body) if delivery.wire_size is None else delivery.wire_size
+    if delivery.redelivered is not None:
+        found["redelivered"] = delivery.redelivered
+    properties = delivery.properties
+    found["properties"] = {name: value for name in _PROPERTIES if (value := getattr(properties, name)) is not None}
+    found["headers"] = headers_to_json(properties.headers or {})
+    found["deaths"] = [_death(death) for death in delivery.deaths]
+    text = _text(delivery)
+    if text is None:
+        found["base64"] = base64.b64encode(delivery.body).decode()
+    else:
+        found["text"] = text
+    return found
+
+
+def _is_cut(delivery: Delivery) -> bool:
+    return delivery.wire_size is not None and delivery.wire_size != len(delivery.body)
+
+
+def _text(delivery: Delivery) -> str | None:
+    try:
+        if _is_cut(delivery):  # a character cut in two at the end does not make the rest binary
+            return codecs.getincrementaldecoder("utf-8")().decode(delivery.body)
+        return delivery.body.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+_NOT_JSON = object()
+
+
+def _parse(text: str) -> Any:
+    """Parse strict JSON; _NOT_JSON also for what no Python value can hold (1e400, a thousand brackets)."""
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.MsgspecError, RecursionError, ValueError):
+        return _NOT_JSON
+
+
+def _death(death: Death) -> dict[str, Any]:
+    found: dict[str, Any] = {"queue": death.queue}
+    if death.exchange is not None:
+        found["exchange"] = death.exchange
+    if death.routing_keys:
+        found["routing_keys"] = death.routing_keys
+    found["reason"] = death.reason
+    if death.count is not None:
+        found["count"] = death.count
+    if death.time is not None:
+        found["time"] = _iso_moment(death.time)
+    return found
+
+
+def headers_to_json(headers: dict[str, Any]) -> dict[str, Any]:
+    """Give every value of a header table a form that JSON has; `headers_from_json` takes it back."""
+    return {
+        (f"${name}" if name[:1] == "$" else name): value if type(value) in _PLAIN else _value_to_json(value)
+        for name, value in headers.items()
+    }
+
+
+def _value_to_json(value: Any) -> Any:
+    if isinstance(value, _PLAIN):
+        return value
+    if isinstance(value, dict):
+        return headers_to_json(value)
+    if isinstance(value, list | tuple):
+        return [_value_to_json(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {"$float": repr(value)}
+    if isinstance(value, bytes | bytearray | memoryview):
+        return {"$bytes": base64.b64encode(value).decode()}
+    if isinstance(value, datetime):
+        return {"$timestamp": _iso_moment(value)}
+    if isinstance(value, Decimal):
+        return {"$decimal": str(value)}
+    raise TypeError(f"a header value of type {type(value).__name__} has no JSON form")
+
+
+def headers_from_json(headers: dict[str, Any]) -> dict[str, Any]:
+    """Take back what `headers_to_json` wrote. Raises InvalidMessage for a `$` name that is none of ours."""
+    return {_plain_name(name): _value_from_json(value, name) for name, value in headers.items()}
+
+
+def _plain_name(name: str) -> str:
+    if name[:1] != "$":
+        return name
+    if name[:2] != "$$":
+        _refuse(f"headers {name!r:.40}", "a name that begins with `$$`, as a `$` is written", name)
+    return name[1:]
+
+
+def _value_from_json(value: Any, path: str) -> Any:
+    if isinstance(value, list):
+        return [_value_from_json(item, f"{path}[{index}]") for index, item in enumerate(value)]
+    if not isinstance(value, dict):
+        return value
+    if len(value) == 1:
+        (name, content), *_ = value.items()
+        if name in _READERS:
+            try:
+                return _READERS[name](content)
+            except (ValueError, TypeError, InvalidOperation, OverflowError):
+                _refuse(f"headers {path!r:.80}", f"a value for {name}", content)
+    return headers_from_json(value)
+
+
+def _moment(content: Any) -> datetime:
+    if isinstance(content, int):
+        return datetime.fromtimestamp(content, UTC)
+    moment = datetime.fromisoformat(content)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+_READERS: dict[str, Any] = {
+    "$bytes": lambda content: base64.b64decode(content, validate=True),
+    "$timestamp": _moment,
+    "$decimal": lambda content: Decimal(content),
+    "$float": float,
+}
+
+
+def _iso_moment(moment: datetime) -> str:
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return aware.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _body_from(document: dict[str, Any]) -> bytes:
+    if "text" in document:
+        text: str = _take(document, "text", str)
+        try:
+            return text.encode()
+        except UnicodeEncodeError:
+            _refuse("text", "Unicode text", text)
+    encoded: str = _take(document, "base64", str)
+    try:
+        return base64.b64decode(encoded, validate=True)
+    except binascii.Error:
+        _refuse("base64", "base64", encoded)
+
+
+def _properties_from(document: dict[str, Any]) -> Properties:
+    try:
+        properties = msgspec.convert(_take(document, "properties", dict, {}), Properties)
+    except msgspec.ValidationError as error:
+        raise InvalidMessage(
+            f"properties: {error}", field="properties", expected="AMQP's basic properties", found=document["properties"]
+        ) from None
+    properties.headers = headers_from_json(_take(document, "headers", dict, {})) or None
+    return properties
+
+
+def _seconds(text: str, field: str) -> float:
+    try:
+        return _moment(text).timestamp()
+    except ValueError:
+        _refuse(field, "an ISO time", text)
+
+
+_REQUIRED = object()
+
+
+def _take(document: dict[str, Any], field: str, kind: type, default: Any = _REQUIRED) -> Any:
+    value = document.get(field, default)
+    if value is _REQUIRED:
+        _refuse(field, f"a {kind.__name__}", "nothing")
+    if value is not default and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
+        _refuse(field, f"a {kind.__name__}", value)
+    return value
+
+
+def _refuse(field: str, expected: str, found: Any) -> NoReturn:
+    raise InvalidMessage(
+        f"{field}: expected {expected}, found {found!r:.80}", field=field, expected=expected, found=found
+    )

@@ -1,0 +1,178 @@
+"""Every error this library raises, as one tree.
+
+::
+
+    BusError
+    ├── ConfigError                a setting that cannot be used: which, where from, what is right
+    ├── CannotConnect              no link to the broker (address, reason)
+    │   ├── LoginRefused           the broker knows the user not, or not by this password
+    │   ├── VhostNotFound          the virtual host is not there, or not for this user
+    │   └── LinkLost               there was a link; it is gone and what was asked did not finish
+    ├── BrokerRefused              the broker answered no (code, text)
+    │   ├── NotFound               404: no such queue or exchange
+    │   ├── AccessForbidden        403: this user may not
+    │   ├── ResourceLocked         405: exclusive to another connection
+    │   └── PreconditionFailed     406: it exists, otherwise declared; or a limit
+    ├── PublishFailed              a publish that was not CONFIRMED (outcome)
+    │   ├── Unroutable             RETURNED: no queue took it
+    │   ├── Nacked                 NACKED: a queue refused it (full) or failed
+    │   ├── PublishRefused         REFUSED: not sent, and sending it again as it is will not help
+    │   ├── NeverSent              NEVER_SENT: did not leave the process in time
+    │   └── OutcomeUnknown         UNKNOWN: sent, and the link died before the confirm
+    ├── RpcFailed                  a call without a reply (queue)
+    │   ├── NoResponder            no such queue, or no consumer at the deadline
+    │   ├── ReplyTimeout           no reply within the deadline
+    │   └── RemoteError            the reply is an error (type, message)
+    ├── InvalidMessage             against its schema (field, expected, found)
+    ├── CodecError                 a body that cannot be encoded or decoded
+    ├── TimedOut                   an operation ran into its deadline
+    ├── GuardRefused               one of our own guards said no; nothing was done
+    ├── ApiError                   the management API answered with an error (status)
+    │   ├── ApiUnreachable         it did not answer
+    │   ├── ApiLoginRefused        401
+    │   └── ApiForbidden           403: a tag or permission is missing
+    └── SandboxError               a private node did not start
+
+Each carries its facts as attributes and, in `hint`, what the reader can do next.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class BusError(Exception):
+    """Root of the tree. `str(error)` is one sentence; `hint` says what to do next, if anything."""
+
+    def __init__(self, message: str, *, hint: str | None = None, **facts: Any) -> None:
+        super().__init__(message)
+        self.hint = hint
+        self.facts = facts
+        for name, value in facts.items():
+            setattr(self, name, value)
+
+    @property
+    def message(self) -> str:
+        """The sentence without the hint."""
+        return str(self)
+
+
+class ConfigError(BusError):
+    """A setting that cannot be used."""
+
+
+class CannotConnect(BusError):
+    """No link to the broker. Facts: `address`, `reason`."""
+
+
+class LoginRefused(CannotConnect):
+    """The broker does not accept the user or the password."""
+
+
+class VhostNotFound(CannotConnect):
+    """The virtual host does not exist, or this user has no access to it."""
+
+
+class LinkLost(CannotConnect):
+    """The link was there and is gone; what was asked did not finish."""
+
+
+class BrokerRefused(BusError):
+    """The broker answered with an AMQP error. Facts: `code` (AMQP reply code), `text`."""
+
+    code: int = 0
+    text: str = ""
+
+
+class NotFound(BrokerRefused):
+    """404: no such queue, exchange, or (API) object."""
+
+
+class AccessForbidden(BrokerRefused):
+    """403: this user may not do that."""
+
+
+class ResourceLocked(BrokerRefused):
+    """405: the queue is exclusive to another connection."""
+
+
+class PreconditionFailed(BrokerRefused):
+    """406: it exists with other arguments, or a limit is passed."""
+
+
+class PublishFailed(BusError):
+    """A publish whose outcome is not CONFIRMED. Facts: `outcome`, `exchange`, `routing_key`, `message_id`."""
+
+
+class Unroutable(PublishFailed):
+    """RETURNED: no queue took the message. Facts: `code`, `text` of the return."""
+
+
+class Nacked(PublishFailed):
+    """NACKED: a queue did not take it (full with reject-publish, or failed)."""
+
+
+class PublishRefused(PublishFailed):
+    """REFUSED: the message was not accepted and will not be as it is."""
+
+
+class NeverSent(PublishFailed):
+    """NEVER_SENT: it did not leave this process before its deadline; sending it again cannot double it."""
+
+
+class OutcomeUnknown(PublishFailed):
+    """UNKNOWN: it was sent and the link died before the confirm; the broker may have it."""
+
+
+class RpcFailed(BusError):
+    """A call that brought no result. Facts: `queue`."""
+
+
+class NoResponder(RpcFailed):
+    """Nobody answers there: no such queue, or no consumer on it at the deadline."""
+
+
+class ReplyTimeout(RpcFailed):
+    """No reply within the deadline, though somebody consumes. Facts: `timeout_s`."""
+
+
+class RemoteError(RpcFailed):
+    """The other side replied with an error. Facts: `type`, `text`, `reply`."""
+
+
+class InvalidMessage(BusError):
+    """A message that its schema does not allow. Facts: `field`, `expected`, `found`, `action`."""
+
+
+class CodecError(BusError):
+    """A body that cannot be encoded or decoded."""
+
+
+class TimedOut(BusError):
+    """An operation did not finish before its deadline."""
+
+
+class GuardRefused(BusError):
+    """Refused by a guard of ours (read-only, production, peek budget, a tap that would harm): nothing was done."""
+
+
+class ApiError(BusError):
+    """The management API answered with an error. Facts: `status` (HTTP), `url` without credentials."""
+
+    status: int = 0
+
+
+class ApiUnreachable(ApiError):
+    """The management API did not answer."""
+
+
+class ApiLoginRefused(ApiError):
+    """401: the API does not accept the user or the password."""
+
+
+class ApiForbidden(ApiError):
+    """403: the user lacks a tag or a permission."""
+
+
+class SandboxError(BusError):
+    """A private node did not start; the text ends with the node's own last log lines."""

@@ -1,0 +1,20 @@
+"""The one door to HTTP: the RabbitMQ management API, with typed answers."""
+
+from busctl_lib.management.client import History as History
+from busctl_lib.management.client import ManagementClient as ManagementClient
+from busctl_lib.management.infos import BindingInfo as BindingInfo
+from busctl_lib.management.infos import ChannelInfo as ChannelInfo
+from busctl_lib.management.infos import ConnectionInfo as ConnectionInfo
+from busctl_lib.management.infos import ConsumerInfo as ConsumerInfo
+from busctl_lib.management.infos import Details as Details
+from busctl_lib.management.infos import ExchangeInfo as ExchangeInfo
+from busctl_lib.management.infos import Info as Info
+from busctl_lib.management.infos import MessageStats as MessageStats
+from busctl_lib.management.infos import NodeInfo as NodeInfo
+from busctl_lib.management.infos import OverviewInfo as OverviewInfo
+from busctl_lib.management.infos import PolicyInfo as PolicyInfo
+from busctl_lib.management.infos import QueueInfo as QueueInfo
+from busctl_lib.management.infos import Sample as Sample
+from busctl_lib.management.infos import UserInfo as UserInfo
+from busctl_lib.management.infos import VhostInfo as VhostInfo
+from busctl_lib.management.infos import rate_of as rate_of

@@ -1,0 +1,242 @@
+"""HTTP to the management API: one session, errors translated once, answers decoded straight from bytes."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any, TypeVar, cast
+from urllib.parse import quote, unquote, urlsplit
+
+import msgspec
+import requests
+
+from busctl_lib.errors import (
+    ApiError,
+    ApiForbidden,
+    ApiLoginRefused,
+    ApiUnreachable,
+    BusError,
+    ConfigError,
+    GuardRefused,
+    NotFound,
+)
+
+T = TypeVar("T")
+Params = Mapping[str, str | int]
+
+_POOL_SIZE = 8
+_ABSENT = "Not Found"  # the API's reason; its `error` is "Object Not Found"
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_PATH = re.compile(r"at `\$(.*)`$")
+_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|(\[\.\.\.\])")
+_MISSING_TAG = re.compile(r"not (management|monitor|policymaker|administrator) user", re.IGNORECASE)
+
+
+class Transport:
+    """Requests to one API address. Thread: any; connections come from a shared pool."""
+
+    def __init__(
+        self, api_url: str, username: str | None, password: str | None, timeout_s: tuple[float, float], read_only: bool
+    ) -> None:
+        self.url, self.host, in_url = _split(api_url)
+        self.username = username if username is not None else in_url[0] if in_url[0] is not None else "guest"
+        secret = password if password is not None else in_url[1]
+        self.read_only = read_only
+        self._timeout_s = timeout_s
+        self._session = requests.Session()
+        # Bytes, because requests would encode a str as latin-1.
+        login = (self.username.encode(), ("guest" if secret is None else secret).encode())
+        self._session.auth = requests.auth.HTTPBasicAuth(*login)
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        self._session.headers["Accept"] = "application/json"
+        # A proxy of the environment is for the world outside.
+        self._session.trust_env = self.host not in _LOOPBACK
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=_POOL_SIZE))
+
+    def get(self, path: str, kind: type[T], params: Params | None = None) -> T:
+        """GET one answer as `kind`."""
+        return _decode(self._request("GET", path, params=params), kind, f"{self.url}/api/{path}")
+
+    def change(self, method: str, path: str, body: object = None) -> None:
+        """Send a request that changes something."""
+        if self.read_only:
+            raise GuardRefused(
+                f"refused: {method} {path} would change the broker and this session is read-only",
+                hint="use a context without read_only",
+            )
+        self._request(method, path, body=body)
+
+    def close(self) -> None:
+        """Close the connections; the next request opens new ones."""
+        self._session.close()
+
+    def _request(self, method: str, path: str, *, params: Params | None = None, body: object = None) -> bytes:
+        data = msgspec.json.encode(body) if body is not None else None
+        headers = {"Content-Type": "application/json"} if data is not None else None
+        url = f"{self.url}/api/{path}"
+        try:
+            response = self._session.request(
+                method, url, params=params, data=data, headers=headers, timeout=self._timeout_s, allow_redirects=False
+            )
+        except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
+            raise ConfigError(f"{self.url} is not an address of a management API: {error}") from error
+        except requests.RequestException as error:
+            raise self._unreachable(error) from error
+        if not response.ok or response.is_redirect:
+            raise self._refused(response, method, path)
+        return response.content
+
+    def _unreachable(self, error: requests.RequestException) -> ApiUnreachable:
+        reason, hint = _reason(error, self._timeout_s)
+        return ApiUnreachable(
+            f"the management API at {self.url} does not answer: {reason}", hint=hint, url=self.url, reason=reason
+        )
+
+    def _refused(self, response: requests.Response, method: str, path: str) -> BusError:
+        status, text = response.status_code, _error_text(response)
+        what = f"{method} {path}"
+        facts: dict[str, Any] = {"status": status, "url": self.url, "text": text}
+        if status == 404 and text == _ABSENT:
+            return NotFound(f"not found: {path}", code=404, **facts)
+        if status in (401, 403):
+            return self._not_allowed(what, text, facts)
+        hint = "is this the port of the management API?" if status == 404 else None
+        return ApiError(f"{self.url} answered {what} with {status}: {text}", hint=hint, **facts)
+
+    def _not_allowed(self, what: str, text: str, facts: dict[str, Any]) -> BusError:
+        # RabbitMQ answers 401 to a wrong password and to a missing tag alike; only the text tells.
+        tag = _MISSING_TAG.search(text)
+        if tag is not None:
+            name = {"monitor": "monitoring"}.get(tag[1].lower(), tag[1].lower())
+            return ApiForbidden(
+                f"user {self.username!r} may not {what} at {self.url}: it needs the tag {name!r}",
+                hint=f"ask for: rabbitmqctl set_user_tags {self.username} {name}",
+                tag=name,
+                **facts,
+            )
+        if facts["status"] == 403 or "virtual host" in text:
+            return ApiForbidden(f"user {self.username!r} may not {what} at {self.url}: {text}", **facts)
+        return ApiLoginRefused(
+            f"the management API at {self.url} refused the login of {self.username!r}: wrong user or password",
+            hint="check the user and the password; guest may log in from the broker's own machine only",
+            **facts,
+        )
+
+
+def segment(name: str) -> str:
+    """One name as a part of an API path; the vhost "/" becomes %2F."""
+    if name in (".", ".."):  # HTTP clients and servers fold these away: the request would hit another object
+        raise GuardRefused(f"an object named {name!r} cannot be addressed through the management API")
+    if not name:  # the address would be that of the whole list
+        raise ConfigError("a name is empty")
+    return quote(name, safe="", errors="surrogateescape")  # bytes typed on a command line stay these bytes
+
+
+def _split(api_url: str) -> tuple[str, str, tuple[str | None, str | None]]:
+    """The address without credentials, its host, and the credentials."""
+    try:
+        parts = urlsplit(api_url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        # Not the error's own text: it may quote a piece of a password.
+        raise ConfigError(
+            "the address of the management API cannot be read",
+            hint="percent-encode special characters of the password: http://user:p%40ss@host:15672",
+        ) from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise ConfigError(
+            "the address of a management API begins with http:// or https:// and names a host",
+            hint="for example http://localhost:15672",
+        )
+    bracketed = f"[{host}]" if ":" in host else host
+    path = parts.path.rstrip("/").removesuffix("/api")
+    url = f"{parts.scheme}://{bracketed}{'' if port is None else f':{port}'}{path}"
+    user = unquote(parts.username) if parts.username is not None else None
+    return url, host, (user, unquote(parts.password) if parts.password is not None else None)
+
+
+def _reason(error: BaseException, timeout_s: tuple[float, float]) -> tuple[str, str | None]:
+    """Why there was no answer, in a few words, and what to do."""
+    if isinstance(error, requests.exceptions.ConnectTimeout):
+        return f"no connection within {timeout_s[0]:g} s", "is the host right, and a firewall in between?"
+    if isinstance(error, requests.exceptions.Timeout):
+        return f"no answer within {timeout_s[1]:g} s", "the node may be overloaded or partitioned"
+    if isinstance(error, requests.exceptions.SSLError):
+        return f"TLS failed ({_root(error)})", "check the certificate, or whether this port speaks https"
+    root = _root(error)
+    if "NameResolution" in repr(error):
+        return "the host name is not known", "check the host name of the API address"
+    if isinstance(root, ConnectionRefusedError):
+        return "connection refused", "is the broker running and its management plug-in enabled (port 15672)?"
+    if isinstance(root, OSError) and root.strerror:
+        return root.strerror.lower(), "is this the port of the management API (15672 by default)?"
+    return "the connection broke before an answer came", "is this the port of the management API?"
+
+
+def _root(error: BaseException) -> BaseException:
+    """The error at the bottom: requests wraps urllib3, which wraps the socket's."""
+    while True:
+        inner = next((arg for arg in error.args if isinstance(arg, BaseException)), None)
+        below = inner or getattr(error, "reason", None) or error.__cause__ or error.__context__
+        if not isinstance(below, BaseException):
+            return error
+        error = below
+
+
+def _error_text(response: requests.Response) -> str:
+    try:
+        answer = msgspec.json.decode(response.content)
+        text = answer.get("reason") or answer.get("error")
+    except (msgspec.DecodeError, AttributeError):
+        text = f"{response.reason} (not an answer of RabbitMQ)"
+    return " ".join(str(text or "no reason given").split())
+
+
+@functools.cache
+def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(kind)
+
+
+def _decode(raw: bytes, kind: type[T], where: str) -> T:
+    try:
+        return cast(T, _decoder(cast(Any, kind)).decode(raw))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        pass
+    try:
+        return _without_misfits(msgspec.json.decode(raw.decode("utf-8", "replace")), kind)
+    except msgspec.DecodeError as error:
+        raise ApiError(
+            f"{where} did not answer like a RabbitMQ management API: {error}",
+            hint="is this the right port?",
+            url=where,
+        ) from error
+
+
+def _without_misfits(answer: object, kind: type[T]) -> T:
+    """Leave out what is not of its type ("unknown" for a port, [] for a table) and keep the rest."""
+    while True:
+        try:
+            return msgspec.convert(answer, kind)
+        except msgspec.ValidationError as error:
+            if not _drop(answer, str(error)):
+                raise
+
+
+def _drop(answer: object, complaint: str) -> bool:
+    """Remove the value a validation error points at; False when it is the whole answer."""
+    place = _PATH.search(complaint)
+    steps: list[str | int] = []
+    for key, index, anything in _STEP.findall(place[1] if place else ""):
+        if anything:  # msgspec does not say which key: give up the whole table
+            break
+        steps.append(key or int(index))
+    parent: Any = answer
+    for step in steps[:-1]:
+        parent = parent[step]
+    if not steps or (isinstance(parent, list) and parent is answer):
+        return False
+    del parent[steps[-1]]
+    return True

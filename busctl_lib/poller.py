@@ -1,0 +1,343 @@
+"""Poller: a snapshot of the bus on a beat, cheap at 10,000 queues.
+
+An API that is down is a state, not a crash: the last good data stays, with its age and the error.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from busctl_lib.errors import ApiForbidden, BusError, NotFound
+from busctl_lib.management import BindingInfo, History, ManagementClient, NodeInfo, OverviewInfo, QueueInfo
+from busctl_lib.management.client import fill_absent
+
+QueueKey = tuple[str, str]
+"""(vhost, queue)."""
+
+MIN_INTERVAL_S = 0.5
+MIN_GLANCE_S = 0.1
+"""The least time between two questions about what just came on the screen."""
+MAX_INTERVAL_S = 60.0
+RETRY_MAX_S = 5.0
+SHARE = 4
+"""The beat leaves the API alone for this many times as long as it kept it busy."""
+LIST_WITH_RATES_MAX = 1000
+"""Up to this many queues one list brings rates and consumers of all."""
+LIST_WITH_HISTORY_MAX = 200
+"""Up to this many queues the first list brings the broker's samples of all as well."""
+SAMPLE_EVERY_S = 5.0
+"""The broker's own statistics move no faster."""
+HISTORY = History(age_s=600, step_s=20)
+
+_SERIES_LENGTH = int(HISTORY.age_s / SAMPLE_EVERY_S)
+_LOG = logging.getLogger(__name__)
+
+
+class Depth(NamedTuple):
+    """How many messages a queue held at one time."""
+
+    at: float
+    """Seconds since 1970, by the broker's clock or ours."""
+    messages: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """All that one beat knows. Immutable; after a failed beat it holds the last good data, with the error."""
+
+    sequence: int
+    """Counts the snapshots, good or failed."""
+    overview: OverviewInfo | None = None
+    """None until the API answered once. Holds `samples` of the last 10 minutes."""
+    nodes: list[NodeInfo] | None = None
+    """None without the monitoring tag."""
+    queues: Mapping[QueueKey, QueueInfo] = field(default_factory=dict)
+    """All queues; with rates and consumers when `complete`, else only those that are looked at have them."""
+    complete: bool = False
+    history: Mapping[QueueKey, tuple[Depth, ...]] = field(default_factory=dict)
+    """Oldest first, about 10 minutes, of all queues when `complete`, else of those that are looked at."""
+    details: Mapping[QueueKey, QueueInfo] = field(default_factory=dict)
+    """Watched queues with consumers and samples of lengths and rates. A watched queue that is gone is not in it."""
+    bindings: Mapping[QueueKey, list[BindingInfo]] = field(default_factory=dict)
+    """Of the watched queues."""
+    taken_at: float | None = None
+    """When the data was good, by `time.monotonic()`; None: never yet."""
+    taken_wall: float | None = None
+    """The same in seconds since 1970."""
+    took_s: float | None = None
+    """How long the API was busy with the last good beat."""
+    error: BusError | None = None
+    """Why the last try failed; None when it did not."""
+    next_at: float | None = None
+    """When the next try is due, by `time.monotonic()`."""
+
+    @property
+    def age_s(self) -> float | None:
+        """Seconds since the data was good; None: never yet."""
+        return None if self.taken_at is None else time.monotonic() - self.taken_at
+
+    @property
+    def version(self) -> str | None:
+        """The broker's version."""
+        return self.overview.rabbitmq_version if self.overview else None
+
+
+class Poller:
+    """Asks the management API on a beat and hands each Snapshot to `on_snapshot`.
+
+    Args:
+        client: Where to ask.
+        on_snapshot: Called with every snapshot, good or failed.
+        vhost: One virtual host, or None for all that the user may see.
+        interval_s: Seconds between two beats; longer by itself when the API is slow.
+
+    Thread: one daemon thread with one request in flight; `on_snapshot` is called on it. All methods may be called
+    from any thread.
+    """
+
+    def __init__(
+        self,
+        client: ManagementClient,
+        on_snapshot: Callable[[Snapshot], None],
+        *,
+        vhost: str | None = None,
+        interval_s: float = 2.0,
+    ) -> None:
+        self._client = client
+        self._on_snapshot = on_snapshot
+        self._vhost = vhost
+        self._interval_s = max(interval_s, MIN_INTERVAL_S)
+        self._depths = _Depths()
+        self._wake = threading.Condition()
+        self._visible: frozenset[QueueKey] = frozenset()
+        self._watched: frozenset[QueueKey] = frozenset()
+        self._due = False
+        self._curious = False
+        self._stopping = False
+        self._failures = 0
+        self._snapshot = Snapshot(sequence=0)
+        self._thread: threading.Thread | None = None
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The newest snapshot; sequence 0 before the first beat."""
+        return self._snapshot
+
+    def start(self) -> None:
+        """Begin to ask, at once."""
+        self._thread = threading.Thread(target=self._run, name="busctl-poller", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout: float = 1.0) -> None:
+        """End within `timeout` seconds, also in the middle of a request: its answer is dropped, no call follows."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify_all()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout)
+
+    def refresh(self) -> None:
+        """Ask now instead of at the next beat."""
+        with self._wake:
+            self._due = True
+            self._wake.notify_all()
+
+    def set_vhost(self, vhost: str | None) -> None:
+        """Look at another virtual host, from now on."""
+        self._vhost = vhost
+        self.refresh()
+
+    def watch_queue(self, vhost: str, name: str) -> None:
+        """Bring consumers, bindings and samples of this queue with every snapshot."""
+        with self._wake:
+            self._watched |= {(vhost, name)}
+        self._look()
+
+    def unwatch_queue(self, vhost: str, name: str) -> None:
+        """End `watch_queue`."""
+        with self._wake:
+            self._watched -= {(vhost, name)}
+
+    def show_queues(self, keys: Collection[QueueKey]) -> None:
+        """Say which queues are on the screen: in a large bus only these get rates, consumers and history."""
+        visible = frozenset(keys)
+        news = visible - self._visible
+        self._visible = visible
+        if not news <= self._depths.asked:
+            self._look()
+
+    def _look(self) -> None:
+        with self._wake:
+            self._curious = True
+            self._wake.notify_all()
+
+    # --- the thread
+
+    def _run(self) -> None:
+        next_at = 0.0
+        while not self._stopping:
+            started = time.monotonic()
+            beat = self._due or started >= next_at
+            self._due = self._curious = False
+            snapshot = self._guarded(self._beat if beat else self._glance)
+            took_s = time.monotonic() - started
+            if beat:
+                next_at = time.monotonic() + self._pause_s(took_s, failed=snapshot.error is not None)
+            self._publish(replace(snapshot, next_at=next_at))
+            self._wait(next_at, started + (MIN_INTERVAL_S if beat else max(MIN_GLANCE_S, 2 * took_s)))
+
+    def _wait(self, next_at: float, earliest: float) -> None:
+        """Wait for the next beat or until somebody wants something sooner, but never less than until `earliest`."""
+        with self._wake:
+            pause_s = next_at - time.monotonic()
+            self._wake.wait_for(lambda: self._stopping or self._due or self._curious, pause_s)
+            while not self._stopping and (rest := earliest - time.monotonic()) > 0:
+                self._wake.wait_for(lambda: self._stopping, rest)
+
+    def _publish(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        if self._stopping:
+            return
+        try:
+            self._on_snapshot(snapshot)
+        except Exception:  # noqa: BLE001 - a listener's fault must not stop the beat
+            _LOG.exception("a listener of the poller failed")
+
+    def _pause_s(self, took_s: float, *, failed: bool) -> float:
+        if not failed:
+            self._failures = 0
+            return min(max(self._interval_s, SHARE * took_s), MAX_INTERVAL_S)
+        self._failures += 1
+        return float(min(max(self._interval_s, 2 ** (self._failures - 2)), max(RETRY_MAX_S, self._interval_s)))
+
+    def _guarded(self, ask: Callable[[Snapshot], Snapshot]) -> Snapshot:
+        last = self._snapshot
+        try:
+            return ask(last)
+        except Exception as error:  # noqa: BLE001 - the thread's boundary: whatever failed is shown, not lost
+            if not isinstance(error, BusError):
+                _LOG.exception("a beat of the poller failed")
+                error = BusError(f"the poller failed: {error!r}")
+            return replace(last, sequence=last.sequence + 1, error=error)
+
+    def _beat(self, last: Snapshot) -> Snapshot:
+        """Ask for everything."""
+        started = time.monotonic()
+        overview = self._client.overview(HISTORY)
+        nodes = self._nodes()
+        totals = overview.object_totals
+        count = totals.queues if totals is not None and totals.queues is not None else len(last.queues)
+        queues, complete = self._queues(count)
+        seen = Snapshot(sequence=last.sequence + 1, overview=overview, nodes=nodes, queues=queues, complete=complete)
+        seen = self._with_details(seen, queues)
+        now = time.monotonic()
+        return replace(seen, taken_at=now, taken_wall=time.time(), took_s=now - started)
+
+    def _glance(self, last: Snapshot) -> Snapshot:
+        """Ask only for what came into view since the last beat; the rest stays, and so does its age."""
+        if last.error is not None:  # nothing to build on: the next beat tells
+            return last
+        queues = dict(last.queues)
+        self._look_closer(queues, self._visible - self._depths.asked)
+        return self._with_details(replace(last, sequence=last.sequence + 1, queues=queues), queues)
+
+    def _with_details(self, seen: Snapshot, queues: dict[QueueKey, QueueInfo]) -> Snapshot:
+        details, bindings = self._details()
+        queues.update({key: info for key, info in details.items() if key in queues})
+        self._depths.add(time.time(), queues, None if seen.complete else self._visible | self._watched)
+        return replace(seen, details=details, bindings=bindings, history=self._depths.copy())
+
+    def _nodes(self) -> list[NodeInfo] | None:
+        try:
+            return self._client.nodes()
+        except ApiForbidden:  # needs the monitoring tag; the rest does not
+            return None
+
+    def _queues(self, count: int) -> tuple[dict[QueueKey, QueueInfo], bool]:
+        """All queues in the way that fits their number, and whether rates of all are in."""
+        if count > LIST_WITH_RATES_MAX:
+            queues = {info.key: info for info in self._client.queues(self._vhost)}
+            self._look_closer(queues, self._visible)
+            return queues, False
+        everything = not self._depths.asked and count <= LIST_WITH_HISTORY_MAX
+        listed = self._client.queues_with_rates(self._vhost, history=HISTORY if everything else None)
+        queues = {info.key: info for info in listed}
+        if everything:
+            self._depths.asked.update(queues)
+        else:
+            self._look_closer(queues, self._visible - self._depths.asked)
+        return queues, True
+
+    def _look_closer(self, queues: dict[QueueKey, QueueInfo], keys: Collection[QueueKey]) -> None:
+        """Fill in what a list lacks, with the broker's samples where they were not asked for yet."""
+        present = queues.keys() & keys
+        if not present:
+            return
+        history = None if present <= self._depths.asked else HISTORY
+        for key, info in self._client.queues_named(present, history=history).items():
+            fill_absent(info, queues[key])
+            queues[key] = info
+        self._depths.asked.update(present)
+
+    def _details(self) -> tuple[dict[QueueKey, QueueInfo], dict[QueueKey, list[BindingInfo]]]:
+        details: dict[QueueKey, QueueInfo] = {}
+        bindings: dict[QueueKey, list[BindingInfo]] = {}
+        for vhost, name in sorted(self._watched):
+            try:
+                details[vhost, name] = self._client.queue(vhost, name, HISTORY)
+                bindings[vhost, name] = self._client.queue_bindings(vhost, name)
+            except NotFound:  # it was deleted: no detail is the answer
+                details.pop((vhost, name), None)
+        return details, bindings
+
+
+class _Depths:
+    """Depth over time of the queues that are kept track of: the broker's samples first, then our own."""
+
+    def __init__(self) -> None:
+        self.asked: set[QueueKey] = set()
+        """Queues whose samples were read from the broker."""
+        self._filled: set[QueueKey] = set()
+        self._series: dict[QueueKey, deque[Depth]] = {}
+
+    def add(self, wall: float, queues: Mapping[QueueKey, QueueInfo], only: frozenset[QueueKey] | None) -> None:
+        kept = queues.keys() if only is None else queues.keys() & only
+        # A queue that went out of sight would come back with a gap: it is read from the broker again.
+        for key in self._series.keys() - kept:
+            del self._series[key]
+        self.asked &= kept
+        self._filled &= kept
+        for key in kept:
+            info = queues[key]
+            series = self._series.setdefault(key, deque(maxlen=_SERIES_LENGTH))
+            if key not in self._filled and (samples := _broker_depths(info, wall)):
+                self._filled.add(key)
+                older = [depth for depth in samples if not series or depth.at < series[0].at]
+                series = self._series[key] = deque([*older, *series], maxlen=_SERIES_LENGTH)
+            if info.messages is None:
+                continue
+            if series and wall - series[-1].at < SAMPLE_EVERY_S:
+                series[-1] = Depth(series[-1].at, info.messages)
+            else:
+                series.append(Depth(wall, info.messages))
+
+    def copy(self) -> dict[QueueKey, tuple[Depth, ...]]:
+        return {key: tuple(series) for key, series in self._series.items()}
+
+
+def _broker_depths(info: QueueInfo, now: float) -> list[Depth]:
+    """Give the broker's samples, oldest first, by our clock."""
+    samples = info.messages_details.samples if info.messages_details is not None else None
+    if not samples:
+        return []
+    newest = max(sample.timestamp for sample in samples) / 1000
+    # Clocks that agree leave the newest sample at most one step old.
+    skew = now - newest if not 0 <= now - newest <= 2 * HISTORY.step_s else 0.0
+    depths = [Depth(sample.timestamp / 1000 + skew, sample.sample) for sample in samples]
+    return sorted(depth for depth in depths if depth.at <= now)

@@ -1,0 +1,164 @@
+"""The queue behind a tap: exclusive, bounded, and harmless when it overflows."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from busctl_lib.broker import MessageBroker, State, Subscription
+from busctl_lib.envelope import Delivery
+from busctl_lib.errors import BusError, NotFound
+from busctl_lib.management import ManagementClient
+from busctl_lib.taps.plans import TAP_PREFIX, Binding, TapPlan
+from busctl_lib.taps.tap import WATCH_S, Tap
+
+MAX_MESSAGES = 10_000
+MAX_BYTES = 64 * 2**20
+
+
+class TapQueue:
+    """One exclusive queue that takes what its bindings bring, and forgets the oldest when nobody reads.
+
+    The broker deletes it with the connection, so nothing stays after a kill. Its dead letters go to a queue that does
+    not exist: a catch-all policy would otherwise send what it drops into somebody's dead-letter queue.
+    """
+
+    def __init__(
+        self, broker: MessageBroker, on_delivery: Callable[[Delivery], None], on_lost: Callable[[], None]
+    ) -> None:
+        self.name = f"{TAP_PREFIX}{uuid.uuid4().hex[:16]}"
+        self.bindings: list[Binding] = []
+        self.epoch = 0
+        """Which incarnation of the queue the last message came from."""
+        self.received = 0
+        """Messages of this incarnation."""
+        self._broker = broker
+        self._on_delivery = on_delivery
+        self._on_lost = on_lost
+        self._subscription: Subscription | None = None
+        self._declared = False
+
+    def declare(self) -> None:
+        """Declare it, with nothing bound yet."""
+        self._declared = True
+        arguments: dict[str, Any] = {
+            "x-queue-type": "classic",  # by name: a vhost's default could be a type that cannot be exclusive
+            "x-max-length": MAX_MESSAGES,
+            "x-max-length-bytes": MAX_BYTES,
+            "x-overflow": "drop-head",
+            "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": f"{self.name}.nowhere",
+        }
+        self._broker.declare_queue(self.name, durable=False, exclusive=True, arguments=arguments)
+
+    def bind(self, binding: Binding) -> None:
+        """Add a binding; one that is there already is fine."""
+        if binding not in self.bindings:
+            self.bindings.append(binding)
+        self._broker.bind_queue(self.name, binding.exchange, binding.routing_key, binding.arguments)
+
+    def unbind(self, binding: Binding) -> None:
+        """Take a binding away."""
+        self._broker.unbind_queue(self.name, binding.exchange, binding.routing_key, binding.arguments)
+        if binding in self.bindings:
+            self.bindings.remove(binding)
+
+    def subscribe(self) -> None:
+        """Let the messages come."""
+        self._subscription = self._broker.subscribe(
+            self.name, self._take, auto_ack=True, on_cancelled=lambda _reason: self._on_lost()
+        )
+
+    def restore(self) -> None:
+        """Declare and bind all again after the queue or the link was lost; what is there already is fine.
+
+        Raises:
+            ResourceLocked: the broker has not noticed yet that the former connection is dead.
+        """
+        self.declare()
+        for binding in list(self.bindings):
+            self.bind(binding)
+
+    def remove(self) -> None:
+        """Stop consuming and delete the queue; where that does not work the queue goes with the connection."""
+        timeout = 5.0 if self._broker.state in (State.OPEN, State.BLOCKED) else 0.5
+        try:
+            if self._subscription is not None:
+                self._subscription.cancel(timeout)
+            if self._declared:
+                self._broker.delete_queue(self.name, timeout=timeout)
+        except BusError:
+            return
+
+    def _take(self, delivery: Delivery) -> None:
+        if delivery.epoch != self.epoch:
+            self.epoch, self.received = delivery.epoch, 0
+        self.received += 1
+        self._on_delivery(delivery)
+
+
+class QueueTap(Tap):
+    """Base of the taps that see messages through a queue of their own."""
+
+    def __init__(
+        self, plan: TapPlan, broker: MessageBroker, management: ManagementClient, *, watch_s: float = WATCH_S
+    ) -> None:
+        super().__init__(plan, broker, watch_s=watch_s)
+        self._management = management
+        self._queue = TapQueue(broker, self._receive, self._on_queue_lost)
+        self._queue_lost = False
+        self._drops = _BrokerDrops(self._queue)
+
+    def _receive(self, delivery: Delivery) -> None:
+        self._heard_at = delivery.received_at
+        self._take(delivery)
+
+    def _take(self, delivery: Delivery) -> None:
+        """Pass on what is to be seen of a delivery. Thread: I/O."""
+        raise NotImplementedError
+
+    def _on_queue_lost(self) -> None:
+        self._queue_lost = True
+        self._wake.set()
+
+    def _keep_queue(self, *, after_gap: bool) -> None:
+        """See that the queue is there and bound, and tell what the broker had to drop from it."""
+        if after_gap or self._queue_lost:
+            self._queue.restore()
+            if self._queue_lost and not after_gap:
+                self._note("gap", "the tap's own queue was deleted by somebody: declared again")
+            self._queue_lost = False
+        lost = self._drops.count(self._management, self.plan.vhost)
+        if lost:
+            text = f"at least {lost:,} messages dropped at the broker: they came faster than they were taken"
+            self._note("dropped", text, count=lost)
+
+
+class _BrokerDrops:
+    """What the broker put into a tap's queue and we never received.
+
+    The broker's count is some seconds old and ours is of now, so a shortfall is no delay of the count; it is told when
+    it was there twice in a row, for a message may be on its way.
+    """
+
+    def __init__(self, queue: TapQueue) -> None:
+        self._queue = queue
+        self._epoch = 0
+        self._told = 0
+        self._before = 0
+
+    def count(self, management: ManagementClient, vhost: str) -> int:
+        """Tell how many more were lost since the last time, at least."""
+        try:
+            stats = management.queue(vhost, self._queue.name).message_stats
+        except NotFound:
+            return 0
+        if self._queue.epoch != self._epoch:
+            self._epoch, self._told, self._before = self._queue.epoch, 0, 0
+        published = (stats.publish if stats is not None else None) or 0
+        short = max(0, published - self._queue.received - self._told)
+        lost, self._before = min(short, self._before), short
+        self._told += lost
+        self._before -= lost
+        return lost

@@ -1,0 +1,341 @@
+"""What every tap has: a bounded buffer, notes about what it could not see, and a watch that keeps it honest."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Literal, Self, TypeAlias
+
+import msgspec
+
+from busctl_lib.broker import LinkEvent, MessageBroker, State
+from busctl_lib.envelope import Delivery
+from busctl_lib.errors import (
+    ApiError,
+    ApiForbidden,
+    ApiLoginRefused,
+    BusError,
+    CannotConnect,
+    GuardRefused,
+    ResourceLocked,
+    TimedOut,
+    VhostNotFound,
+)
+from busctl_lib.taps.plans import TapPlan
+
+logger = logging.getLogger(__name__)
+
+BUFFER_MESSAGES = 10_000
+BUFFER_BYTES = 64 * 2**20
+WATCH_S = 10.0
+_RETRY_S = 1.0
+_PATIENCE_S = 1.5
+_PATIENCE_AFTER_GAP_S = 30.0
+_PULSE_S = 1.0
+_STALL_S = 5.0
+_SILENCE_S = 10.0  # longer than the pause between two heartbeats of a peer that is there
+_UP = (State.OPEN, State.BLOCKED)
+_DROP_REPORT_S = 1.0
+
+
+class Note(msgspec.Struct, frozen=True, kw_only=True):
+    """Something a reader of the messages must know, told at its place among them."""
+
+    kind: Literal["gap", "dropped", "changed"]
+    text: str
+    at: float
+    """Seconds since 1970."""
+    seconds: float | None = None
+    """gap: how long nothing could be seen."""
+    count: int | None = None
+    """dropped: how many messages."""
+
+
+TapEvent: TypeAlias = Delivery | Note
+
+
+class Buffer:
+    """Events between the I/O thread and a reader of any speed: full, it drops the oldest messages and counts them."""
+
+    def __init__(self, max_messages: int = BUFFER_MESSAGES, max_bytes: int = BUFFER_BYTES) -> None:
+        self.dropped = 0
+        self._unreported = 0
+        self._reported_at = 0.0
+        self._max_messages, self._max_bytes = max_messages, max_bytes
+        self._items: deque[TapEvent] = deque()
+        self._kept: deque[Note] = deque()
+        self._bytes = 0
+        self._ended = False
+        self._failure: BusError | None = None
+        self._changed = threading.Condition()
+
+    def put(self, event: TapEvent) -> None:
+        """Add an event. Thread: any; never waits for the reader."""
+        with self._changed:
+            self._items.append(event)
+            if isinstance(event, Delivery):
+                self._bytes += len(event.body)
+            while len(self._items) > self._max_messages or self._bytes > self._max_bytes:
+                self._drop(self._items.popleft())
+            self._changed.notify()
+
+    def end(self, failure: BusError | None = None) -> None:
+        """Let the reader finish what is there and then stop, with `failure` if there is one."""
+        with self._changed:
+            self._ended = True
+            self._failure = self._failure or failure
+            self._changed.notify_all()
+
+    def get(self, timeout: float | None) -> TapEvent | None:
+        """Take the next event; None when there was none in time, or no more will come (see `ended`).
+
+        Raises:
+            BusError: what ended the tap, after the events before it.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._items or self._kept or self._ended, timeout):
+                return self._drops(time.time())
+            if self._kept:
+                return self._kept.popleft()
+            if (note := self._drops(time.time())) is not None:
+                return note
+            if self._items:
+                event = self._items.popleft()
+                self._bytes -= len(event.body) if isinstance(event, Delivery) else 0
+                return event
+            if self._failure is not None:
+                raise self._failure
+            return None
+
+    @property
+    def ended(self) -> bool:
+        """Whether everything was taken and nothing more comes."""
+        with self._changed:
+            return self._ended and not self._items and not self._kept and not self._unreported
+
+    def _drop(self, event: TapEvent) -> None:
+        if isinstance(event, Note):
+            self._kept.append(event)
+            return
+        self._bytes -= len(event.body)
+        self.dropped += 1
+        self._unreported += 1
+
+    def _drops(self, now: float) -> Note | None:
+        """Report drops where they happened, but not after each message of a reader that is always too slow."""
+        if not self._unreported or (now - self._reported_at < _DROP_REPORT_S and self._items):
+            return None
+        count, self._unreported, self._reported_at = self._unreported, 0, now
+        return Note(kind="dropped", text=f"{count:,} messages dropped: the reader is too slow", at=now, count=count)
+
+
+class Tap:
+    """Base of the taps: opened on entering, everything given back on leaving.
+
+    Thread: `follow`, `next` and `close` from one thread, the reader's.
+    """
+
+    def __init__(self, plan: TapPlan, broker: MessageBroker, *, watch_s: float = WATCH_S) -> None:
+        self.plan = plan
+        self.cleaned: list[str] = []
+        """What killed taps had left behind and was put right before this one was opened, a sentence each."""
+        self._broker = broker
+        self._buffer = Buffer()
+        self._watch_s = watch_s
+        self._wake = threading.Event()
+        self._closing = threading.Event()
+        self._closed = False
+        self._watcher: threading.Thread | None = None
+        self._pulse = _Pulse()
+        self._heard_at: float | None = None
+        """When the last message came, shown or not."""
+        self._lost_at: float | None = None
+        self._silence = ""
+        self._doubt_since: float | None = None
+        self._link_returned = False
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def left_behind(self) -> str | None:
+        """What could not be given back, in one sentence; None when all is as it was."""
+        return None
+
+    @property
+    def dropped(self) -> int:
+        """How many messages the reader was too slow for."""
+        return self._buffer.dropped
+
+    def open(self) -> Self:
+        """Set the tap up; when that fails, or is interrupted, what was done of it is taken back. Once only."""
+        if self._watcher is not None:
+            return self
+        try:
+            self._set_up()
+            self._broker.add_listener(self._on_link)
+            self._watcher = threading.Thread(target=self._watch, name="busctl-tap-watch", daemon=True)
+            self._watcher.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def close(self) -> None:
+        """Give everything back. Trouble on the way does not raise: `left_behind` says what could not be undone."""
+        if self._closed:
+            return
+        self._closing.set()
+        self._wake.set()
+        self._buffer.end()
+        if self._watcher is not None:
+            self._watcher.join(30)
+        self._broker.remove_listener(self._on_link)
+        self._give_back()
+        self._closed = True
+
+    def next(self, timeout: float | None = None) -> TapEvent | None:
+        """Wait for the next event; None after `timeout` seconds.
+
+        Raises:
+            BusError: the tap cannot go on (the queue was deleted, somebody keeps switching tracing off).
+        """
+        return self._buffer.get(timeout)
+
+    def follow(self, *, limit: int | None = None, for_s: float | None = None) -> Iterator[TapEvent]:
+        """Yield messages, and notes about what was not seen.
+
+        Args:
+            limit: Stop after so many messages.
+            for_s: Stop after so many seconds.
+
+        Raises:
+            BusError: the tap cannot go on.
+        """
+        deadline = None if for_s is None else time.monotonic() + for_s
+        count = 0
+        while limit is None or count < limit:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return
+            event = self.next(left)
+            if event is not None:
+                count += isinstance(event, Delivery)
+                yield event
+            elif self._buffer.ended:
+                return
+
+    # -- for the ways
+
+    def _set_up(self) -> None:
+        """Make the tap. Effect: what the plan says."""
+        raise NotImplementedError
+
+    def _give_back(self) -> None:
+        """Undo `_set_up` as far as it got. Must not raise BusError."""
+        raise NotImplementedError
+
+    def _check(self, *, after_gap: bool) -> None:
+        """See that the tap still shows what it promises. Thread: the watch."""
+        raise NotImplementedError
+
+    def _note(self, kind: Literal["gap", "dropped", "changed"], text: str, **facts: float) -> None:
+        count = facts.get("count")
+        self._buffer.put(
+            Note(
+                kind=kind,
+                text=text,
+                at=time.time(),
+                seconds=facts.get("seconds"),
+                count=None if count is None else int(count),
+            )
+        )
+
+    # -- the watch
+
+    def _on_link(self, event: LinkEvent) -> None:
+        if event.link != "consume" or self._closing.is_set():
+            return
+        if event.old in _UP and event.new not in _UP:
+            self._pulse.beat()
+            went_silent = event.heard_at is not None and event.at - event.heard_at > _SILENCE_S
+            lost_at = event.heard_at if event.heard_at is not None and went_silent else event.at
+            self._lost_at = min(lost_at, self._pulse.stopped_at or lost_at)
+            silent = self._lost_at - self._heard_at if self._heard_at is not None else 0.0
+            self._silence = f"; the last message came {silent:.0f} s before" if silent >= 1 else ""
+        elif event.new in _UP and self._lost_at is not None:
+            gap, self._lost_at = event.at - self._lost_at, None
+            text = f"the link to the broker was lost for {gap:.1f} s: nothing was seen{self._silence}"
+            self._note("gap", text, seconds=gap)
+            self._link_returned = True
+            self._wake.set()
+
+    def _watch(self) -> None:
+        due = time.monotonic() + self._watch_s
+        while not self._closing.is_set():
+            woken = self._wake.wait(min(_PULSE_S, max(0.0, due - time.monotonic())))
+            self._pulse.beat()
+            if not woken and time.monotonic() < due:
+                continue
+            self._wake.clear()
+            try:
+                due = time.monotonic() + self._look()
+            except BusError as error:
+                self._buffer.end(error)
+                return
+
+    def _look(self) -> float:
+        """Check once; returns in how many seconds to check again. Raises what ends the tap."""
+        if self._closing.is_set() or self._broker.state not in _UP:
+            self._doubt_since = None
+            return self._watch_s
+        after_gap, self._link_returned = self._link_returned, False
+        try:
+            self._check(after_gap=after_gap)
+        except GuardRefused:
+            raise
+        except BusError as error:
+            self._doubt(error, _PATIENCE_AFTER_GAP_S if after_gap else _PATIENCE_S)
+            self._link_returned = self._link_returned or after_gap
+            return _RETRY_S
+        self._doubt_since = None
+        return self._watch_s
+
+    def _doubt(self, error: BusError, patience_s: float) -> None:
+        """Raise an error that stays; a broker that is going down or coming up says many things once."""
+        logger.info("a tap could not be checked, again in %g s: %s", _RETRY_S, error)
+        passes = isinstance(error, CannotConnect | ApiError | TimedOut | ResourceLocked)
+        if passes and not isinstance(error, ApiForbidden | ApiLoginRefused | VhostNotFound):
+            return
+        now = time.monotonic()
+        self._doubt_since = self._doubt_since or now
+        if now - self._doubt_since > patience_s:
+            raise error
+
+
+class _Pulse:
+    """Knows when this process did not run: stopped by Ctrl-Z, or the machine asleep."""
+
+    def __init__(self) -> None:
+        self.stopped_at: float | None = None
+        """Since when it had stood still (seconds since 1970), if that was just now."""
+        self._at = time.time()
+        self._until = 0.0
+
+    def beat(self) -> None:
+        """It runs. Thread: any."""
+        now = time.time()
+        if now - self._at > _PULSE_S + _STALL_S:
+            self.stopped_at, self._until = self._at, now + _STALL_S
+        elif now > self._until:
+            self.stopped_at = None
+        self._at = now
