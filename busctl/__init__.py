@@ -1,0 +1,1 @@
+"""busctl: the terminal operations console for RabbitMQ."""

@@ -1,0 +1,147 @@
+"""How a command ends: the only writer of stderr, and the meaning of every exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import NoReturn
+
+from busctl.views.formats import safe_text
+from busctl_lib import errors
+
+
+class ExitCode(enum.IntEnum):
+    """What an exit code means; a contract."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    """Wrong arguments or settings."""
+    NO_CONNECTION = 3
+    """Cannot connect or log in; an unknown vhost."""
+    REFUSED = 4
+    """The broker refused: absent, forbidden, precondition."""
+    TIMED_OUT = 5
+    UNROUTABLE = 6
+    """No route, or nobody answers there."""
+    REMOTE_ERROR = 7
+    """The other side answered with an error."""
+    PARTLY = 8
+    GUARD = 9
+    """One of our own guards refused; nothing was done."""
+    INTERRUPTED = 130
+
+
+class Terminated(BaseException):
+    """SIGTERM or SIGHUP arrived: unwind, so that everything is given back."""
+
+
+class PipeClosed(BaseException):
+    """Nobody reads stdout any more: unwind quietly."""
+
+
+# The first that fits counts, so a subclass stands before its parent.
+_CODES: tuple[tuple[type[errors.BusError], ExitCode], ...] = (
+    (errors.ConfigError, ExitCode.USAGE),
+    (errors.CannotConnect, ExitCode.NO_CONNECTION),
+    (errors.BrokerRefused, ExitCode.REFUSED),
+    (errors.Unroutable, ExitCode.UNROUTABLE),
+    (errors.NeverSent, ExitCode.TIMED_OUT),
+    (errors.PublishRefused, ExitCode.REFUSED),
+    (errors.PublishFailed, ExitCode.FAILED),
+    (errors.NoResponder, ExitCode.UNROUTABLE),
+    (errors.ReplyTimeout, ExitCode.TIMED_OUT),
+    (errors.RemoteError, ExitCode.REMOTE_ERROR),
+    (errors.InvalidMessage, ExitCode.USAGE),
+    (errors.TimedOut, ExitCode.TIMED_OUT),
+    (errors.GuardRefused, ExitCode.GUARD),
+    (errors.ApiUnreachable, ExitCode.NO_CONNECTION),
+    (errors.ApiLoginRefused, ExitCode.NO_CONNECTION),
+    (errors.ApiForbidden, ExitCode.REFUSED),
+)
+
+
+def exit_code_for(error: BaseException) -> ExitCode:
+    """Give the exit code of an error."""
+    if isinstance(error, KeyboardInterrupt | Terminated):
+        return ExitCode.INTERRUPTED
+    if isinstance(error, PipeClosed):
+        return ExitCode.DONE
+    return next((code for kind, code in _CODES if isinstance(error, kind)), ExitCode.FAILED)
+
+
+def report(error: BaseException, *, debug: bool = False) -> ExitCode:
+    """Say on one line of stderr what went wrong, where, and what to do next; return the exit code."""
+    code = exit_code_for(error)
+    if debug and not isinstance(error, PipeClosed):
+        import traceback
+
+        _write("".join(traceback.format_exception(error)))
+    if isinstance(error, errors.BusError):
+        _line(f"{error} ({error.hint})" if error.hint else str(error))
+    elif not isinstance(error, KeyboardInterrupt | Terminated | PipeClosed):
+        hint = "" if debug else "; --debug shows where"
+        _line(f"a fault of busctl itself: {type(error).__name__}: {error}{hint}")
+    return code
+
+
+def usage(text: str) -> ExitCode:
+    """Say what is wrong with the command line."""
+    _line(text)
+    return ExitCode.USAGE
+
+
+def note(text: str) -> None:
+    """Say something on stderr that is neither data nor an error."""
+    _write(safe_text(text) + "\n")
+
+
+def die_quietly_on_signals() -> None:
+    """Let SIGTERM and SIGHUP unwind the program like Ctrl-C does, so that clean-up runs.
+
+    SIGINT counts also where a script started the program in its background, which makes a shell ignore it: what is
+    borrowed must come back when somebody sends it. An ignored SIGHUP (nohup) stays ignored.
+    """
+
+    def unwind(number: int, frame: FrameType | None) -> NoReturn:
+        raise Terminated(signal.Signals(number).name)
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, unwind)
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, unwind)
+
+
+def fill_missing_streams() -> None:
+    """Put the null device where stdin, stdout or stderr was closed before the program began (`>&-`, some daemons).
+
+    Otherwise the next connection opened would get that number, and be taken for it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # the lowest free number is the one that is missing
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdin = sys.stdin or open(0, encoding="utf-8")  # noqa: SIM115 - open for as long as the program runs
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8")  # noqa: SIM115
+
+
+def _line(text: str) -> None:
+    _write(f"busctl: {safe_text(text)}\n")
+
+
+def _write(text: str) -> None:
+    # What went to stdout so far stands before it, also where both go to one place.
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+    with contextlib.suppress(OSError, ValueError):  # nobody listens: there is nobody to tell
+        sys.stderr.write(text)
+        sys.stderr.flush()

@@ -1,0 +1,156 @@
+"""The command line: which commands there are, and how the program begins and ends.
+
+A command's module is imported when the command runs, never for `busctl --help`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any, NamedTuple, NoReturn
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from busctl.cli import exits, flags
+
+
+class Entry(NamedTuple):
+    """Where a command lives and what it does."""
+
+    target: str
+    """module:name of a function, or of a typer.Typer for a command with subcommands."""
+    help: str
+
+
+COMMANDS: dict[str, Entry] = {
+    "demo": Entry("busctl.cli.demo:demo", "Start a private RabbitMQ with a live trading bus and open the console."),
+    "overview": Entry("busctl.cli.overview:overview", "Show the state of the whole bus on one screen."),
+    "queues": Entry("busctl.cli.queues:queues", "List queues, or show one."),
+    "exchanges": Entry("busctl.cli.exchanges:exchanges", "List exchanges, or show one."),
+    "bindings": Entry("busctl.cli.bindings:bindings", "List what leads where."),
+    "connections": Entry("busctl.cli.connections:connections", "List who is connected."),
+    "channels": Entry("busctl.cli.channels:channels", "List channels."),
+    "consumers": Entry("busctl.cli.consumers:consumers", "List who takes messages."),
+    "policies": Entry("busctl.cli.policies:policies", "List policies."),
+    "vhosts": Entry("busctl.cli.vhosts:vhosts", "List virtual hosts."),
+    "nodes": Entry("busctl.cli.nodes:nodes", "List the nodes of the cluster."),
+    "tail": Entry("busctl.cli.tail:tail", "Show live messages of a queue without taking them."),
+    "publish": Entry("busctl.cli.publish:publish", "Publish a message and wait until the broker has it."),
+    "rpc": Entry("busctl.cli.rpc:rpc", "Call a method of a service over the bus."),
+    "contexts": Entry("busctl.cli.contexts:contexts", "Name brokers: list, add, use, remove and check them."),
+}
+
+
+class _Command(TyperCommand):
+    """A command that is known by name and help; the real one is made when it is called."""
+
+    def __init__(self, name: str, entry: Entry) -> None:
+        super().__init__(name, help=entry.help)
+        self._target = entry.target
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """Load the real command and let it read its arguments."""
+        module, _, name = self._target.partition(":")
+        found = getattr(importlib.import_module(module), name)
+        if not isinstance(found, typer.Typer):
+            app = typer.Typer(add_completion=False)
+            app.command(name=self.name)(found)
+            found = app
+        found.info.name = found.info.name or self.name
+        command = typer.main.get_command(found)
+        _add_global_flags(command)
+        return command.make_context(info_name, args, parent=parent, **extra)
+
+
+class _Root(TyperGroup):
+    """The group of all commands."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.params += flags.parameters()
+        for name, entry in COMMANDS.items():
+            self.add_command(_Command(name, entry))
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """Give --help, which needs no conversion either."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.__class__ = flags.AsTyped
+        return option
+
+
+def _add_global_flags(command: Any) -> None:
+    command.params += flags.parameters()
+    if isinstance(command, TyperGroup):
+        for name in command.list_commands(None):  # type: ignore[arg-type]
+            _add_global_flags(command.commands[name])
+
+
+app = typer.Typer(cls=_Root, add_completion=False)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        from busctl.cli import output
+
+        output.write_line(f"busctl {version('busctl')}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    ctx: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Operate a RabbitMQ message bus from the terminal. Without a command: the console."""
+    if ctx.invoked_subcommand is not None:
+        return
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        from busctl.cli import output
+
+        output.write_line(ctx.get_help())
+        raise typer.Exit(exits.ExitCode.USAGE)
+    from busctl.tui.app import run_console
+
+    with flags.open_session(ctx) as session:
+        run_console(session)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code."""
+    typed = flags.GlobalFlags()
+    try:
+        code = typer.main.get_command(app).main(
+            args=list(sys.argv[1:] if arguments is None else arguments),
+            prog_name="busctl",
+            standalone_mode=False,
+            obj=typed,
+        )
+    except typer.Abort:
+        return exits.ExitCode.INTERRUPTED
+    except SystemExit:  # what typer makes of a reader that left while it printed help
+        return exits.ExitCode.DONE
+    except typer.TyperException as error:  # the command line itself is wrong
+        return exits.usage(_usage_text(error))
+    except BaseException as error:  # noqa: BLE001 - the program's boundary: every end has its code and its line
+        return exits.report(error, debug=typed.debug)
+    return code if isinstance(code, int) else exits.ExitCode.DONE
+
+
+def _usage_text(error: typer.TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "busctl"
+    return f"{error.format_message()} (see: {path} --help)"
+
+
+def main() -> NoReturn:
+    """Be the program `busctl`."""
+    exits.fill_missing_streams()
+    exits.die_quietly_on_signals()
+    sys.exit(run())

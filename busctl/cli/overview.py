@@ -1,0 +1,68 @@
+"""`busctl overview`: the state of the whole bus on one screen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import typer
+
+from busctl.cli import flags, output
+from busctl.cli.lists import OutputOption, WatchOption, show
+from busctl.views import overview as view
+from busctl.views.formats import safe_text
+from busctl.views.nodes import NODES
+from busctl_lib.errors import ApiForbidden
+
+if TYPE_CHECKING:
+    from busctl_lib.management import ManagementClient, NodeInfo, OverviewInfo
+
+_ATTENTION_MAX = 10
+
+
+def overview(ctx: typer.Context, form: OutputOption = None, watch: WatchOption = None) -> None:
+    """Show version, nodes, alarms, totals and rates, and which queues need attention."""
+    with flags.open_session(ctx) as session:
+        api = session.management
+
+        def once() -> None:
+            info, nodes = api.overview(), _nodes(api)
+            if form in (None, output.Format.TABLE):
+                _write_screen(api, info, nodes, session.vhost, clear=watch is not None)
+            elif form is output.Format.TSV:
+                output.write("".join(f"{fact.label}\t{safe_text(fact.text)}\n" for fact in view.facts(info, nodes)))
+            else:
+                answer: dict[str, Any] = msgspec.to_builtins(info)
+                if nodes is not None:
+                    answer["nodes"] = msgspec.to_builtins(nodes)
+                (output.write_json if form is output.Format.JSON else output.write_jsonl)(answer)
+
+        show(once, watch)
+
+
+def _nodes(api: ManagementClient) -> list[NodeInfo] | None:
+    try:
+        return api.nodes()
+    except ApiForbidden:  # the rest of the overview needs no monitoring tag
+        return None
+
+
+def _write_screen(
+    api: ManagementClient, info: OverviewInfo, nodes: list[NodeInfo] | None, vhost: str, *, clear: bool
+) -> None:
+    from busctl_lib.poller import LIST_WITH_RATES_MAX
+
+    few = ((info.object_totals.queues if info.object_totals else None) or 0) <= LIST_WITH_RATES_MAX
+    queues = api.queues_with_rates(vhost) if few else api.queues(vhost)
+    lines = [f"{fact.label:<10} {output.paint(fact.text, fact.tone)}" for fact in view.facts(info, nodes)]
+    if nodes:
+        lines += ["", output.table(NODES.select(), NODES.sorted(nodes)).rstrip("\n")]
+    troubled = view.attention(queues)
+    lines += ["", f"needs attention in vhost {safe_text(vhost)}:" if troubled else "nothing needs attention"]
+    for item in troubled[:_ATTENTION_MAX]:
+        lines.append(f"  {output.paint(item.mark, item.tone)} {item.name}  {item.text}")
+    if len(troubled) > _ATTENTION_MAX:
+        lines.append(f"  and {len(troubled) - _ATTENTION_MAX} more")
+    if clear:
+        output.clear_screen()
+    output.write("\n".join(lines) + "\n")

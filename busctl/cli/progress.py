@@ -1,0 +1,43 @@
+"""A line of progress on a terminal's stderr, written over itself; nothing where stderr is no terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from busctl.views.formats import safe_text
+
+_EVERY_S = 0.1
+
+
+class Progress:
+    """Shows the latest text until the block ends, then takes it away."""
+
+    def __init__(self, *, wanted: bool = True) -> None:
+        self._shown = wanted and sys.stderr.isatty()
+        self._next = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._write("\r\x1b[K")
+
+    def show(self, text: str) -> None:
+        """Show a text; what comes too fast for an eye is left out."""
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + _EVERY_S
+            self._write(f"\r\x1b[K{safe_text(text)}")
+
+    def _write(self, text: str) -> None:
+        if self._shown:
+            try:
+                sys.stderr.write(text)
+                sys.stderr.flush()
+            except (OSError, ValueError):
+                self._shown = False

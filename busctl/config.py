@@ -1,0 +1,286 @@
+"""Settings: which broker, from where, and where each value came from.
+
+Read in this order, the first that names a value wins:
+
+1. flags: --amqp-url, --api-url, --vhost, and the context that -c names;
+2. the environment: BUSCTL_AMQP_URL, BUSCTL_API_URL, BUSCTL_VHOST, and the context BUSCTL_CONTEXT names;
+   a context named by -c is taken whole: the environment then adds nothing to it;
+3. the context that `current` in the config file names, unless an address was given above;
+4. a `busctl demo` that runs now, where nothing was configured at all;
+5. guest at localhost.
+
+Two rules keep the two addresses on one broker: an API address without credentials takes the AMQP address's; and when
+the AMQP address was given above a context, the context's API address belongs to another broker and is not used: the
+API is then looked for on the AMQP host.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote, unquote, urlsplit
+
+import msgspec
+
+from busctl.contexts import PREVIOUS, ConfigFile, ContextConfig, DemoContext, load_with_demos, no_context, previous_of
+from busctl.contexts import config_path as config_path
+from busctl.passwords import PasswordSource, with_password
+from busctl_lib.errors import ConfigError
+
+DEFAULT_AMQP_URL = "amqp://guest:guest@localhost:5672"
+DEFAULT = "default"
+"""Where a value came from that nobody gave."""
+RUNNING_DEMO = "the running demo"
+_PORTS = {"amqp": 5672, "amqps": 5671}
+_API_PORTS = {"amqp": ("http", 15672), "amqps": ("https", 15671)}
+
+
+class Flags(msgspec.Struct, kw_only=True):
+    """What was typed; None is not typed."""
+
+    context: str | None = None
+    amqp_url: str | None = None
+    api_url: str | None = None
+    vhost: str | None = None
+
+
+class Value(NamedTuple):
+    """A value and where it came from."""
+
+    text: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One broker to talk to. The addresses hold credentials: show them only through `explain`."""
+
+    amqp_url: str = field(repr=False)
+    """With the vhost as its path."""
+    api_url: str = field(repr=False)
+    vhost: str
+    context: str | None = None
+    production: bool = False
+    read_only: bool = False
+    color: str | None = None
+    password: PasswordSource | None = field(default=None, repr=False)
+    """Who knows the password that the addresses lack."""
+    sources: Mapping[str, str]
+    """Where each value came from, by its name."""
+
+    def with_password(self) -> Settings:
+        """Give these settings with the password in the addresses; it is asked for now, where they lack it.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if self.password is None:
+            return self
+        found = self.password.fetch()
+        user = _user(self.amqp_url)
+        api_url = with_password(self.api_url, found) if _user(self.api_url) == user else self.api_url
+        return replace(self, amqp_url=with_password(self.amqp_url, found), api_url=api_url, password=None)
+
+    def explain(self) -> list[tuple[str, str, str]]:
+        """List (name, value without password, where it came from)."""
+        shown = {"amqp_url": without_password(self.amqp_url), "api_url": without_password(self.api_url)}
+        return [
+            (name, shown.get(name) or str(getattr(self, name)), source)
+            for name, source in self.sources.items()
+            if getattr(self, name) is not None
+        ]
+
+
+class _Layer(NamedTuple):
+    """One place that may name values."""
+
+    source: str
+    amqp_url: str | None
+    api_url: str | None
+    vhost: str | None
+    is_context: bool = False
+
+
+def resolve(flags: Flags, environment: Mapping[str, str] | None = None, path: Path | None = None) -> Settings:
+    """Work out the settings.
+
+    Args:
+        flags: What was typed.
+        environment: `os.environ` when None.
+        path: The config file; `config_path()` when None. It need not exist.
+
+    Raises:
+        ConfigError: a value that cannot be used, with its place and what is right.
+    """
+    env = os.environ if environment is None else environment
+    path = path or config_path()
+    file = load_with_demos(path)
+    layers, named = _layers(flags, env, file, path)
+    name = named.text if named else None
+    context = file.contexts[name] if name is not None else ContextConfig()
+
+    at, amqp_url = _first(layers, "amqp_url")
+    parts = _parts(amqp_url)
+    password = _password(layers[at], parts, name, context)
+    if password is not None and not parts.credentials:
+        parts = parts._replace(credentials="guest@")
+    same_broker = [layer for index, layer in enumerate(layers) if index <= at or not layer.is_context]
+    api_at, api_url = _first(same_broker, "api_url")
+    vhost = _vhost(layers)
+    api_source = same_broker[api_at].source if api_url else f"derived from the AMQP address ({layers[at].source})"
+    return Settings(
+        amqp_url=f"{parts.base}/{quote(vhost.text, safe='')}{parts.query}",
+        api_url=_with_credentials(api_url, parts) if api_url else parts.api_url(),
+        vhost=vhost.text,
+        context=name,
+        production=context.production,
+        read_only=context.read_only,
+        color=context.color,
+        password=password,
+        sources=_guard_sources(context, named)
+        | {"vhost": vhost.source, "amqp_url": layers[at].source, "api_url": api_source}
+        | ({"password": password.place} if password is not None else {}),
+    )
+
+
+def _guard_sources(context: ContextConfig, named: Value | None) -> dict[str, str]:
+    """Where the context and what it alone can say came from."""
+    guards = ("production", "read_only", "color")
+    sources = {guard: named.source if named and getattr(context, guard) else DEFAULT for guard in guards}
+    return ({"context": named.source} if named else {}) | sources
+
+
+def _only_demos(file: ConfigFile) -> str | None:
+    """The first running demo, where the config file itself has no context that could be meant."""
+    contexts = file.contexts.items()
+    if not contexts or not all(isinstance(context, DemoContext) for _, context in contexts):
+        return None
+    return next(iter(file.contexts))
+
+
+def without_password(url: str) -> str:
+    """Give an address with its password, if any, blotted out; also one that is not percent-encoded as it should be."""
+    return re.sub(r"^([^:/]*://[^:@/]*):.*@", r"\1:***@", url, flags=re.DOTALL)
+
+
+def address(context: ContextConfig) -> str:
+    """Show where a context is, without a password.
+
+    Raises:
+        ConfigError: its address cannot be read.
+    """
+    parts = _parts(context.amqp_url or DEFAULT_AMQP_URL)
+    user = parts.credentials.partition(":")[0].rstrip("@")
+    return f"{parts.scheme}://{user}{'@' if user else ''}{parts.host}:{parts.port}"
+
+
+def vhost_of(context: ContextConfig) -> str:
+    """Give the virtual host of a context."""
+    return _vhost([_Layer("", context.amqp_url, None, context.vhost, True)]).text
+
+
+def _password(layer: _Layer, parts: _AmqpParts, name: str | None, context: ContextConfig) -> PasswordSource | None:
+    """Who knows the password of an AMQP address: its context says so, else whoever is asked."""
+    if ":" in parts.credentials:
+        return None
+    if layer.is_context and name is not None and (source := context.password_source(name, layer.source)):
+        return source
+    user = parts.credentials.rstrip("@")
+    return PasswordSource("prompt", unquote(user), f"the AMQP address ({layer.source})") if user else None
+
+
+def _user(url: str) -> str:
+    return urlsplit(url).netloc.rpartition("@")[0].partition(":")[0]
+
+
+def _layers(flags: Flags, env: Mapping[str, str], file: ConfigFile, path: Path) -> tuple[list[_Layer], Value | None]:
+    """The places to look at, in order, and which context is in effect."""
+    layers = [_Layer("flag", flags.amqp_url, flags.api_url, flags.vhost)]
+    named = Value(flags.context, "flag -c") if flags.context else None
+    if flags.context == PREVIOUS:
+        named = Value(previous_of(file, path), f"flag -c -, `previous` in {path}")
+    if named is None:
+        amqp_url, api_url, vhost = (env.get(f"BUSCTL_{name}") or None for name in ("AMQP_URL", "API_URL", "VHOST"))
+        layers.append(_Layer("environment", amqp_url, api_url, vhost))
+        if env.get("BUSCTL_CONTEXT") and flags.amqp_url is None:
+            named = Value(env["BUSCTL_CONTEXT"], "BUSCTL_CONTEXT")
+        elif file.current is not None and not any(layer.amqp_url or layer.api_url for layer in layers):
+            named = Value(file.current, f"`current` in {path}")
+        elif (demo := _only_demos(file)) and not any(layer.amqp_url or layer.api_url for layer in layers):
+            named = Value(demo, RUNNING_DEMO)
+    if named is not None:
+        if named.text not in file.contexts:
+            raise no_context(named.text, named.source, file.contexts, path)
+        context = file.contexts[named.text]
+        place = RUNNING_DEMO if isinstance(context, DemoContext) else f"{path} [contexts.{named.text}]"
+        layers.append(_Layer(place, context.amqp_url, context.api_url, context.vhost, True))
+    layers.append(_Layer(DEFAULT, DEFAULT_AMQP_URL, None, None))
+    return layers, named
+
+
+def _first(layers: list[_Layer], name: str) -> tuple[int, str]:
+    for index, layer in enumerate(layers):
+        value: str | None = getattr(layer, name)
+        if value:
+            return index, value
+    return -1, ""
+
+
+def _vhost(layers: list[_Layer]) -> Value:
+    for layer in layers:
+        if layer.vhost:
+            return Value(layer.vhost, layer.source)
+        path = _parts(layer.amqp_url).vhost if layer.amqp_url else None
+        if path is not None:
+            return Value(path, f"{layer.source} (path of the AMQP address)")
+    return Value("/", DEFAULT)
+
+
+class _AmqpParts(NamedTuple):
+    scheme: str
+    credentials: str
+    """As written, percent-encoded, with the @; "" when there are none."""
+    host: str
+    port: int
+    vhost: str | None
+    query: str
+
+    @property
+    def base(self) -> str:
+        return f"{self.scheme}://{self.credentials or 'guest:guest@'}{self.host}:{self.port}"
+
+    def api_url(self) -> str:
+        scheme, port = _API_PORTS[self.scheme]
+        return f"{scheme}://{self.credentials or 'guest:guest@'}{self.host}:{port}"
+
+
+def _parts(amqp_url: str) -> _AmqpParts:
+    try:
+        parts = urlsplit(amqp_url)
+        port = parts.port
+    except ValueError:  # its text may quote a piece of a password
+        raise ConfigError(
+            "the AMQP address cannot be read",
+            hint="percent-encode special characters of the password: amqp://user:p%40ss@host:5672/vhost",
+        ) from None
+    if parts.scheme not in _PORTS or not parts.hostname:
+        raise ConfigError(
+            "an AMQP address begins with amqp:// or amqps:// and names a host",
+            hint="for example amqp://guest:guest@localhost:5672/%2F",
+        )
+    credentials, at, _ = parts.netloc.rpartition("@")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    vhost = unquote(parts.path[1:]) if len(parts.path) > 1 else None
+    query = f"?{parts.query}" if parts.query else ""
+    return _AmqpParts(parts.scheme, credentials + at, host, port or _PORTS[parts.scheme], vhost, query)
+
+
+def _with_credentials(api_url: str, amqp: _AmqpParts) -> str:
+    scheme, separator, rest = api_url.partition("://")
+    if not separator or "@" in rest.partition("/")[0]:
+        return api_url
+    return f"{scheme}://{amqp.credentials or 'guest:guest@'}{rest}"

@@ -1,0 +1,354 @@
+"""The config file: named brokers, read with their mistakes told by line, and changed without losing a comment."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import os
+import re
+import tempfile
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import msgspec
+import platformdirs
+
+from busctl.passwords import Kind, PasswordSource
+from busctl_lib.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tomlkit import TOMLDocument
+
+PREVIOUS = "-"
+"""As typed for the context before the current one."""
+_SOURCES: dict[str, Kind] = {
+    "password_env": "environment",
+    "password_command": "command",
+    "password_keyring": "keyring",
+}
+
+
+class ContextConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """A named broker in the config file."""
+
+    amqp_url: str | None = None
+    api_url: str | None = None
+    vhost: str | None = None
+    password_env: str | None = None
+    """The environment variable that holds the password."""
+    password_command: str | None = None
+    """What prints it on its first line; run without a shell."""
+    password_keyring: bool = False
+    """It is in the keyring, under `busctl` and the context's name."""
+    production: bool = False
+    """Ask twice before anything that changes the bus."""
+    read_only: bool = False
+    """Refuse whatever changes the bus."""
+    color: str | None = None
+    """Of the state line, so that one sees where one is."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(production={self.production}, read_only={self.read_only})"
+
+    def password_source(self, name: str, place: str) -> PasswordSource | None:
+        """Who knows the password of this context, where that is said."""
+        for key, kind in _SOURCES.items():
+            if given := getattr(self, key):
+                return PasswordSource(kind, name if kind == "keyring" else given, f"{place}: {key}")
+        return None
+
+
+class DemoContext(ContextConfig):
+    """A demo that runs now, named as if it stood in the config file."""
+
+
+class ConfigFile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The config file."""
+
+    current: str | None = None
+    """The context to use when none is named."""
+    previous: str | None = None
+    """The one that was current before: `-`."""
+    contexts: dict[str, ContextConfig] = {}
+
+
+def config_path() -> Path:
+    """Where the config file is looked for."""
+    return platformdirs.user_config_path("busctl", appauthor=False) / "config.toml"
+
+
+def load(path: Path) -> ConfigFile:
+    """Read a config file; one that is not there is empty.
+
+    Raises:
+        ConfigError: file, line, key and the nearest right key.
+    """
+    return parse(_text(path), path)
+
+
+def load_with_demos(path: Path) -> ConfigFile:
+    """Read a config file, and add what `busctl demo` runs in another terminal; a name in the file stays as it is."""
+    from busctl.demo.registry import running
+
+    file = load(path)
+    for demo in running():
+        file.contexts.setdefault(demo.name, DemoContext(amqp_url=demo.amqp_url, api_url=demo.api_url))
+    return file
+
+
+def parse(text: str, path: Path) -> ConfigFile:
+    """Read the text of a config file; `path` is for errors."""
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not TOML: {error}", path=str(path)) from error
+    source = _Source(path, text)
+    source.check_keys(raw, ConfigFile.__struct_fields__, ())
+    contexts = raw.get("contexts", {})
+    for name, table in contexts.items() if isinstance(contexts, dict) else ():
+        at = ("contexts", name)
+        if isinstance(table, dict):
+            source.check_keys(table, ContextConfig.__struct_fields__, at)
+        source.check_password(source.convert(table, ContextConfig, at), at)
+    file: ConfigFile = source.convert(raw, ConfigFile, ())
+    if file.current is not None and file.current not in file.contexts:
+        raise no_context(file.current, f"`current` in {path}", file.contexts, path)
+    return file
+
+
+def no_context(name: str, source: str, contexts: Iterable[str], path: Path) -> ConfigError:
+    """Make the error for a context that is not there."""
+    known = sorted(contexts)
+    near = difflib.get_close_matches(name, known, n=1)
+    there = f"there are: {', '.join(known)}" if known else f"none is defined in {path}"
+    return ConfigError(
+        f"no context {name!r} ({source})", hint=f"did you mean {near[0]}?" if near else there, path=str(path)
+    )
+
+
+def previous_of(file: ConfigFile, path: Path) -> str:
+    """Give the context that was current before.
+
+    Raises:
+        ConfigError: there was none, or it is gone.
+    """
+    if file.previous is None:
+        raise ConfigError("there is no previous context", hint="`busctl contexts use NAME` makes one", path=str(path))
+    if file.previous not in file.contexts:
+        raise no_context(file.previous, f"`previous` in {path}", file.contexts, path)
+    return file.previous
+
+
+# --- changing it
+
+
+def add(path: Path, name: str, context: ContextConfig) -> None:
+    """Write a new context.
+
+    Raises:
+        ConfigError: the name is taken or cannot be one, or the context would not be valid.
+    """
+    check_free(path, name)
+    import tomlkit
+
+    with _changed(path) as document:
+        contexts = document.setdefault("contexts", tomlkit.table(is_super_table=True))
+        table = tomlkit.table()
+        for key, value in msgspec.to_builtins(context).items():
+            table.add(key, value)
+        contexts[name] = table
+
+
+def check_free(path: Path, name: str) -> None:
+    """Check that a new context may have this name.
+
+    Raises:
+        ConfigError: the name is taken or cannot be one.
+    """
+    if not re.fullmatch(r"[\w.@][\w.@+-]*", name):
+        raise ConfigError(f"{name!r} cannot name a context", hint="use letters, digits and . _ - @ +")
+    if name in load(path).contexts:
+        raise ConfigError(f"there is a context {name!r} already in {path}", hint=f"busctl contexts remove {name}")
+
+
+def existing(path: Path, name: str) -> ContextConfig:
+    """Give a context that stands in the file.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    contexts = load(path).contexts
+    if name not in contexts:
+        raise no_context(name, "not in the config file", contexts, path)
+    return contexts[name]
+
+
+def use(path: Path, name: str) -> str:
+    """Make a context, or with "-" the previous one, the current one; returns its name.
+
+    Raises:
+        ConfigError: it does not stand in the file.
+    """
+    file = load(path)
+    wanted = previous_of(file, path) if name == PREVIOUS else name
+    if wanted not in file.contexts:
+        if wanted in load_with_demos(path).contexts:
+            raise ConfigError(
+                f"{wanted!r} is a running demo, it has no place in {path}", hint=f"name it each time: -c {wanted}"
+            )
+        existing(path, wanted)
+    if wanted != file.current:
+        with _changed(path) as document:
+            _set_at_top(document, "previous", file.current)
+            _set_at_top(document, "current", wanted)
+    return wanted
+
+
+def remove(path: Path, name: str) -> None:
+    """Take a context out of the file.
+
+    Raises:
+        ConfigError: it does not stand there.
+    """
+    existing(path, name)
+    with _changed(path) as document:
+        document["contexts"].remove(name)
+        for key in ("current", "previous"):
+            if document.get(key) == name:
+                del document[key]
+
+
+def _set_at_top(document: TOMLDocument, key: str, value: str | None) -> None:
+    if value is None:
+        document.pop(key, None)
+    else:
+        document[key] = value
+
+
+@contextlib.contextmanager
+def _changed(path: Path) -> Iterator[TOMLDocument]:
+    """Give the file's document to change; it replaces the file in one step, and only if it is valid.
+
+    Effect: the file is readable by its user alone, its folder too where it is made here.
+    """
+    import tomlkit
+
+    path = path.resolve()  # a link to a file elsewhere stays a link
+    text = _text(path)
+    parse(text, path)
+    document = tomlkit.parse(text)
+    yield document
+    text = tomlkit.dumps(document)
+    parse(text, path)
+    try:
+        _replace(path, text)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}", path=str(path)) from error
+
+
+def _replace(path: Path, text: str) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(beside).replace(path)
+    except BaseException:
+        Path(beside).unlink(missing_ok=True)
+        raise
+
+
+# --- telling mistakes
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}", path=str(path)) from error
+
+
+class _Source:
+    """The text that is checked, to tell where in it a mistake is."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self._path = path
+        self._text = text
+
+    def check_keys(self, table: Mapping[str, Any], known: Iterable[str], at: tuple[str, ...]) -> None:
+        known = list(known)
+        for key in table:
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
+                raise self._error((*at, key), f"unknown key {'.'.join((*at, key))}", hint)
+
+    def convert(self, value: object, kind: type[Any], at: tuple[str, ...]) -> Any:
+        try:
+            return msgspec.convert(value, kind)
+        except msgspec.ValidationError as error:
+            text, _, place = str(error).partition(" - at `$")
+            found = (*at, *(part for part in place.rstrip("`").split(".") if part))
+            raise self._error(found, f"{'.'.join(found)}: {text.lower()}", None) from error
+
+    def check_password(self, context: ContextConfig, at: tuple[str, ...]) -> None:
+        named = [key for key in _SOURCES if getattr(context, key)]
+        if len(named) > 1:
+            raise self._error((*at, named[1]), f"{'.'.join(at)}: both {named[0]} and {named[1]}", "keep one of them")
+        if named and context.amqp_url is None:
+            raise self._error((*at, named[0]), f"{'.'.join(at)}: {named[0]} without amqp_url", "add its amqp_url")
+        if named and ":" in _user_part(context.amqp_url or ""):
+            hint = "take the password out of the address"
+            raise self._error((*at, named[0]), f"{'.'.join(at)}: {named[0]}, and a password in amqp_url", hint)
+
+    def _error(self, key: tuple[str, ...], text: str, hint: str | None) -> ConfigError:
+        line = _line_of(self._text, key)
+        place = str(self._path) if line is None else f"{self._path}, line {line}"
+        return ConfigError(f"{place}: {text}", hint=hint, path=str(self._path), key=".".join(key), line=line)
+
+
+def _user_part(url: str) -> str:
+    try:
+        return urlsplit(url).netloc.rpartition("@")[0]
+    except ValueError:  # told when the context is used
+        return ""
+
+
+def _line_of(text: str, wanted: tuple[str, ...]) -> int | None:
+    """Find the line of a key or a table; in an inline table, the line where that begins."""
+    table: tuple[str, ...] = ()
+    best: tuple[int, int | None] = (0, None)
+    for number, line in enumerate(text.splitlines(), 1):
+        header = re.match(r"\s*\[+([^\[\]]+)\]+", line)
+        key = re.match(r"""\s*((?:[^=#"'\[]|"[^"]*"|'[^']*')+)=""", line)
+        if header:
+            found = table = _dotted(header[1])
+        elif key:
+            found = (*table, *_dotted(key[1]))
+        else:
+            continue
+        if found == wanted:
+            return number
+        if wanted[: len(found)] == found and len(found) > best[0]:
+            best = (len(found), number)
+    return best[1]
+
+
+def _dotted(text: str) -> tuple[str, ...]:
+    """Read a key such as `contexts."a.b".vhost`."""
+    try:
+        value: Any = tomllib.loads(f"{text.strip()} = 0")
+    except tomllib.TOMLDecodeError:
+        return ()
+    parts: list[str] = []
+    while isinstance(value, dict):
+        name, value = next(iter(value.items()))
+        parts.append(name)
+    return tuple(parts)

@@ -1,0 +1,169 @@
+"""Where a password comes from when it stands in no address: an environment variable, a command, a keyring, a prompt.
+
+It is fetched when a session is opened, never for help or completion, and no error repeats it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal, NamedTuple
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from busctl.views.formats import safe_text
+from busctl_lib.errors import ConfigError
+
+if TYPE_CHECKING:
+    import subprocess
+
+COMMAND_TIMEOUT_S = 10.0
+KEYRING_SERVICE = "busctl"
+Kind = Literal["environment", "command", "keyring", "prompt"]
+
+
+class PasswordSource(NamedTuple):
+    """Who knows a password."""
+
+    kind: Kind
+    given: str
+    """The variable, the command line, the context's name in the keyring, or whom to ask for."""
+    place: str
+    """Where that stands, for errors."""
+
+    def fetch(self, environment: Mapping[str, str] | None = None) -> str:
+        """Ask for the password.
+
+        Raises:
+            ConfigError: there is none, and what to do about it.
+        """
+        if self.kind == "environment":
+            return self._from_environment(os.environ if environment is None else environment)
+        if self.kind == "command":
+            return self._from_command()
+        return self._from_keyring() if self.kind == "keyring" else self._from_prompt()
+
+    def __str__(self) -> str:
+        shown = {
+            "environment": f"environment variable {self.given}",
+            "command": "a command",  # its arguments may be secret themselves
+            "keyring": "the keyring",
+            "prompt": "asked for",
+        }
+        return shown[self.kind]
+
+    def _from_environment(self, environment: Mapping[str, str]) -> str:
+        value = environment.get(self.given)
+        if not value:
+            raise ConfigError(f"{self.place}: {self.given} is not set", hint=f"export {self.given} with the password")
+        return value
+
+    def _from_command(self) -> str:
+        import shlex
+        import subprocess  # only who has such a context pays for it
+
+        try:
+            words = shlex.split(self.given)
+        except ValueError as error:
+            raise ConfigError(f"{self.place}: the command cannot be read: {error}") from None
+        if not words:
+            raise ConfigError(f"{self.place}: the command is empty")
+        try:  # its stdin and stderr stay ours: it may have to ask its user something
+            process = subprocess.Popen(words, stdout=subprocess.PIPE)  # noqa: S603 - the user's own command, no shell
+        except OSError as error:
+            raise ConfigError(f"{self.place}: cannot run {words[0]}: {error.strerror}") from None
+        try:
+            printed, _ = process.communicate(timeout=COMMAND_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            raise ConfigError(f"{self.place}: {words[0]} took more than {COMMAND_TIMEOUT_S:g} s") from None
+        finally:
+            _end(process)
+        if process.returncode:
+            raise ConfigError(f"{self.place}: {words[0]} ended with {process.returncode}", hint="run it by hand")
+        first = printed.decode("utf-8", "replace").partition("\n")[0].rstrip("\r")
+        if not first:
+            raise ConfigError(f"{self.place}: {words[0]} printed nothing", hint="its first line is the password")
+        return first
+
+    def _from_keyring(self) -> str:
+        found = keyring_backend().get_password(KEYRING_SERVICE, self.given)
+        if not found:
+            raise ConfigError(
+                f"{self.place}: the keyring holds no password for {self.given!r}",
+                hint=f"keyring set {KEYRING_SERVICE} {self.given}",
+            )
+        return str(found)
+
+    def _from_prompt(self) -> str:
+        if not sys.stdin.isatty():
+            raise ConfigError(
+                f"{self.place} names user {self.given!r} without a password, and there is no terminal to ask for it",
+                hint="name a password_env, password_command or password_keyring in its context",
+            )
+        return ask(f"Password of {safe_text(self.given)}: ")
+
+
+def ask(text: str) -> str:
+    """Ask at the terminal, without showing what is typed."""
+    import getpass
+
+    return getpass.getpass(text)
+
+
+def keyring_backend() -> _Keyring:
+    """Give the optional keyring package, its failures translated.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        import keyring
+    except ImportError:
+        raise ConfigError(
+            "password_keyring needs the package keyring, which is not installed", hint="pip install 'busctl[keyring]'"
+        ) from None
+    return _Keyring(keyring)
+
+
+class _Keyring:
+    """The door to the keyring package."""
+
+    def __init__(self, package: object) -> None:
+        self._package = package
+
+    def get_password(self, service: str, name: str) -> str | None:
+        found: str | None = self._call("get_password", service, name)
+        return found
+
+    def set_password(self, service: str, name: str, password: str) -> None:
+        self._call("set_password", service, name, password)
+
+    def delete_password(self, service: str, name: str) -> None:
+        self._call("delete_password", service, name)
+
+    def _call(self, verb: str, *arguments: str) -> str | None:
+        try:
+            answer: str | None = getattr(self._package, verb)(*arguments)
+        except Exception as error:  # noqa: BLE001 - every backend has errors of its own; their text may hold anything
+            raise ConfigError(
+                f"the keyring does not answer: {type(error).__name__}", hint="is there a keyring in this session?"
+            ) from None
+        return answer
+
+
+def with_password(url: str, password: str) -> str:
+    """Put a password into an address that names a user without one."""
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    if not at or ":" in user:
+        return url
+    return urlunsplit(parts._replace(netloc=f"{user}:{quote(password, safe='')}@{host}"))
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Leave nothing behind; a grandchild that holds the pipe must not hold us."""
+    if process.poll() is None:
+        process.kill()
+    if process.stdout is not None:
+        process.stdout.close()
+    process.wait()

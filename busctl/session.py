@@ -1,0 +1,89 @@
+"""Session: one context's broker and management API, opened when first needed."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from busctl_lib.errors import BusError
+
+if TYPE_CHECKING:
+    from busctl.config import Settings
+    from busctl_lib.broker import MessageBroker
+    from busctl_lib.management import ManagementClient
+
+CONNECT_TIMEOUT_S = 4.0
+"""Nobody on the port must be known within five seconds."""
+
+
+class Session:
+    """A broker to talk to, with the context's guards. A password that stands in no address is asked for at once.
+
+    Raises:
+        ConfigError: there is no such password.
+
+    Thread: open `broker` and `management` on one thread first; both may then be used from any.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings.with_password()
+        self._broker: MessageBroker | None = None
+        self._management: ManagementClient | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def vhost(self) -> str:
+        """The virtual host of the context."""
+        return self.settings.vhost
+
+    @property
+    def broker(self) -> MessageBroker:
+        """The AMQP side; it connects at its first use."""
+        if self._broker is None:
+            from busctl_lib.broker import MessageBroker
+
+            self._broker = MessageBroker(
+                url=self.settings.amqp_url,
+                connect_timeout_s=CONNECT_TIMEOUT_S,
+                client_name="busctl",
+                read_only=self.settings.read_only,
+            )
+        return self._broker
+
+    @property
+    def management(self) -> ManagementClient:
+        """The HTTP side."""
+        if self._management is None:
+            from busctl_lib.management import ManagementClient
+
+            self._management = ManagementClient(
+                self.settings.api_url, timeout_s=(CONNECT_TIMEOUT_S, 15.0), read_only=self.settings.read_only
+            )
+        return self._management
+
+    def hint_for_queue(self, name: str) -> str:
+        """What to do about a queue that is not there: the name that was probably meant, or where the names are."""
+        from busctl_lib.schemas import nearest
+
+        lister = "`busctl queues` lists what there is"
+        try:
+            meant = nearest(name, [info.name for info in self.management.queues(self.vhost)])
+        except BusError:
+            return lister
+        return f"did you mean {meant}?" if meant else lister
+
+    def close(self) -> None:
+        """Close what was opened."""
+        if self._broker is not None:
+            self._broker.close()
+            self._broker = None
+        if self._management is not None:
+            self._management.close()
+            self._management = None

@@ -1,0 +1,103 @@
+"""What workers tell the console. Workers never touch widgets: they post one of these.
+
+A state message may replace an older one that nobody has read yet; an event may not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from textual.message import Message
+
+if TYPE_CHECKING:
+    from busctl_lib.errors import BusError
+    from busctl_lib.poller import Snapshot
+    from busctl_lib.rpc import Reply
+    from busctl_lib.taps import TapEvent, TapPlan
+
+
+class SnapshotTaken(Message):
+    """The poller finished a beat, good or failed. State: only the newest matters."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        super().__init__()
+        self.snapshot = snapshot
+
+    def can_replace(self, message: Message) -> bool:
+        """Replace any older snapshot that waits."""
+        return isinstance(message, SnapshotTaken)
+
+
+@dataclass
+class TapOpened(Message):
+    """A tap shows messages from now on."""
+
+    plan: TapPlan
+
+
+@dataclass
+class TapBatch(Message):
+    """What a tap saw since the last batch."""
+
+    events: Sequence[TapEvent]
+    """At most one tick's budget of rows, oldest first."""
+    seen: int
+    """Messages that came meanwhile, those left out included."""
+    seconds: float
+    """How long the batch was gathered."""
+    link: str | None = None
+    """What the link to the broker is doing when it is not up: nothing can be seen meanwhile."""
+
+
+@dataclass
+class TapEnded(Message):
+    """A tap cannot go on, or could not begin."""
+
+    error: BusError
+
+
+@dataclass
+class TapTold(Message):
+    """A tap has something to say that outlives its screen: what it cleaned up, or what it could not give back."""
+
+    text: str
+
+
+@dataclass
+class CallFinished(Message):
+    """An RPC call came to its end: a reply (which may be an error reply), or why there is none."""
+
+    reply: Reply | None
+    error: BusError | None
+
+
+@dataclass
+class OpenQueue(Message):
+    """Show one queue."""
+
+    vhost: str
+    name: str
+
+
+@dataclass
+class OpenTail(Message):
+    """Show the messages of a queue."""
+
+    queue: str
+
+
+@dataclass
+class OpenRpc(Message):
+    """Show the call dialog."""
+
+    line: str = ""
+    """What it begins with: a method and its arguments."""
+
+
+@dataclass
+class RunCommand(Message):
+    """A command line was typed behind `:`."""
+
+    line: str

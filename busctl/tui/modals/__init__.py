@@ -1,0 +1,1 @@
+"""Questions and answers above the place one is at."""

@@ -1,0 +1,159 @@
+"""Overview: what is wrong, at a glance; how the bus breathes; how its nodes are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container, Vertical
+
+from busctl.tui.messages import OpenQueue, OpenTail
+from busctl.tui.screens.place import Place
+from busctl.tui.widgets.chart import Chart, Series
+from busctl.tui.widgets.nodes import NodeBars
+from busctl.tui.widgets.slots import Slot
+from busctl.tui.widgets.table import LiveTable
+from busctl.views import formats, overview, queues
+from busctl.views.overview import Attention
+from busctl.views.view import Column, View
+from busctl_lib.poller import Snapshot
+
+if TYPE_CHECKING:
+    from busctl_lib.management.infos import Details, QueueInfo
+
+ATTENTION: View[Attention] = View(
+    noun="matters",
+    sort="name",
+    columns=(
+        Column(
+            name="name",
+            title="WHAT",
+            value=lambda matter: matter.name,
+            text=lambda matter: f"{matter.mark} {matter.name}",
+            tone=lambda matter: matter.tone,
+        ),
+        Column(name="text", title="WHY", value=lambda matter: matter.text, text=lambda matter: matter.text),
+    ),
+)
+
+
+def rate_series(name: str, details: Details | None, samples: Sequence[tuple[float, float]], now: float) -> Series:
+    """A line of rates from the broker's samples, ended by the rate of this moment."""
+    rate = details.rate if details is not None else None
+    points = list(samples)
+    if rate is not None and points and points[-1][0] < now:
+        points.append((now, rate))
+    return Series(name, points, rate)
+
+
+class OverviewScreen(Place):
+    """The first place, below all others."""
+
+    CSS_PATH = "overview.tcss"
+    AUTO_FOCUS = "#overview-matters"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("2", "app.queues", "queues", id="overview.queues", tooltip="Go to the queues."),
+        Binding("3", "app.rpc", "rpc", id="overview.rpc", tooltip="Call a method and see its reply."),
+        Binding("t", "tail", "tail", id="overview.tail", tooltip="Watch the messages of the queue under the cursor."),
+    ]
+
+    @property
+    def crumb(self) -> str:
+        """Overview."""
+        return "overview"
+
+    @property
+    def command_line(self) -> str:
+        """The same as a command."""
+        return self.feed.command("overview")
+
+    def compose_place(self) -> ComposeResult:
+        """Rates and nodes on the left, what needs attention on the right."""
+        with Container(id="overview-grid"):
+            with Vertical(id="overview-rates", classes="panel") as rates:
+                rates.border_title = "Rates, last 10 min"
+                yield Chart(unit="/s", text=formats.rate, id="overview-chart")
+            with Vertical(id="overview-attention", classes="panel") as attention:
+                attention.border_title = "Needs attention"
+                yield LiveTable(
+                    ATTENTION,
+                    [
+                        Slot(column=ATTENTION.column("name"), least=18, most=44, rank=0),
+                        Slot(column=ATTENTION.column("text"), least=16, most=60, rank=1),
+                    ],
+                    key=lambda matter: (matter.key, matter.name),
+                    empty="asking the broker …",
+                    id="overview-matters",
+                )
+            with Vertical(id="overview-busiest", classes="panel") as busiest:
+                busiest.border_title = "Busiest queues"
+                yield self._busiest_table()
+            with Vertical(id="overview-nodes", classes="panel") as nodes:
+                nodes.border_title = "Nodes"
+                yield NodeBars()
+
+    @staticmethod
+    def _busiest_table() -> LiveTable[QueueInfo]:
+        column = queues.QUEUES.column
+        slots = [
+            Slot(column=column("name"), least=16, most=44, rank=0),
+            Slot(column=column("in"), least=6, rank=1),
+            Slot(column=column("out"), least=6, rank=2),
+            Slot(column=column("messages_ready"), least=6, rank=3),
+            Slot(column=column("consumers"), least=5, rank=4),
+            Slot(column=column("state"), least=14, most=22, rank=5),
+        ]
+        return LiveTable(
+            queues.QUEUES, slots, key=lambda info: info.key, sort="-in", empty="Nothing moves.", id="overview-moving"
+        )
+
+    @property
+    def _matters(self) -> LiveTable[Attention]:
+        return self.query_one("#overview-matters", LiveTable)
+
+    def show_snapshot(self, snapshot: Snapshot) -> None:
+        """Fill all three."""
+        matters = overview.attention(snapshot.queues.values(), snapshot.nodes)
+        self._matters.empty = "Nothing needs attention. Good."
+        self._matters.set_rows(matters)
+        self.query_one("#overview-attention").border_subtitle = str(len(matters)) if matters else ""
+        self.query_one(NodeBars).show(snapshot.nodes)
+        moving = [info for info in snapshot.queues.values() if queues.rate_in(info) or queues.rate_out(info)]
+        self.query_one("#overview-moving", LiveTable).set_rows(moving)
+        self._draw_rates(snapshot)
+        self._say_objects(snapshot)
+
+    def _say_objects(self, snapshot: Snapshot) -> None:
+        objects = snapshot.overview.object_totals if snapshot.overview else None
+        if objects is None:
+            return
+        nouns = ("queues", "connections", "consumers")
+        counted = "  ".join(f"{formats.count(getattr(objects, noun))} {noun}" for noun in nouns)
+        # The broker counts over all virtual hosts, the tables show one.
+        self.say_facts(counted if objects.queues == len(snapshot.queues) else f"whole cluster: {counted}")
+
+    def _draw_rates(self, snapshot: Snapshot) -> None:
+        stats = snapshot.overview.message_stats if snapshot.overview else None
+        now = snapshot.taken_wall or 0.0
+        series = []
+        for name, details in (
+            ("in", stats.publish_details if stats else None),
+            ("out", stats.deliver_get_details if stats else None),
+        ):
+            samples = queues.rates_between(details.samples if details else None)
+            series.append(rate_series(name, details, samples, now))
+        self.query_one("#overview-chart", Chart).show(series, now)
+
+    @on(LiveTable.Opened)
+    def _open(self, event: LiveTable.Opened) -> None:
+        if event.row.key is not None:
+            self.post_message(OpenQueue(*event.row.key))
+
+    def action_tail(self) -> None:
+        """Watch the messages of the queue under the cursor."""
+        table = self.query_one("LiveTable:focus", LiveTable) if self.query("LiveTable:focus") else self._matters
+        if table.row is not None and table.row.key is not None:
+            self.post_message(OpenTail(table.row.key[1]))

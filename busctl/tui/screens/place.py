@@ -1,0 +1,199 @@
+"""Place: what all screens of the console share: the state line, the way one came, the prompt and the keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+from textual.screen import Screen
+
+from busctl.tui import commands
+from busctl.tui.feed import Feed
+from busctl.tui.filters import EVERYTHING, Filter
+from busctl.tui.messages import RunCommand
+from busctl.tui.widgets.key_line import KeyLine
+from busctl.tui.widgets.path_line import PathLine
+from busctl.tui.widgets.prompt import Kind, Prompt
+from busctl.tui.widgets.state_line import StateLine
+from busctl.views import formats
+from busctl_lib.poller import Snapshot
+
+
+class Place(Screen[None]):
+    """One place of the console. A lost broker is a state: what was seen last stays, greyed."""
+
+    AUTO_FOCUS = "LiveTable"
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]  # noqa: RUF012 - as the base class has it
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "up", "back", id="place.up", tooltip="Clear the filter, or go up to where you came from."),
+        Binding(
+            "exclamation_mark",
+            "copy_command",
+            "copy command",
+            id="place.copy-command",
+            show=False,
+            tooltip="Copy the command line that shows the same in a shell.",
+        ),
+        Binding("ctrl+r", "refresh_now", "refresh", id="place.refresh", show=False, tooltip="Ask the broker now."),
+    ]
+    FILTERS: ClassVar[bool] = False
+    """Whether `/` narrows what is shown here."""
+
+    def __init__(self, feed: Feed) -> None:
+        super().__init__()
+        self.feed = feed
+        self.filter = EVERYTHING
+        self._all_there = False
+        """Whether all widgets are there."""
+
+    # --- for each place
+
+    @property
+    def crumb(self) -> str:
+        """The place's name in the breadcrumbs, safe to show."""
+        raise NotImplementedError
+
+    @property
+    def command_line(self) -> str:
+        """What shows the same in a shell; "" when nothing does."""
+        return ""
+
+    def compose_place(self) -> ComposeResult:
+        """Give the widgets in the middle."""
+        raise NotImplementedError
+
+    def show_snapshot(self, snapshot: Snapshot) -> None:
+        """Show what a beat brought; also called when the place comes to the front."""
+
+    def show_filtered(self) -> None:
+        """Show what passes the filter."""
+
+    # --- shared
+
+    def compose(self) -> ComposeResult:
+        """State line, way and prompt, the place, keys."""
+        feed = self.feed
+        where = "" if feed.session.vhost == "/" else feed.session.vhost
+        yield StateLine(feed.context, where=where, guard=feed.guard)
+        yield PathLine()
+        yield Prompt(self._complete)
+        with Container(id="place"):
+            yield from self.compose_place()
+        yield KeyLine()
+
+    def on_mount(self) -> None:
+        """Show what is known already."""
+        self._all_there = True
+        self.refresh_way()
+        self.take_snapshot(self.feed.snapshot)
+
+    def on_screen_resume(self) -> None:
+        """Catch up with what happened while another place was in front."""
+        self.refresh_way()
+        self.take_snapshot(self.feed.snapshot)
+
+    def take_snapshot(self, snapshot: Snapshot) -> None:
+        """Show a snapshot, or that there is none."""
+        if not self._all_there or not snapshot.sequence:
+            return
+        self.query_one(StateLine).show(snapshot)
+        self.query_one("#place").set_class(snapshot.error is not None, "-stale")
+        if snapshot.taken_at is not None:
+            self.show_snapshot(snapshot)
+
+    def refresh_way(self) -> None:
+        """Draw the breadcrumbs, the filter and the command line again."""
+        stack = [screen for screen in self.app.screen_stack if isinstance(screen, Place)]
+        crumbs = [screen.crumb for screen in stack] if self in stack else [self.crumb]
+        line = self.query_one(PathLine)
+        line.show(crumbs)
+        line.filtered = formats.safe_text(self.filter.text, 40)
+        line.command = formats.safe_text(self.command_line)
+
+    def say_facts(self, text: str) -> None:
+        """Put a few words on the right of the breadcrumbs."""
+        self.query_one(PathLine).facts = text
+
+    def set_filter(self, chosen: Filter) -> None:
+        """Narrow what is shown."""
+        self.filter = chosen
+        self.refresh_bindings()
+        self.refresh_way()
+        self.show_filtered()
+
+    def _complete(self, line: str) -> str | None:
+        return commands.complete(line, self._queue_names())
+
+    def _queue_names(self) -> Iterable[str]:
+        return [name for _, name in self.feed.snapshot.queues]
+
+    # --- prompt
+
+    def open_prompt(self, kind: Kind) -> None:
+        """Begin to type a command or a filter."""
+        self.query_one(PathLine).display = False
+        self.query_one(Prompt).open(kind, self.filter.text if kind == "/" else "")
+
+    @on(Prompt.Changed)
+    def _typed(self, event: Prompt.Changed) -> None:
+        if event.kind == "/":
+            try:
+                self.set_filter(Filter(event.text))
+            except ValueError as error:
+                self.query_one(Prompt).trouble(str(error))
+
+    @on(Prompt.Submitted)
+    def _entered(self, event: Prompt.Submitted) -> None:
+        try:
+            if event.kind == "/":
+                self.set_filter(Filter(event.text))
+            elif event.text.strip():
+                commands.parse(event.text)
+        except ValueError as error:
+            self.query_one(Prompt).trouble(str(error))
+            return
+        self._close_prompt()
+        if event.kind == ":" and event.text.strip():
+            self.post_message(RunCommand(event.text))
+
+    @on(Prompt.Left)
+    def _left(self, event: Prompt.Left) -> None:
+        self.query_one(PathLine).display = True
+        if event.kind == "/":
+            self.set_filter(EVERYTHING)
+
+    def _close_prompt(self) -> None:
+        self.query_one(Prompt).close()
+        self.query_one(PathLine).display = True
+
+    # --- keys
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """From the first place nothing leads up."""
+        if action == "up":
+            return bool(self.filter) or self._is_above_another()
+        return super().check_action(action, parameters)
+
+    def _is_above_another(self) -> bool:
+        return len([screen for screen in self.app.screen_stack if isinstance(screen, Place)]) > 1
+
+    def action_up(self) -> None:
+        """Clear the filter, else go up."""
+        if self.filter:
+            self.set_filter(EVERYTHING)
+        elif self._is_above_another():
+            self.app.pop_screen()
+
+    def action_copy_command(self) -> None:
+        """Copy the command line."""
+        if self.command_line:
+            self.app.copy_to_clipboard(self.command_line)
+            self.notify(formats.safe_text(self.command_line, 200), title="Copied", markup=False)
+
+    def action_refresh_now(self) -> None:
+        """Ask the broker now."""
+        self.feed.poller.refresh()

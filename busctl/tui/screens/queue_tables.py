@@ -1,0 +1,100 @@
+"""The small tables of one queue: its consumers, its bindings, its arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from busctl.tui.widgets.slots import Slot
+from busctl.tui.widgets.table import LiveTable
+from busctl.views.bindings import BINDINGS
+from busctl.views.consumers import CONSUMERS
+from busctl.views.formats import safe_text
+from busctl.views.view import Column, Tone, View
+from busctl_lib.management.infos import BindingInfo, ConsumerInfo, QueueInfo
+
+
+class Setting(NamedTuple):
+    """One argument of a queue."""
+
+    name: str
+    value: str
+    source: str
+
+
+SETTINGS: View[Setting] = View(
+    noun="arguments",
+    sort="name",
+    columns=(
+        Column(name="name", title="ARGUMENT", value=lambda found: found.name, text=lambda found: safe_text(found.name)),
+        Column(name="value", title="VALUE", value=lambda found: found.value, text=lambda found: safe_text(found.value)),
+        Column(
+            name="source",
+            title="BY",
+            value=lambda found: found.source,
+            text=lambda found: safe_text(found.source),
+            tone=lambda _: Tone.MUTED,
+        ),
+    ),
+)
+
+
+def settings_of(info: QueueInfo) -> list[Setting]:
+    """What a queue was declared with, and what policies add."""
+    policy = safe_text(info.policy or info.operator_policy or "policy")
+    return [
+        *_settings(info.arguments or {}, "declared"),
+        *_settings(info.effective_policy_definition or {}, f"policy {policy}"),
+    ]
+
+
+def _settings(table: Mapping[str, Any], source: str) -> list[Setting]:
+    return [
+        Setting(name, value if isinstance(value, str) else msgspec.json.encode(value).decode(), source)
+        for name, value in sorted(table.items())
+    ]
+
+
+def consumers_table() -> LiveTable[ConsumerInfo]:
+    """Who takes the queue's messages."""
+    column = CONSUMERS.column
+    slots = [
+        Slot(column=column("tag"), least=12, most=40, rank=0),
+        Slot(column=column("prefetch"), least=8, rank=1),
+        Slot(column=column("mode"), least=6, most=24, rank=3),
+        Slot(column=column("connection"), least=14, most=60, rank=2),
+    ]
+    return LiveTable(CONSUMERS, slots, key=_consumer_key, sort="tag", opens=False, id="queue-consumers")
+
+
+def bindings_table() -> LiveTable[BindingInfo]:
+    """What leads to the queue."""
+    slots = [
+        Slot(column=BINDINGS.column("source"), least=14, most=40, rank=0),
+        Slot(column=BINDINGS.column("key"), least=8, most=60, rank=1),
+    ]
+    return LiveTable(
+        BINDINGS,
+        slots,
+        key=lambda info: (info.source, info.properties_key),
+        sort="source",
+        opens=False,
+        id="queue-bindings",
+    )
+
+
+def arguments_table() -> LiveTable[Setting]:
+    """How the queue was declared, and what policies add."""
+    slots = [
+        Slot(column=SETTINGS.column("name"), least=16, most=40, rank=1),
+        Slot(column=SETTINGS.column("value"), least=8, most=40, rank=0),
+        Slot(column=SETTINGS.column("source"), least=8, most=24, rank=2),
+    ]
+    return LiveTable(SETTINGS, slots, key=lambda found: found, sort="name", opens=False, id="queue-arguments")
+
+
+def _consumer_key(info: ConsumerInfo) -> tuple[str, str | None]:
+    """A tag is unique on its channel only."""
+    return (info.consumer_tag, info.channel_details.name if info.channel_details else None)

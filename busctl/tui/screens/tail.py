@@ -1,0 +1,310 @@
+"""Tail: the messages of a queue, live and without harm; follow or pause; one of them in full."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, VerticalScroll
+from textual.content import Content
+from textual.widgets import Static
+from textual.worker import Worker, get_current_worker
+
+from busctl.tui.feed import Feed
+from busctl.tui.messages import TapBatch, TapEnded, TapOpened, TapTold
+from busctl.tui.screens.place import Place
+from busctl.tui.widgets.body_text import body_text
+from busctl.tui.widgets.message_log import MessageLog
+from busctl.views import formats
+from busctl.views.formats import safe_text
+from busctl_lib.broker import State
+from busctl_lib.documents import headers_to_json
+from busctl_lib.envelope import PROPERTY_NAMES, Delivery
+from busctl_lib.errors import ApiUnreachable, BusError, CannotConnect, GuardRefused
+
+if TYPE_CHECKING:
+    from busctl_lib.taps import Tap, TapEvent, TapPlan
+
+TICK_S = 0.1
+BUDGET = 500
+"""Rows a tick: more than anyone reads, and no more than the screen can draw while keys still work."""
+RETRY_S = 3.0
+_CALM_S = 1.0
+"""A batch comes at least so often, so that the rate falls to 0."""
+
+
+class TailScreen(Place):
+    """Watches a queue through a tap for as long as it is on the stack; then everything is given back.
+
+    Args:
+        feed: The bus.
+        queue: Whose messages.
+    """
+
+    CSS_PATH = "tail.tcss"
+    AUTO_FOCUS = "MessageLog"
+    FILTERS = True
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("s", "toggle_follow", "pause/follow", id="tail.pause", tooltip="Stop the rows, or follow again."),
+        Binding("c", "copy_body", "copy", id="tail.copy", tooltip="Copy the body of the message under the cursor."),
+    ]
+
+    def __init__(self, feed: Feed, queue: str) -> None:
+        super().__init__(feed)
+        self.queue = queue
+        self.seen = 0
+        self._painted = threading.Event()
+        self._painted.set()
+        self._rate = 0.0
+        self._one_of = 1.0
+        self._trouble: Content | None = None
+        self._opened = False
+        self._link: str | None = None
+
+    @property
+    def crumb(self) -> str:
+        """Tail and the queue."""
+        return f"tail {safe_text(self.queue, 60)}"
+
+    @property
+    def command_line(self) -> str:
+        """The same as a command."""
+        return self.feed.command("tail", self.queue)
+
+    def compose_place(self) -> ComposeResult:
+        """What is seen, how it goes, the messages, one of them."""
+        yield Static("choosing a way to look without harm …", id="tail-coverage", markup=False)
+        yield Static("", id="tail-mode", markup=False)
+        yield MessageLog(id="tail-log")
+        with Horizontal(id="tail-detail"):
+            with VerticalScroll(id="tail-body", classes="panel") as body:
+                body.border_title = "Message"
+                yield Static("", id="tail-body-text", markup=False)
+            with VerticalScroll(id="tail-facts", classes="panel") as facts:
+                facts.border_title = "Properties and headers"
+                yield Static("", id="tail-facts-text", markup=False)
+
+    def on_mount(self) -> None:
+        """Begin to watch."""
+        self._watch()
+        self._show_mode()
+
+    @property
+    def _log(self) -> MessageLog:
+        return self.query_one("#tail-log", MessageLog)
+
+    # --- the worker: it owns the tap, and never touches a widget
+
+    @work(thread=True, exclusive=True, exit_on_error=False, group="tail")
+    def _watch(self) -> None:
+        worker = get_current_worker()
+        while not worker.is_cancelled:
+            try:
+                self._watch_once(worker)
+            except (CannotConnect, ApiUnreachable) as error:
+                self.post_message(TapEnded(error))
+                deadline = time.monotonic() + RETRY_S
+                while not worker.is_cancelled and time.monotonic() < deadline:
+                    time.sleep(TICK_S)  # a thread of its own that has nothing else to do
+            except BusError as error:
+                self.post_message(TapEnded(error))
+                return
+            else:
+                return
+
+    def _watch_once(self, worker: Worker[None]) -> None:
+        from busctl_lib.taps import lease_folder, open_tap, plan_tap
+
+        session = self.feed.session
+        production = session.settings.production
+        plan = plan_tap(session.management, session.vhost, self.queue, production=production)
+        tap = open_tap(plan, session.broker, session.management, lease_folder=lease_folder())
+        app = self.app  # the screen may be gone when the tap has something to say
+        for text in tap.cleaned:
+            app.post_message(TapTold(text))
+        try:
+            self.post_message(TapOpened(plan))
+            self._pump(tap, worker)
+        finally:
+            tap.close()
+            if tap.left_behind is not None:
+                app.post_message(TapTold(tap.left_behind))
+
+    def _pump(self, tap: Tap, worker: Worker[None]) -> None:
+        """Gather for a tick, then hand over at most the budget; never ahead of the screen."""
+        gathered: deque[TapEvent] = deque(maxlen=BUDGET)
+        seen, began = 0, time.monotonic()
+        while not worker.is_cancelled:
+            tick = time.monotonic() + TICK_S
+            while (left := tick - time.monotonic()) > 0:
+                event = tap.next(left)
+                if event is not None:
+                    gathered.append(event)
+                    seen += isinstance(event, Delivery)
+            elapsed = time.monotonic() - began
+            if (gathered or elapsed >= _CALM_S) and self._painted.is_set():
+                self._painted.clear()
+                state = self.feed.session.broker.state
+                link = None if state in (State.OPEN, State.BLOCKED) else state.value
+                self.post_message(TapBatch(list(gathered), seen, elapsed, link))
+                gathered.clear()
+                seen, began = 0, time.monotonic()
+
+    # --- what it tells
+
+    @on(TapOpened)
+    def _begin(self, message: TapOpened) -> None:
+        self._trouble = None
+        self._opened = True
+        self.query_one("#tail-coverage", Static).update(_coverage(message.plan))
+        self._show_mode()
+
+    @on(TapBatch)
+    def _take(self, message: TapBatch) -> None:
+        log = self._log
+        deliveries = sum(isinstance(event, Delivery) for event in message.events)
+        self.seen += message.seen
+        share = min(message.seconds / 2.0, 1.0)  # the rate of about the last two seconds
+        self._rate += (message.seen / max(message.seconds, TICK_S) - self._rate) * share
+        self._one_of += ((message.seen / deliveries if deliveries else 1.0) - self._one_of) * share
+        self._link = message.link
+        log.add(message.events)
+        self._show_mode()
+        self.call_after_refresh(self._painted.set)
+
+    @on(TapEnded)
+    def _end(self, message: TapEnded) -> None:
+        error = message.error
+        hint = f"  {safe_text(error.hint)}" if error.hint else ""
+        again = isinstance(error, (CannotConnect, ApiUnreachable))
+        tail = f", next try in {RETRY_S:.0f} s" if again else hint
+        word = "refused: " if isinstance(error, GuardRefused) else ""
+        self._trouble = Content.assemble(("✖ ", "bold $text-error"), f"{word}{safe_text(str(error))}{tail}")
+        self._show_mode()
+
+    def _show_mode(self) -> None:
+        self.query_one("#tail-mode", Static).update(self._mode())
+
+    def _mode(self) -> Content:
+        log = self._log
+        if self._trouble is not None:
+            return self._trouble
+        if not self._opened:
+            return Content.styled("○ opening", "$muted")
+        if self._link is not None:
+            return Content.assemble(
+                (f"✖ LINK {safe_text(self._link).upper()}", "bold $text-error"),
+                "   nothing can be seen until it is back",
+            )
+        mode = (
+            ("▶ FOLLOWING", "bold $text-success")
+            if log.following
+            else (f"‖ PAUSED  {log.waiting:,} new", "bold $text-warning")
+        )
+        parts = [mode, (f"   {formats.rate(round(self._rate, 1))}/s", ""), (f"   {self.seen:,} seen", "$muted")]
+        if self._one_of >= 1.5:
+            parts.append((f"   shown 1 of {self._one_of:.0f}", "bold $text-warning"))
+        if self.filter:
+            parts.append((f"   {log.shown:,} of {log.kept:,} kept match", "$text-accent"))
+        return Content.assemble(*parts)
+
+    # --- one message
+
+    @on(MessageLog.Opened)
+    def _open(self, event: MessageLog.Opened) -> None:
+        self.add_class("-detail")
+        self._show_detail(event.delivery)
+        self.refresh_bindings()
+
+    @on(MessageLog.Moved)
+    def _moved(self, event: MessageLog.Moved) -> None:
+        if self.has_class("-detail"):
+            self._show_detail(event.delivery)
+
+    @on(MessageLog.FollowChanged)
+    def _follow_changed(self) -> None:
+        if self._log.following:
+            self.remove_class("-detail")
+        self._show_mode()
+
+    def _show_detail(self, delivery: Delivery) -> None:
+        self.query_one("#tail-body-text", Static).update(body_text(delivery.body))
+        self.query_one("#tail-facts-text", Static).update(_facts(delivery))
+        self.query_one("#tail-body").scroll_home(animate=False)
+        self.query_one("#tail-facts").scroll_home(animate=False)
+
+    # --- keys
+
+    def show_filtered(self) -> None:
+        """Show the messages that pass."""
+        self._log.set_filter(self.filter)
+        self._show_mode()
+
+    def action_toggle_follow(self) -> None:
+        """Stop the rows, or follow again."""
+        self._log.following = not self._log.following
+
+    def action_refresh_now(self) -> None:
+        """Try again at once when watching had ended."""
+        super().action_refresh_now()
+        if self._trouble is not None:
+            self._trouble, self._opened = None, False
+            self._show_mode()
+            self._watch()
+
+    def action_copy_body(self) -> None:
+        """Copy the body of the message under the cursor."""
+        if (delivery := self._log.delivery) is not None:
+            self.app.copy_to_clipboard(delivery.body.decode("utf-8", "backslashreplace"))
+            self.notify(f"{formats.size(len(delivery.body))} copied", markup=False)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Escape closes the message first."""
+        if action == "up" and self.has_class("-detail"):
+            return True
+        return super().check_action(action, parameters)
+
+    def action_up(self) -> None:
+        """Close the message, else go up."""
+        if self.has_class("-detail"):
+            self.remove_class("-detail")
+            self._log.focus()
+        else:
+            super().action_up()
+
+
+def _coverage(plan: TapPlan) -> Content:
+    return Content.assemble(
+        (f"via {plan.way}", "bold $text-primary"),
+        (f"  sees {safe_text(plan.sees)}", ""),
+        (f"  · not: {safe_text('; '.join(plan.misses))}", "$muted"),
+    )
+
+
+def _facts(delivery: Delivery) -> Content:
+    facts: list[tuple[str, object]] = [("exchange", delivery.exchange or "(default)"), ("key", delivery.routing_key)]
+    facts += [
+        (name, value)
+        for name in PROPERTY_NAMES
+        if name != "headers" and (value := getattr(delivery.properties, name)) is not None
+    ]
+    headers = headers_to_json(delivery.headers)
+    width = min(max((len(name) for name, _ in [*facts, *headers.items()]), default=0), 28)
+    parts: list[str | tuple[str, str]] = []
+    for name, value in facts:
+        parts += [(f"{name:<{width}}  ", "$muted"), f"{safe_text(str(value))}\n"]
+    if headers:
+        parts.append(("headers\n", "bold"))
+    for name, value in headers.items():
+        parts += [(f"{safe_text(name):<{width}}  ", "$muted"), f"{safe_text(str(value))}\n"]
+    for death in delivery.deaths:
+        parts += [
+            ("✖ died  ", "$text-error"),
+            safe_text(f"{death.reason} in {death.queue}, {death.count or 1} times\n"),
+        ]
+    return Content.assemble(*parts)

@@ -1,0 +1,1 @@
+"""Parts that screens are made of. None of them knows the app."""

@@ -1,0 +1,382 @@
+"""LiveTable: a table of any length that changes every beat. Only the rows on the screen are ever drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, ClassVar, Generic, TypeVar
+
+from rich.cells import cell_len, set_cell_size
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.geometry import Size
+from textual.message import Message
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from busctl.tui.widgets.slots import GAP, Lane, Slot, fit, share_out
+from busctl.views.view import Tone, View
+
+T = TypeVar("T")
+MEASURED_ROWS = 500
+"""Of longer tables only so many rows, and those in sight, say how wide a column must be."""
+
+
+class LiveTable(ScrollView, Generic[T], can_focus=True):
+    """Rows of a View. The cursor stays on its row, and the row on its line, when others move.
+
+    Args:
+        view: What a row is, and how rows are sorted.
+        slots: The columns, in order.
+        key: What tells one row from another.
+        sort: As of `View.sorted`; None leaves the rows in the order they are given.
+        empty: Shown when there are no rows.
+        opens: Whether enter on a row leads anywhere.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "open", "open", id="table.open", tooltip="Open the row under the cursor."),
+        Binding("up,k", "move(-1)", "up", id="table.up", show=False),
+        Binding("down,j", "move(1)", "down", id="table.down", show=False),
+        Binding("pageup,ctrl+b", "page(-1)", "page up", id="table.page-up", show=False),
+        Binding("pagedown,ctrl+f", "page(1)", "page down", id="table.page-down", show=False),
+        Binding("home,g", "jump(0)", "first row", id="table.first", show=False),
+        Binding("end,G", "jump(-1)", "last row", id="table.last", show=False),
+    ]
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "live-table--header",
+        "live-table--sorted",
+        "live-table--cursor",
+        "live-table--good",
+        "live-table--warn",
+        "live-table--bad",
+        "live-table--muted",
+        "live-table--trend",
+    }
+    DEFAULT_CSS = """
+    LiveTable {
+        height: 1fr;
+        overflow-x: hidden;
+        overflow-y: auto;
+        scrollbar-gutter: stable;
+        scrollbar-size-vertical: 1;
+        background: $background;
+        & > .live-table--header { color: $muted; text-style: bold; }
+        & > .live-table--sorted { color: $primary; text-style: bold; }
+        & > .live-table--cursor { background: $panel; }
+        & > .live-table--good { color: $success; }
+        & > .live-table--warn { color: $warning; }
+        & > .live-table--bad { color: $error; }
+        & > .live-table--muted { color: $muted; }
+        & > .live-table--trend { color: $primary; }
+        &:focus > .live-table--cursor { background: $row-cursor; }
+    }
+    """
+
+    class Opened(Message):
+        """Enter, or a second click, on a row."""
+
+        def __init__(self, table: LiveTable[Any], row: Any) -> None:
+            super().__init__()
+            self.table = table
+            self.row = row
+
+        @property
+        def control(self) -> LiveTable[Any]:
+            """The table."""
+            return self.table
+
+    class Scrolled(Message):
+        """Other rows are on the screen now. State: the newest counts."""
+
+        def __init__(self, table: LiveTable[Any]) -> None:
+            super().__init__()
+            self.table = table
+
+        @property
+        def control(self) -> LiveTable[Any]:
+            """The table."""
+            return self.table
+
+        def can_replace(self, message: Message) -> bool:
+            """Replace an older one."""
+            return isinstance(message, LiveTable.Scrolled)
+
+    class Sorted(Message):
+        """Another order was chosen."""
+
+        def __init__(self, table: LiveTable[Any]) -> None:
+            super().__init__()
+            self.table = table
+
+        @property
+        def control(self) -> LiveTable[Any]:
+            """The table."""
+            return self.table
+
+    def __init__(
+        self,
+        view: View[T],
+        slots: Sequence[Slot[T]],
+        key: Callable[[T], Hashable],
+        *,
+        sort: str | None = None,
+        empty: str = "",
+        opens: bool = True,
+        id: str | None = None,  # noqa: A002 - Textual's own name
+    ) -> None:
+        super().__init__(id=id)
+        self._view = view
+        self._slots = tuple(slots)
+        self._key = key
+        self._sort = sort
+        self._opens = opens
+        self._rows: list[T] = []
+        self._cursor = 0
+        self._longest: dict[str, int] = {}
+        self._lanes: list[Lane[T]] = []
+        self._visible: tuple[Hashable, ...] = ()
+        self.empty = empty
+
+    # --- what the screen asks and tells
+
+    @property
+    def rows(self) -> Sequence[T]:
+        """The rows in the order shown."""
+        return self._rows
+
+    @property
+    def row(self) -> T | None:
+        """The row under the cursor."""
+        return self._rows[self._cursor] if self._cursor < len(self._rows) else None
+
+    @property
+    def sort(self) -> str | None:
+        """The order: a column's name, with a "-" in front for the largest first."""
+        return self._sort
+
+    @property
+    def sort_label(self) -> str:
+        """The order in words."""
+        if self._sort is None:
+            return ""
+        return self._view.column(self._sort.removeprefix("-")).title.lower() + self._sort_mark
+
+    @property
+    def visible_rows(self) -> Sequence[T]:
+        """The rows on the screen."""
+        top = self.scroll_offset.y
+        return self._rows[top : top + max(self.scrollable_content_region.height - 1, 0)]
+
+    def set_slots(self, slots: Sequence[Slot[T]]) -> None:
+        """Show other columns."""
+        self._slots = tuple(slots)
+        self._longest.clear()
+        self._measure()
+        self._lay_out()
+        self.refresh()
+
+    def set_rows(self, rows: Sequence[T]) -> None:
+        """Show these rows. The cursor stays on the row it was on, at the line it was on."""
+        before, line = self.row, self._cursor - self.scroll_offset.y
+        self._rows = self._in_order(rows)
+        if before is not None:
+            wanted = self._key(before)
+            for index, row in enumerate(self._rows):
+                if self._key(row) == wanted:
+                    self._cursor = index
+                    break
+        self._cursor = max(0, min(self._cursor, len(self._rows) - 1))
+        self._measure()
+        self._lay_out()
+        self.virtual_size = Size(self.line_width, len(self._rows) + 1)
+        if self.scroll_offset.y and 0 <= line < self.scrollable_content_region.height - 1:
+            self.scroll_to(y=self._cursor - line, animate=False, immediate=True)
+        self.refresh()
+        self._tell_visible()
+
+    def _in_order(self, rows: Sequence[T]) -> list[T]:
+        """Equal rows stand in the view's own order: they must not trade places from beat to beat."""
+        if self._sort is None:
+            return list(rows)
+        ordered = self._view.sorted(rows)
+        return ordered if self._sort == self._view.sort else self._view.sorted(ordered, self._sort)
+
+    def sort_by(self, name: str) -> None:
+        """Sort by a column: numbers largest first, text from A to Z; a second time turns it around."""
+        column = self._view.column(name)
+        first = f"-{name}" if column.align == "right" else name
+        turned = name if first.startswith("-") else f"-{name}"
+        self._sort = turned if self._sort == first else first
+        self.set_rows(self._rows)
+        self.post_message(self.Sorted(self))
+
+    def sort_by_next(self) -> None:
+        """Sort by the next column shown."""
+        names = [lane.slot.column.name for lane in self._lanes if lane.slot.draw is None]
+        if not names:
+            return
+        current = (self._sort or "").removeprefix("-")
+        index = names.index(current) + 1 if current in names else 0
+        self._sort = None
+        self.sort_by(names[index % len(names)])
+
+    def sort_reversed(self) -> None:
+        """Turn the order around."""
+        if self._sort is not None:
+            self._sort = self._sort[1:] if self._sort.startswith("-") else f"-{self._sort}"
+            self.set_rows(self._rows)
+            self.post_message(self.Sorted(self))
+
+    # --- room
+
+    def _measure(self) -> None:
+        """Widths only ever grow while the table is shown: a number that shrinks must not move its neighbours."""
+        measured = self._rows if len(self._rows) <= MEASURED_ROWS else [*self._rows[:MEASURED_ROWS], *self.visible_rows]
+        for slot in self._slots:
+            if slot.most and slot.draw is None:
+                longest = max((cell_len(slot.column.text(row)) for row in measured), default=0)
+                name = slot.column.name
+                self._longest[name] = max(longest, self._longest.get(name, 0))
+
+    def _lay_out(self) -> None:
+        self._lanes = share_out(self._slots, self.line_width - 1, self._longest)
+
+    def on_resize(self) -> None:
+        """Share out the width anew."""
+        self._lay_out()
+        self.virtual_size = Size(self.line_width, len(self._rows) + 1)
+        self._keep_cursor_in_sight()
+        self.refresh()
+        self._tell_visible()
+
+    # --- drawing
+
+    @property
+    def line_width(self) -> int:
+        """Cells of a line, the scrollbar's own not counted."""
+        return self.scrollable_content_region.width
+
+    def render_line(self, y: int) -> Strip:
+        """Draw one line: the header, or the row that is scrolled there."""
+        width = self.line_width
+        base = self.rich_style
+        if y == 0:
+            return self._header(width, base)
+        index = y - 1 + self.scroll_offset.y
+        if index < len(self._rows):
+            return self._row(index, width, base)
+        if not self._rows and y == 2:
+            style = base + self.get_component_rich_style("live-table--muted", partial=True)
+            return Strip([Segment(set_cell_size(f"  {self.empty}", width), style)], width)
+        return Strip.blank(width, base)
+
+    def _header(self, width: int, base: Style) -> Strip:
+        plain = base + self.get_component_rich_style("live-table--header", partial=True)
+        sorted_style = base + self.get_component_rich_style("live-table--sorted", partial=True)
+        by = (self._sort or "").removeprefix("-")
+        segments = [Segment(" ", base)]
+        for place, lane in enumerate(self._lanes):
+            column = lane.slot.column
+            is_sorted = column.name == by
+            title = column.title + (self._sort_mark if is_sorted else "")
+            if place:
+                segments.append(Segment(" " * GAP, base))
+            segments.append(Segment(fit(title, lane.width, column.align), sorted_style if is_sorted else plain))
+        return Strip(segments).adjust_cell_length(width, base)
+
+    @property
+    def _sort_mark(self) -> str:
+        return "▾" if (self._sort or "").startswith("-") else "▴"
+
+    def _row(self, index: int, width: int, base: Style) -> Strip:
+        row = self._rows[index]
+        if index == self._cursor:
+            base += self.get_component_rich_style("live-table--cursor", partial=True)
+        mark = "▌" if index == self._cursor else " "
+        segments = [Segment(mark, base + self._tone_style("sorted"))]
+        for place, lane in enumerate(self._lanes):
+            slot = lane.slot
+            if place:
+                segments.append(Segment(" " * GAP, base))
+            if slot.draw is not None:
+                style = base + self._tone_style("trend")
+                segments.append(Segment(fit(slot.draw(row, lane.width), lane.width, slot.column.align), style))
+                continue
+            cell = slot.column.cell(row)
+            style = base if cell.tone is Tone.NORMAL else base + self._tone_style(cell.tone.value)
+            segments.append(Segment(fit(cell.text, lane.width, slot.column.align), style))
+        return Strip(segments).adjust_cell_length(width, base)
+
+    def _tone_style(self, name: str) -> Style:
+        return self.get_component_rich_style(f"live-table--{name}", partial=True)
+
+    # --- moving
+
+    def _tell_visible(self) -> None:
+        visible = tuple(self._key(row) for row in self.visible_rows)
+        if visible != self._visible:
+            self._visible = visible
+            self.post_message(self.Scrolled(self))
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        """Tell which rows came into sight."""
+        super().watch_scroll_y(old_value, new_value)
+        self._tell_visible()
+
+    def _move_to(self, index: int) -> None:
+        self._cursor = max(0, min(index, len(self._rows) - 1))
+        self._keep_cursor_in_sight()
+        self.refresh()
+
+    def _keep_cursor_in_sight(self) -> None:
+        height = max(self.scrollable_content_region.height - 1, 1)
+        top = self.scroll_offset.y
+        if self._cursor < top:
+            self.scroll_to(y=self._cursor, animate=False, immediate=True)
+        elif self._cursor >= top + height:
+            self.scroll_to(y=self._cursor - height + 1, animate=False, immediate=True)
+
+    def action_move(self, by: int) -> None:
+        """Move the cursor by rows."""
+        self._move_to(self._cursor + by)
+
+    def action_page(self, by: int) -> None:
+        """Move the cursor by screenfuls."""
+        self._move_to(self._cursor + by * max(self.scrollable_content_region.height - 2, 1))
+
+    def action_jump(self, index: int) -> None:
+        """Move the cursor to a row; -1 is the last."""
+        self._move_to(index if index >= 0 else len(self._rows) - 1)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Enter is no key where it leads nowhere."""
+        return self._opens if action == "open" else super().check_action(action, parameters)
+
+    def action_open(self) -> None:
+        """Open the row under the cursor."""
+        if (row := self.row) is not None:
+            self.post_message(self.Opened(self, row))
+
+    def on_click(self, event: events.Click) -> None:
+        """Header: sort. Row: put the cursor there; when it is there already: open."""
+        if event.y == 0:
+            if (name := self._column_at(event.x)) is not None and self._sort is not None:
+                self.sort_by(name)
+            return
+        index = event.y - 1 + self.scroll_offset.y
+        if index >= len(self._rows):
+            return
+        if index == self._cursor and event.chain > 1 and self._opens:
+            self.action_open()
+        else:
+            self._move_to(index)
+
+    def _column_at(self, x: int) -> str | None:
+        left = 1
+        for lane in self._lanes:
+            if left <= x < left + lane.width + GAP:
+                return lane.slot.column.name if lane.slot.draw is None else None
+            left += lane.width + GAP
+        return None

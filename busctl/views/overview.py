@@ -1,0 +1,118 @@
+"""The overview: the state of the whole bus in one place, and what needs attention."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from busctl.views import formats, nodes, queues
+from busctl.views.view import Tone
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from busctl_lib.management.infos import Details, NodeInfo, OverviewInfo, QueueInfo
+
+_ORDER = {Tone.BAD: 0, Tone.WARN: 1}
+
+
+class Fact(NamedTuple):
+    """One line of the overview."""
+
+    label: str
+    text: str
+    tone: Tone = Tone.NORMAL
+
+
+class Attention(NamedTuple):
+    """Something that should be looked at."""
+
+    name: str
+    """Of the node or queue, safe to show."""
+    text: str
+    """What is the matter, numbers included."""
+    mark: str
+    tone: Tone
+    key: tuple[str, str] | None = None
+    """(vhost, queue) when it is a queue."""
+
+
+def rate_in(info: OverviewInfo) -> float | None:
+    """Messages per second published to the whole bus."""
+    return _rate(info.message_stats.publish_details if info.message_stats else None)
+
+
+def rate_out(info: OverviewInfo) -> float | None:
+    """Messages per second delivered by the whole bus."""
+    return _rate(info.message_stats.deliver_get_details if info.message_stats else None)
+
+
+def _rate(details: Details | None) -> float | None:
+    return details.rate if details is not None else None
+
+
+def alarms(infos: Iterable[NodeInfo]) -> list[str]:
+    """Name every problem of every node, as "rabbit@a: memory alarm"."""
+    return [f"{formats.safe_text(info.name)}: {problem}" for info in infos for problem in nodes.problems(info)]
+
+
+def facts(info: OverviewInfo, infos: Sequence[NodeInfo] | None) -> list[Fact]:
+    """Put the overview into labelled lines. Without the monitoring tag the nodes are None: not known."""
+    totals, objects = info.queue_totals, info.object_totals
+    return [
+        Fact("cluster", formats.safe_text(info.cluster_name or formats.UNKNOWN)),
+        Fact("version", f"{info.product_name or 'RabbitMQ'} {info.rabbitmq_version or formats.UNKNOWN}"),
+        _node_fact(infos),
+        _alarm_fact(infos),
+        Fact("rates", f"{formats.rate(rate_in(info))}/s in, {formats.rate(rate_out(info))}/s out"),
+        Fact(
+            "messages",
+            f"{formats.count(totals.messages_ready if totals else None)} ready, "
+            f"{formats.count(totals.messages_unacknowledged if totals else None)} unacked",
+        ),
+        Fact(
+            "objects",
+            ", ".join(
+                f"{formats.count(getattr(objects, noun) if objects else None)} {noun}"
+                for noun in ("queues", "exchanges", "connections", "channels", "consumers")
+            ),
+        ),
+    ]
+
+
+def _node_fact(infos: Sequence[NodeInfo] | None) -> Fact:
+    if infos is None:
+        return Fact("nodes", "not known: needs the monitoring tag", Tone.MUTED)
+    up = sum(info.running is not False for info in infos)
+    return Fact("nodes", f"{up}/{len(infos)} running", Tone.GOOD if up == len(infos) else Tone.BAD)
+
+
+def _alarm_fact(infos: Sequence[NodeInfo] | None) -> Fact:
+    if infos is None:
+        return Fact("alarms", "not known: needs the monitoring tag", Tone.MUTED)
+    found = alarms(infos)
+    return Fact("alarms", "; ".join(found) or "none", Tone.BAD if found else Tone.GOOD)
+
+
+def attention(infos: Iterable[QueueInfo], node_infos: Iterable[NodeInfo] | None = None) -> list[Attention]:
+    """List what needs attention: nodes in trouble, then queues, the worst and the fullest first."""
+    found = [
+        Attention(formats.safe_text(node.name), ", ".join(problems), "✖", Tone.BAD)
+        for node in node_infos or ()
+        if (problems := nodes.problems(node))
+    ]
+    troubled = [(info, state) for info in infos if (state := queues.state(info)).tone in _ORDER]
+    troubled.sort(key=lambda pair: (_ORDER[pair[1].tone], -(pair[0].messages or 0), pair[0].name))
+    found += [
+        Attention(formats.safe_text(info.name), _about(info, state), state.mark, state.tone, info.key)
+        for info, state in troubled
+    ]
+    return found
+
+
+def _about(info: QueueInfo, state: queues.State) -> str:
+    if state.word == "dead letters":
+        return f"{formats.count(info.messages)} dead letters"
+    parts = [f"{formats.count(info.messages_ready)} ready", state.word]
+    if info.consumers:
+        parts.append(f"{info.consumers} consumer{'s' if info.consumers != 1 else ''}")
+    return formats.safe_text(", ".join(parts))

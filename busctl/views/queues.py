@@ -1,0 +1,167 @@
+"""Queues: columns, and the word for the state each is in."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from busctl.views import columns, formats
+from busctl.views.view import Column, Tone, View
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from busctl_lib.management.infos import QueueInfo, Sample
+
+GROWING_PER_S = 0.5
+"""Slower growth is breathing, not a backlog."""
+GROWING_FROM = 20
+"""Fewer messages than this are not a backlog either."""
+
+_BROKEN = ("down", "crashed", "stopped", "minority")
+_DEAD = re.compile(r"(\.|_|-|^)(dead|dlq|dlx|dead[-_.]?letters?|error|skipped|parking)$", re.IGNORECASE)
+
+
+class State(NamedTuple):
+    """The state of a queue: a mark and a word say what the tone colours."""
+
+    word: str
+    tone: Tone
+    mark: str
+
+    @property
+    def text(self) -> str:
+        """Mark and word."""
+        return f"{self.mark} {self.word}".strip()
+
+
+def is_dead_letter_queue(name: str) -> bool:
+    """Tell by its name whether a queue keeps dead letters: ours end in `.dead`, others in `.dlq`, `_error` ..."""
+    return _DEAD.search(name) is not None
+
+
+def growth(info: QueueInfo) -> float | None:
+    """Messages per second that the queue gains; None when not known."""
+    return info.messages_details.rate if info.messages_details is not None else None
+
+
+def rate_in(info: QueueInfo) -> float | None:
+    """Messages per second that arrive; None when not known."""
+    return columns.rate_of(info.message_stats, "publish")
+
+
+def rate_out(info: QueueInfo) -> float | None:
+    """Messages per second that are delivered, again or for the first time; None when not known."""
+    return columns.rate_of(info.message_stats, "deliver_get")
+
+
+def rate_ack(info: QueueInfo) -> float | None:
+    """Messages per second that are acknowledged; None when not known."""
+    return columns.rate_of(info.message_stats, "ack")
+
+
+def state(info: QueueInfo) -> State:
+    """Put the state of a queue into a word. What needs action comes first."""
+    if info.state in _BROKEN:
+        return State(info.state, Tone.BAD, "✖")
+    if info.messages and is_dead_letter_queue(info.name):
+        return State("dead letters", Tone.BAD, "✖")
+    if info.messages and info.consumers == 0 and info.type != "stream":
+        return State("delay", Tone.NORMAL, "◷") if _is_delay(info) else State("no consumer", Tone.WARN, "∅")
+    per_s = growth(info)
+    if per_s is not None and info.messages and info.type != "stream":
+        if per_s >= GROWING_PER_S and info.messages >= GROWING_FROM:
+            return State(f"growing {formats.rate(per_s)}/s", Tone.WARN, "▲")
+        if per_s <= -GROWING_PER_S and info.messages >= GROWING_FROM:
+            return State(f"draining {formats.rate(-per_s)}/s", Tone.NORMAL, "▼")
+    if info.state == "flow":
+        return State("flow", Tone.WARN, "▲")
+    return _at_rest(info)
+
+
+def _is_delay(info: QueueInfo) -> bool:
+    """Whether its messages wait for their time by design: nobody consumes, a time to live moves them on."""
+    arguments = {**(info.effective_policy_definition or {}), **_plain_arguments(info)}
+    return "message-ttl" in arguments and "dead-letter-exchange" in arguments
+
+
+def _at_rest(info: QueueInfo) -> State:
+    rates = (rate_in(info), rate_out(info))
+    if any(rates):
+        return State("ok", Tone.GOOD, "")
+    if info.message_stats is None and info.consumers is None:  # a light list: nothing more is known
+        return State("empty", Tone.MUTED, "") if info.messages == 0 else State(formats.UNKNOWN, Tone.MUTED, "")
+    return State("idle", Tone.MUTED, "")
+
+
+def features(info: QueueInfo) -> str:
+    """Show what is special about a queue: D durable, AD auto-delete, Excl, TTL, DLX, Lim, Pri, SAC, Pol."""
+    arguments = {**(info.effective_policy_definition or {}), **_plain_arguments(info)}
+    marks = [
+        ("D", info.durable),
+        ("AD", info.auto_delete),
+        ("Excl", info.exclusive),
+        ("TTL", "message-ttl" in arguments),
+        ("Exp", "expires" in arguments),
+        ("DLX", "dead-letter-exchange" in arguments),
+        ("Lim", "max-length" in arguments or "max-length-bytes" in arguments),
+        ("Pri", "max-priority" in arguments),
+        ("SAC", arguments.get("single-active-consumer")),
+        ("Pol", info.policy),
+    ]
+    return " ".join(mark for mark, there in marks if there)
+
+
+def _plain_arguments(info: QueueInfo) -> dict[str, object]:
+    """The arguments under the names that policies use."""
+    return {name.removeprefix("x-"): value for name, value in (info.arguments or {}).items()}
+
+
+def rates_between(samples: Sequence[Sample] | None) -> list[tuple[float, float]]:
+    """Turn the broker's samples of a growing count into (time in seconds, rate per second), oldest first.
+
+    A count that falls back (the queue's statistics began anew) gives no point.
+    """
+    points: list[tuple[float, float]] = []
+    ordered = sorted(samples or (), key=lambda sample: sample.timestamp)
+    for older, newer in itertools.pairwise(ordered):
+        seconds = (newer.timestamp - older.timestamp) / 1000
+        if seconds > 0 and newer.sample >= older.sample:
+            points.append((newer.timestamp / 1000, (newer.sample - older.sample) / seconds))
+    return points
+
+
+def _state_word(info: QueueInfo) -> str | None:
+    word = state(info).word
+    return word if word != formats.UNKNOWN else None
+
+
+QUEUES: View[QueueInfo] = View(
+    noun="queues",
+    sort="name",
+    columns=(
+        columns.text("name", "NAME"),
+        columns.text("vhost", "VHOST", wide=True),
+        columns.text("type", "TYPE"),
+        columns.count("messages_ready", "READY"),
+        columns.count("messages_unacknowledged", "UNACKED"),
+        columns.count("messages", "TOTAL", wide=True),
+        columns.count("consumers", "CONS"),
+        columns.rate("in", "IN/s", rate_in),
+        columns.rate("out", "OUT/s", rate_out),
+        columns.rate("ack", "ACK/s", rate_ack, wide=True),
+        Column(
+            name="state",
+            title="STATE",
+            value=_state_word,
+            text=lambda info: formats.safe_text(state(info).text),
+            tone=lambda info: state(info).tone,
+        ),
+        Column(name="features", title="FEATURES", value=features, text=features, wide=True),
+        columns.text("policy", "POLICY", wide=True),
+        columns.text("node", "NODE", wide=True),
+        columns.size("memory", "MEMORY", wide=True),
+        columns.size("message_bytes", "BYTES", wide=True),
+    ),
+)
