@@ -1,0 +1,1 @@
+"""The clients measured: one file each, a function a task it can do."""

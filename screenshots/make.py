@@ -1,0 +1,142 @@
+"""Draw the console's screens into screenshots/*.svg, on the sample bus.
+
+    python screenshots/make.py [--warm-up SECONDS] [--only NAME ...]
+
+The bus runs for a while first, so that charts and dead letters have something to show.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+from textual.pilot import Pilot
+from textual.widgets import Input
+
+from busctl.config import Flags, resolve
+from busctl.demo.runner import Demo
+from busctl.session import Session
+from busctl.tui.app import ConsoleApp
+from busctl.tui.screens.tail import TailScreen
+
+FOLDER = Path(__file__).parent
+SIZE = (130, 36)
+SEED = 7
+
+
+class Camera:
+    """A console on the sample bus, and its pictures."""
+
+    def __init__(self, app: ConsoleApp, pilot: Pilot[None]) -> None:
+        self.app = app
+        self.pilot = pilot
+
+    async def command(self, line: str) -> None:
+        """Give a command behind `:`."""
+        await self.pilot.press("colon")
+        self.app.screen.query_one("#prompt-text", Input).value = line
+        await self.pilot.press("enter")
+
+    async def shows(self, *texts: str, timeout: float = 30) -> None:
+        """Wait until all of these stand on the screen."""
+        deadline = time.monotonic() + timeout
+        while not all(text in self.text() for text in texts):
+            if time.monotonic() > deadline:
+                raise SystemExit(f"the console never showed {texts}:\n{self.text()}")
+            await asyncio.sleep(0.05)
+
+    def text(self) -> str:
+        """The screen as text."""
+        return "\n".join(strip.text for strip in self.app.screen._compositor.render_strips())
+
+    async def save(self, name: str) -> None:
+        """Write the picture of what is shown."""
+        await self.pilot.pause()
+        path = FOLDER / f"{name}.svg"
+        path.write_text(self.app.export_screenshot(title="busctl"), "utf-8")
+        print(path.relative_to(FOLDER.parent))
+
+
+async def overview(camera: Camera) -> None:
+    await camera.shows("Needs attention", "ready", "/1 node")
+
+
+async def queues(camera: Camera) -> None:
+    await camera.command("queues")
+    await camera.shows("obs_requests", "READY▾")
+
+
+async def queue(camera: Camera) -> None:
+    await camera.command("queue obs_requests")
+    await camera.shows("Depth, last 10 min", "CONSUMER", "obs_requests", "(default)")
+
+
+async def tail(camera: Camera) -> None:
+    await camera.command("tail obs_responses")
+    await camera.shows("FOLLOWING", "obs_responses  ")
+    screen = camera.app.screen
+    assert isinstance(screen, TailScreen)
+    while screen.seen < 60:
+        await asyncio.sleep(0.05)
+    await camera.pilot.press("enter")
+    await camera.shows("Properties and headers", "correlation_id")
+
+
+async def rpc(camera: Camera) -> None:
+    await camera.command("overview")
+    await camera.command("rpc get_orderbook AAPL")
+    await camera.pilot.press("enter")
+    await camera.shows("● replied in")
+
+
+async def help_(camera: Camera) -> None:
+    await camera.pilot.press("escape")
+    await camera.command("queues")
+    await camera.pilot.press("question_mark")
+    await camera.shows("This screen")
+
+
+SCENES: dict[str, Callable[[Camera], Awaitable[None]]] = {
+    "overview": overview,
+    "queues": queues,
+    "queue": queue,
+    "tail": tail,
+    "rpc": rpc,
+    "help": help_,
+}
+
+
+async def shoot(session: Session, names: list[str]) -> None:
+    """Go through the scenes."""
+    app = ConsoleApp(session)
+    async with app.run_test(size=SIZE) as pilot:
+        camera = Camera(app, pilot)
+        await camera.shows("no alarms")
+        for name in names:
+            await SCENES[name](camera)
+            await camera.save(name)
+
+
+def main() -> int:
+    """Start the bus, wait, take the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--warm-up", type=float, default=90.0, metavar="SECONDS", help="how long the bus runs first")
+    parser.add_argument("--only", nargs="+", choices=SCENES, default=list(SCENES), metavar="NAME")
+    chosen = parser.parse_args()
+    with Demo(seed=SEED) as demo:
+        print(f"the bus runs for {chosen.warm_up:g} s first ...", file=sys.stderr)
+        time.sleep(chosen.warm_up)
+        settings = resolve(Flags(amqp_url=demo.amqp_url, api_url=demo.api_url), {})
+        with Session(replace(settings, context="demo")) as session:
+            assert session.broker is not None
+            asyncio.run(shoot(session, chosen.only))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

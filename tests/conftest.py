@@ -1,0 +1,40 @@
+"""One broker a run, a virtual host a test, and nothing of the developer's own settings."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from busctl_lib.pytest_plugin import TestBroker
+
+
+def pytest_configure() -> None:
+    # A run in the background of a script inherits an ignored SIGINT, and so would every program that a test interrupts.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def node(busctl_broker: Any) -> Any:
+    """The RabbitMQ of this run: the one BUSCTL_TEST_AMQP_URL names, or a private one."""
+    return busctl_broker
+
+
+@pytest.fixture
+def vhost(busctl_vhost: TestBroker) -> TestBroker:
+    return busctl_vhost
+
+
+@pytest.fixture(autouse=True)
+def _own_settings_stay_out(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """No context, credential or journal of the person who runs the tests is read or written."""
+    for name in [name for name in os.environ if name.startswith("BUSCTL_") and not name.startswith("BUSCTL_TEST_")]:
+        monkeypatch.delenv(name)
+    home = tmp_path_factory.mktemp("home")
+    for name, folder in [("XDG_CONFIG_HOME", "config"), ("XDG_STATE_HOME", "state"), ("XDG_DATA_HOME", "data")]:
+        monkeypatch.setenv(name, str(home / folder))
+    return home

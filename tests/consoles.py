@@ -1,0 +1,89 @@
+"""The console under Pilot: opened on a real broker, looked at as text, waited for by conditions."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import wraps
+from typing import Any, TypeVar
+
+from textual.pilot import Pilot
+from textual.widgets import Input
+
+from busctl.config import Flags, resolve
+from busctl.session import Session
+from busctl.tui.app import ConsoleApp
+from busctl_lib.pytest_plugin import TestBroker
+
+T = TypeVar("T")
+KEYS = {" ": "space", ":": "colon", "/": "slash", "_": "underscore", "*": "asterisk", "?": "question_mark"}
+KEYS |= {".": "full_stop", "!": "exclamation_mark", "^": "circumflex_accent", "$": "dollar_sign"}
+
+
+def on_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run an async test."""
+
+    @wraps(test)
+    def run(*arguments: Any, **named: Any) -> None:
+        asyncio.run(test(*arguments, **named))
+
+    return run
+
+
+class Console:
+    """A running console."""
+
+    def __init__(self, app: ConsoleApp, pilot: Pilot[None]) -> None:
+        self.app = app
+        self.pilot = pilot
+
+    def text(self) -> str:
+        """The screen as a terminal would show it."""
+        strips = self.app.screen._compositor.render_strips()
+        return "\n".join(strip.text.rstrip() for strip in strips)
+
+    async def press(self, *keys: str) -> None:
+        await self.pilot.press(*(KEYS.get(key, key) for key in keys))
+
+    async def type(self, text: str) -> None:
+        await self.press(*text)
+
+    async def command(self, line: str) -> None:
+        """Give a command, without typing its letters one by one."""
+        await self.press(":")
+        self.app.screen.query_one("#prompt-text", Input).value = line
+        await self.press("enter")
+
+    async def until(self, condition: Callable[[], T], what: str = "", timeout: float = 10) -> T:
+        deadline = time.monotonic() + timeout
+        while True:
+            if value := condition():
+                return value
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not within {timeout:g} s: {what or condition}\n{self.text()}")
+            await asyncio.sleep(0.02)
+
+    async def shows(self, *texts: str, timeout: float = 10) -> str:
+        """Wait until all of these stand on the screen."""
+        await self.until(lambda: all(text in self.text() for text in texts), f"shows {texts}", timeout)
+        return self.text()
+
+    async def hides(self, *texts: str, timeout: float = 10) -> str:
+        """Wait until none of these stands on the screen."""
+        await self.until(lambda: not any(text in self.text() for text in texts), f"hides {texts}", timeout)
+        return self.text()
+
+
+@contextlib.asynccontextmanager
+async def opened(
+    broker: TestBroker, size: tuple[int, int] = (120, 40), *, api_url: str | None = None, amqp_url: str | None = None
+) -> AsyncIterator[Console]:
+    """Open the console on a virtual host."""
+    flags = Flags(amqp_url=amqp_url or broker.amqp_url, api_url=api_url or broker.api_url)
+    with Session(resolve(flags)) as session:
+        assert session.broker is not None
+        app = ConsoleApp(session)
+        async with app.run_test(size=size) as pilot:
+            yield Console(app, pilot)

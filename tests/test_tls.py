@@ -1,0 +1,153 @@
+"""TLS: verified by default, with a client's own certificate, and no less exact about what was sent."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import socket
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from proxy import Proxy
+from waiting import wait_until
+
+from busctl_lib import MessageBroker, MessagePublisher, Outcome
+from busctl_lib.errors import CannotConnect
+from busctl_lib.sandbox import PrivateBroker
+
+
+class Authority:
+    """A private CA that writes certificates and keys into a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a private CA")])
+        self._certificate = self._sign(self._name, self._key, None, is_authority=True)
+        self.path = self._write("ca", self._certificate, None)
+
+    def issue(self, name: str, *hosts: str) -> tuple[Path, Path]:
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        names = [
+            x509.IPAddress(ipaddress.ip_address(host)) if host[0].isdigit() else x509.DNSName(host) for host in hosts
+        ]
+        certificate = self._sign(subject, key, x509.SubjectAlternativeName(names) if names else None)
+        return self._write(name, certificate, None), self._write(f"{name}.key", None, key)
+
+    def _sign(self, subject: Any, key: Any, names: Any, *, is_authority: bool = False) -> x509.Certificate:
+        now = datetime.datetime.now(datetime.UTC)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(hours=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
+        )
+        if names is not None:
+            builder = builder.add_extension(names, critical=False)
+        return builder.sign(self._key, hashes.SHA256())
+
+    def _write(self, name: str, certificate: Any, key: Any) -> Path:
+        path = self._folder / f"{name}.pem"
+        if key is not None:
+            path.write_bytes(
+                key.private_bytes(
+                    serialization.Encoding.PEM,
+                    serialization.PrivateFormat.PKCS8,
+                    serialization.NoEncryption(),
+                )
+            )
+        else:
+            path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        return path
+
+
+class TlsNode(NamedTuple):
+    node: PrivateBroker
+    port: int
+    authority: Authority
+    client: tuple[Path, Path]
+
+    def url(self, port: int | None = None) -> str:
+        login = f"{self.node.username}:{self.node.password}"
+        return f"amqps://{login}@127.0.0.1:{port or self.port}/%2F"
+
+    def context(self, *, with_certificate: bool = True) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=str(self.authority.path))
+        if with_certificate:
+            context.load_cert_chain(*self.client)
+        return context
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsNode]:
+    authority = Authority(tmp_path_factory.mktemp("certificates"))
+    certificate, key = authority.issue("server", "127.0.0.1", "bus.example")
+    client = authority.issue("client")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    config = {
+        "listeners.ssl.1": f"127.0.0.1:{port}",
+        "ssl_options.cacertfile": str(authority.path),
+        "ssl_options.certfile": str(certificate),
+        "ssl_options.keyfile": str(key),
+        "ssl_options.verify": "verify_peer",
+        "ssl_options.fail_if_no_peer_cert": "true",
+    }
+    with PrivateBroker(config=config) as node:
+        yield TlsNode(node, port, authority, client)
+
+
+def test_a_certificate_of_an_unknown_authority_is_refused(tls: TlsNode) -> None:
+    with pytest.raises(CannotConnect, match=r"(?i)certificate verify failed"):
+        MessageBroker(url=tls.url(), connect_timeout_s=4).connect()
+
+
+def test_a_private_authority_and_a_client_certificate_connect(tls: TlsNode) -> None:
+    with MessageBroker(url=tls.url(), tls=tls.context()) as broker:
+        queue = broker.declare_queue("", exclusive=True).queue
+        MessagePublisher(broker).publish(queue, {"n": 1})
+
+
+def test_without_the_client_certificate_the_broker_hangs_up(tls: TlsNode) -> None:
+    with pytest.raises(CannotConnect):
+        MessageBroker(url=tls.url(), tls=tls.context(with_certificate=False), connect_timeout_s=4).connect()
+
+
+def test_the_name_in_the_certificate_is_checked_and_may_be_given(tls: TlsNode) -> None:
+    url = tls.url().replace("127.0.0.1", "localhost")  # not in the certificate
+    with pytest.raises(CannotConnect, match=r"(?i)hostname mismatch|not valid for"):
+        MessageBroker(url=url, tls=tls.context(), connect_timeout_s=4).connect()
+    MessageBroker(url=url, tls=tls.context(), server_name="bus.example").connect().close()
+
+
+def test_a_tls_link_cut_under_publishes_doubles_nothing_and_loses_nothing_confirmed(tls: TlsNode) -> None:
+    with Proxy("127.0.0.1", tls.port) as proxy, MessageBroker(url=tls.url(proxy.port), tls=tls.context()) as broker:
+        broker.declare_queue("cut")
+
+        def messages() -> Iterator[tuple[str, Any]]:
+            for n in range(6000):
+                if n in (1000, 4000):
+                    proxy.cut()
+                yield "cut", {"n": n}
+
+        report = MessagePublisher(broker).publish_many(messages())
+        unknown = {entry.index for entry in report.unconfirmed}
+        assert set(report.counts) <= {Outcome.CONFIRMED, Outcome.UNKNOWN}
+        seen: list[int] = []
+        with MessageBroker(url=tls.node.amqp_url) as direct:
+            direct.subscribe("cut", lambda delivery: seen.append(int(delivery.body[5:-1])), auto_ack=True)
+            wait_until(lambda: set(range(6000)) - unknown <= set(seen))
+            direct.delete_queue("cut")
+        assert len(seen) == len(set(seen))

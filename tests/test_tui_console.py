@@ -1,0 +1,294 @@
+"""The console on a real broker: keys, ways, what each screen shows, and a broker that goes away."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from api_at_socket import Road
+from consoles import Console, on_loop, opened
+from textual import events
+from textual.widgets import Input
+
+from busctl.tui.widgets.table import LiveTable
+from busctl_lib import MessageBroker, MessageConsumer, MessagePublisher
+from busctl_lib.pytest_plugin import TestBroker
+
+HOSTILE = "evil\x1b[31m[bold red]x[/]\u202ename"
+
+
+@pytest.fixture
+def bus(vhost: TestBroker) -> Iterator[MessageBroker]:
+    with MessageBroker(url=vhost.amqp_url) as broker:
+        for name in ("obs_requests", "obs_responses", "tes_requests"):
+            broker.declare_queue(name)
+        yield broker
+
+
+def rows(console: Console, table: str = "#queues-table") -> list[str]:
+    return [info.name for info in console.app.screen.query_one(table, LiveTable).rows]
+
+
+@on_loop
+async def test_the_overview_says_where_one_is_and_what_is_wrong(vhost: TestBroker, bus: MessageBroker) -> None:
+    bus.declare_queue("obs_requests.dead")
+    MessagePublisher(bus).publish("obs_requests.dead", {"n": 1})
+    async with opened(vhost) as console:
+        text = await console.shows("1 dead letters", "no alarms", "1/1 node", "s ago")
+        assert "local" in text.splitlines()[0]
+        assert "overview" in text.splitlines()[1]
+        await console.press("enter")
+        await console.shows("overview › obs_requests.dead", "Nobody consumes from here.")
+        await console.press("escape")
+        await console.shows("Needs attention")
+
+
+@on_loop
+async def test_the_command_bar_completes_goes_and_filters(vhost: TestBroker, bus: MessageBroker) -> None:
+    async with opened(vhost) as console:
+        await console.shows("no alarms")
+        await console.press(":")
+        await console.type("queues obs_*")
+        await console.press("enter")
+        await console.until(lambda: rows(console) == ["obs_requests", "obs_responses"], "two queues")
+        await console.shows("overview › queues /obs_*", "2 of 3", "$ busctl queues 'obs_*'")
+        await console.press("escape")
+        await console.until(lambda: len(rows(console)) == 3, "all queues")
+        await console.press(":")
+        await console.type("queue obs_req")
+        await console.press("tab", "enter")
+        await console.shows("queues › obs_requests")
+
+
+@on_loop
+async def test_a_command_that_is_none_is_said_so_where_it_was_typed(vhost: TestBroker, bus: MessageBroker) -> None:
+    async with opened(vhost) as console:
+        await console.shows("no alarms")
+        await console.press(":")
+        await console.type("overveiw")
+        await console.press("enter")
+        await console.shows("no command 'overveiw', did you mean overview?")
+        await console.press("escape")
+        await console.hides("no command")
+
+
+@on_loop
+async def test_the_filter_narrows_while_typing_and_escape_clears_it(vhost: TestBroker, bus: MessageBroker) -> None:
+    async with opened(vhost) as console:
+        await console.press("2")
+        await console.until(lambda: len(rows(console)) == 3, "all queues")
+        await console.press("/")
+        await console.type("^obs.*es$")
+        await console.until(lambda: rows(console) == ["obs_responses"], "a regular expression")
+        await console.press("escape", "/")
+        await console.type("!obs")
+        await console.press("enter")
+        await console.until(lambda: rows(console) == ["tes_requests"], "inverse")
+        await console.shows("queues /!obs")
+        await console.press("escape")
+        await console.until(lambda: len(rows(console)) == 3, "all again")
+        await console.press("/")
+        await console.type("obs")
+        await console.press("left_square_bracket", "enter")  # what is no expression stays open, and says so
+        await console.shows("not a regular expression")
+        await console.press("backspace", "enter")
+        await console.shows("queues /obs")
+
+
+@on_loop
+async def test_sorting_shows_its_column_and_keeps_the_cursor_on_its_row(vhost: TestBroker, bus: MessageBroker) -> None:
+    publisher = MessagePublisher(bus)
+    for _ in range(3):
+        publisher.publish("tes_requests", {})
+    async with opened(vhost) as console:
+        await console.press("2")
+        await console.until(lambda: rows(console)[:1] == ["tes_requests"], "fullest first")
+        await console.shows("READY▾")
+        table = console.app.screen.query_one("#queues-table", LiveTable)
+        assert table.row.name == "tes_requests"
+        await console.press("N")
+        await console.shows("NAME▴")
+        assert rows(console) == ["obs_requests", "obs_responses", "tes_requests"]
+        assert table.row.name == "tes_requests"
+        await console.press("S")
+        assert rows(console)[0] == "tes_requests"
+
+
+@on_loop
+async def test_hostile_names_are_shown_and_never_acted_on(vhost: TestBroker, bus: MessageBroker) -> None:
+    bus.declare_queue(HOSTILE)
+    MessagePublisher(bus).publish(HOSTILE, {"text": "\x1b]0;owned\x07 [blink]"})
+    async with opened(vhost) as console:
+        shown = r"evil\x1b[31m[bold red]x[/]\u202ename"
+        await console.press("2")
+        text = await console.shows(shown)
+        await console.press("enter")
+        text += await console.shows(f"› {shown}", "Depth")
+        await console.press("t")
+        text += await console.shows("FOLLOWING")
+        MessagePublisher(bus).publish(HOSTILE, {"text": "\x1b]0;owned\x07 [blink]"})
+        text += await console.shows(r"\u001b]0;owned")
+        await console.press("enter")
+        text += await console.shows("Properties and headers", '"text"')
+        assert not any(sign in text for sign in ("\x1b", "\x07", "\u202e"))
+
+
+@on_loop
+async def test_a_queue_shows_its_consumers_bindings_and_arguments(vhost: TestBroker, bus: MessageBroker) -> None:
+    bus.declare_queue("trades", arguments={"x-max-length": 7})
+    bus.declare_exchange("market", "topic")
+    bus.bind_queue("trades", "market", "trade.#")
+    consumer = MessageConsumer(bus, prefetch=17)
+    consumer.start_consuming("trades", background=True)
+    async with opened(vhost, (160, 50)) as console:
+        await console.command("queue trades")
+        await console.shows("Depth, last 10 min", "trade.#", "market", "x-max-length", " 17 ")
+    consumer.stop()
+
+
+@on_loop
+async def test_help_is_made_of_the_keys_that_work_now(vhost: TestBroker, bus: MessageBroker) -> None:
+    async with opened(vhost) as console:
+        await console.press("2", "?")
+        await console.shows("Sort by the next column.", "Open the row under the cursor.", "esc close")
+        await console.press("escape")
+        await console.press("1", "?")
+        text = await console.shows("This screen")
+        assert "Sort by the next column." not in text
+
+
+@on_loop
+async def test_a_call_shows_its_reply_and_each_failure_its_own_way(vhost: TestBroker, bus: MessageBroker) -> None:
+    consumer = MessageConsumer(bus)
+    consumer.register_handler(
+        "get_orderbook", lambda message, _: {"symbol": message["symbol"], "bids": [[149.98, 300]]}
+    )
+    consumer.register_handler("get_trades", lambda message, _: 1 / 0)
+    consumer.start_consuming("obs_requests", background=True)
+    async with opened(vhost) as console:
+        await console.press("3")
+        await console.type("get_orderbook AAPL")
+        await console.press("enter")
+        await console.shows("● replied in", "149.98", "$ busctl rpc get_orderbook AAPL")
+        line = console.app.screen.query_one("#rpc-line")
+        for text, failure in (
+            ("get_trades AAPL", "✖ the other side failed: ZeroDivisionError"),
+            ("get_orderbook", "✖ not sent: "),
+            ("get_nothing", "✖ no such method: "),
+        ):
+            line.value = text  # type: ignore[attr-defined]
+            await console.press("enter")
+            await console.shows(failure)
+        bus.delete_queue("tes_requests")
+        line.value = "get_position 1"  # type: ignore[attr-defined]
+        await console.press("enter")
+        await console.shows("✖ nobody answers: ", "no such queue")
+        await console.press("escape")
+        await console.shows("Needs attention")
+    consumer.stop()
+
+
+@on_loop
+async def test_the_end_of_an_earlier_call_is_not_shown_as_the_end_of_the_last(
+    vhost: TestBroker, bus: MessageBroker
+) -> None:
+    go_on = threading.Event()
+    consumer = MessageConsumer(bus, workers=2)
+    consumer.register_handler("get_orderbook", lambda message, _: {"answers": "call two"})
+    consumer.register_handler("get_trades", lambda message, _: {"answers": "call one", "in time": go_on.wait(4)})
+    consumer.start_consuming("obs_requests", background=True)
+    async with opened(vhost) as console:
+        await console.press("3")
+        await console.type("get_trades AAPL")
+        await console.press("enter")
+        await console.shows("waiting")
+        console.app.screen.query_one("#rpc-line", Input).value = "get_orderbook AAPL"
+        await console.press("enter")
+        await console.shows("call two")
+        calls = console.app.feed.rpc._calls
+        assert len(calls) == 1
+        go_on.set()
+        await console.until(lambda: not calls, "the first call has ended")
+        await console.pilot.pause(0.2)
+        assert "call two" in console.text()
+    consumer.stop()
+
+
+@on_loop
+async def test_a_lost_api_is_a_state_and_the_console_comes_back(vhost: TestBroker, bus: MessageBroker) -> None:
+    road = Road(vhost.api_url)
+    async with opened(vhost, api_url=road.url) as console:
+        await console.press("2")
+        await console.until(lambda: len(rows(console)) == 3, "all queues")
+        road.cut()
+        text = await console.shows("✖ local", "last seen", "refused")
+        assert "obs_requests" in text
+        assert console.app.screen.query_one("#place").has_class("-stale")
+        await console.press("enter")
+        await console.shows("queues › obs_requests", "last seen")
+        await console.press("escape")
+        bus.declare_queue("new_one")
+        road.mend()
+        await console.shows("● local", "new_one", timeout=15)
+        assert not console.app.screen.query_one("#place").has_class("-stale")
+    road.cut()
+
+
+@on_loop
+async def test_nobody_there_at_the_start_is_a_state_too(vhost: TestBroker) -> None:
+    road = Road(vhost.api_url)
+    road.cut()
+    async with opened(vhost, api_url=road.url) as console:
+        await console.shows("never seen yet", "refused")
+        road.mend()
+        await console.shows("no alarms", timeout=15)
+    road.cut()
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 50)])
+@on_loop
+async def test_every_screen_fits(vhost: TestBroker, bus: MessageBroker, size: tuple[int, int]) -> None:
+    async with opened(vhost, size) as console:
+        await console.shows("no alarms", "1/1 node", "s ago", "quit")
+        await console.press("2")
+        await console.shows("READY▾", "CONS", "STATE", "quit")
+        await console.press("enter")
+        await console.shows("Depth", "Rates", "Consumers", "Bindings")
+        await console.press("t")
+        await console.shows("FOLLOWING", "BODY")
+        assert all(len(line) <= size[0] for line in console.text().splitlines())
+
+
+@on_loop
+async def test_the_mouse_sorts_and_opens(vhost: TestBroker, bus: MessageBroker) -> None:
+    async with opened(vhost) as console:
+        await console.press("2")
+        await console.until(lambda: len(rows(console)) == 3, "all queues")
+        table = console.app.screen.query_one("#queues-table", LiveTable)
+        await console.pilot.click(table, offset=(2, 0))
+        await console.shows("NAME▴")
+        await console.pilot.click(table, offset=(5, 2))
+        assert table.row.name == "obs_responses"
+        await console.pilot.click(table, offset=(5, 2), times=2)
+        await console.shows("queues › obs_responses")
+
+
+@on_loop
+async def test_q_leaves(vhost: TestBroker) -> None:
+    async with opened(vhost) as console:
+        await console.press("q")
+        await console.until(lambda: not console.app.is_running, "the console ended")
+
+
+@on_loop
+async def test_letters_typed_right_behind_the_sign_are_no_keys_of_the_screen(
+    vhost: TestBroker, bus: MessageBroker
+) -> None:
+    async with opened(vhost) as console:
+        await console.press("2")
+        await console.until(lambda: len(rows(console)) == 3, "all queues")
+        for key, character in (("slash", "/"), *((letter, letter) for letter in "tes")):
+            console.app.post_message(events.Key(key, character))  # all at once, as a paste or a fast hand does
+        await console.until(lambda: rows(console) == ["tes_requests"], "the whole filter")
+        await console.shows("/tes", "READY▾")

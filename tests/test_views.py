@@ -1,0 +1,301 @@
+"""What people read: numbers, times, foreign text, the word for a queue's state, tables."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from busctl.views import formats
+from busctl.views.nodes import NODES
+from busctl.views.overview import attention, facts
+from busctl.views.queues import QUEUES, features, is_dead_letter_queue, rates_between, state
+from busctl.views.view import Tone
+from busctl_lib.errors import ConfigError
+from busctl_lib.management import Details, MessageStats, NodeInfo, OverviewInfo, QueueInfo, Sample
+
+# --- numbers and times
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (None, formats.UNKNOWN),
+        (0, "0"),
+        (7, "7"),
+        (999, "999"),
+        (1000, "1.0k"),
+        (1234, "1.2k"),
+        (12_345, "12.3k"),
+        (99_949, "99.9k"),
+        (99_950, "100k"),
+        (123_456, "123k"),
+        (999_499, "999k"),
+        (999_500, "1.0M"),
+        (4_500_000, "4.5M"),
+        (-1234, "-1.2k"),
+    ],
+)
+def test_a_count_takes_five_characters_at_most(number: float | None, text: str) -> None:
+    assert formats.count(number) == text
+
+
+@given(st.floats(min_value=0, max_value=1e15))
+def test_a_count_is_never_longer_than_five_characters(number: float) -> None:
+    assert len(formats.count(number)) <= 5
+
+
+@pytest.mark.parametrize(
+    ("per_s", "text"),
+    [(None, formats.UNKNOWN), (0, "0"), (0.02, "<0.1"), (0.2, "0.2"), (9.96, "10"), (41.4, "41"), (1234, "1.2k")],
+)
+def test_a_rate_says_not_known_apart_from_zero(per_s: float | None, text: str) -> None:
+    assert formats.rate(per_s) == text
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "text"),
+    [
+        (None, formats.UNKNOWN),
+        (0, "0 B"),
+        (87, "87 B"),
+        (1_234, "1.2 kB"),
+        (61_000_000_000, "61.0 GB"),
+        (123e9, "123 GB"),
+    ],
+)
+def test_sizes(n_bytes: float | None, text: str) -> None:
+    assert formats.size(n_bytes) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, formats.UNKNOWN),
+        (0.0041, "4.1 ms"),
+        (0.041, "41 ms"),
+        (0.9996, "1 s"),
+        (4, "4 s"),
+        (59.9, "59 s"),
+        (60, "1 m"),
+        (2400, "40 m"),
+        (3 * 3600, "3 h"),
+        (47 * 3600, "47 h"),
+        (4 * 86400, "4 d"),
+    ],
+)
+def test_a_duration_reads_in_its_largest_unit(seconds: float | None, text: str) -> None:
+    assert formats.duration(seconds) == text
+
+
+def test_an_age_below_ten_seconds_keeps_a_tenth() -> None:
+    assert [formats.age(s) for s in (None, 0.42, 14, 7300)] == ["never", "0.4 s ago", "14 s ago", "2 h ago"]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("500ms", 0.5), ("30s", 30), ("5m", 300), ("2h", 7200), ("1d", 86400), ("1h30m", 5400), ("2.5s", 2.5), ("3", 3)],
+)
+def test_durations_are_read(text: str, seconds: float) -> None:
+    assert formats.parse_duration(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["", "s", "5x", "-3s", "5 s 3", "1h-2m", "\u0663s", "nan", "1e3"])
+def test_what_is_not_a_duration_is_refused_with_examples(text: str) -> None:
+    with pytest.raises(ValueError, match="500ms"):
+        formats.parse_duration(text)
+
+
+# --- sparklines
+
+
+def test_a_sparkline_shows_any_message_above_the_ground_and_blanks_for_the_unknown() -> None:
+    assert formats.sparkline([None, 0, 1, 500, 1000]) == " ▁▂▅█"
+
+
+def test_sparklines_of_a_column_share_a_scale() -> None:
+    assert formats.sparkline([10, 10], top=100) == "▂▂"
+    assert formats.sparkline([10, 10]) == "██"
+
+
+def test_buckets_hold_the_last_value_until_the_next_and_know_nothing_before_the_first() -> None:
+    samples = [(70.0, 5.0), (71.0, 6.0), (95.0, 9.0)]
+    assert formats.buckets(samples, 5, 50, now=100) == [None, None, 6.0, 6.0, 9.0]
+    assert formats.buckets([(10.0, 3.0)], 2, 50, now=100) == [3.0, 3.0]
+    assert formats.buckets([], 3, 50, now=100) == [None, None, None]
+
+
+# --- foreign text
+
+
+@given(st.text(alphabet=st.characters(categories=["L", "N", "P", "S", "Z", "C", "M"])), st.booleans())
+@example("\x1b]0;owned\x07", False)
+@example("a\u202egnp.exe\u200b\ufeff\ud800\x9b31m", False)
+def test_safe_text_leaves_nothing_that_acts_on_a_terminal(text: str, keep_lines: bool) -> None:
+    safe = formats.safe_text(text, keep_lines=keep_lines)
+    acting = {c for c in safe if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")}
+    assert acting <= ({"\n"} if keep_lines else set())
+    safe.encode("utf-8")
+
+
+@given(st.text(alphabet=st.characters(categories=["L", "N", "P", "S"])))
+def test_safe_text_leaves_harmless_text_as_it_is(text: str) -> None:
+    assert formats.safe_text(text) == text
+
+
+@given(st.text(), st.integers(min_value=0, max_value=20))
+def test_safe_text_is_never_longer_than_its_limit(text: str, limit: int) -> None:
+    safe = formats.safe_text(text, limit)
+    assert len(safe) <= limit
+    if len(formats.safe_text(text)) <= limit:
+        assert safe == formats.safe_text(text)
+
+
+def test_what_acts_on_a_terminal_is_written_out() -> None:
+    assert formats.safe_text("\x1b[2J\n\t\u202e") == r"\x1b[2J\n\t\u202e"
+    assert formats.safe_text("a\tb\r\nc\r", keep_lines=True) == "a  b\nc\\r"
+    assert formats.safe_text("abcdef", 4) == "abc…"
+
+
+def test_wide_and_combining_characters_take_their_cells() -> None:
+    assert [formats.cell_width(text) for text in ("ab", "注文", "e\u0301")] == [2, 4, 1]
+
+
+# --- queues
+
+
+def queue(name: str = "q", **known: object) -> QueueInfo:
+    return QueueInfo(name=name, vhost="/", **known)  # type: ignore[arg-type]
+
+
+def rates(publish: float, deliver: float) -> MessageStats:
+    return MessageStats(publish_details=Details(rate=publish), deliver_get_details=Details(rate=deliver))
+
+
+@pytest.mark.parametrize(
+    ("info", "word", "tone"),
+    [
+        (queue(state="down", messages=5), "down", Tone.BAD),
+        (queue("q.dead", messages=3, consumers=0), "dead letters", Tone.BAD),
+        (queue("q.dead", messages=0, consumers=0, message_stats=rates(0, 0)), "idle", Tone.MUTED),
+        (queue(messages=3, consumers=0), "no consumer", Tone.WARN),
+        (queue(messages=300, consumers=1, messages_details=Details(rate=41)), "growing 41/s", Tone.WARN),
+        (queue(messages=3, consumers=1, messages_details=Details(rate=41), message_stats=rates(9, 1)), "ok", Tone.GOOD),
+        (queue(messages=300, consumers=1, messages_details=Details(rate=-5)), "draining 5.0/s", Tone.NORMAL),
+        (queue(state="flow", messages=3, consumers=1), "flow", Tone.WARN),
+        (queue(messages=0, consumers=1, message_stats=rates(2, 2)), "ok", Tone.GOOD),
+        (queue(messages=0, consumers=0, message_stats=rates(0, 0)), "idle", Tone.MUTED),
+        (queue(messages=0), "empty", Tone.MUTED),
+        (queue(messages=7), formats.UNKNOWN, Tone.MUTED),
+        (queue(type="stream"), formats.UNKNOWN, Tone.MUTED),
+        (queue(type="stream", messages=9, consumers=0, message_stats=rates(1, 0)), "ok", Tone.GOOD),
+    ],
+)
+def test_a_word_says_the_state_of_a_queue(info: QueueInfo, word: str, tone: Tone) -> None:
+    assert state(info).word == word
+    assert state(info).tone is tone
+
+
+@pytest.mark.parametrize("name", ["q.dead", "q.dlq", "orders_error", "DLQ", "x-dead-letter", "orders.DEAD"])
+def test_dead_letter_queues_are_known_by_their_name(name: str) -> None:
+    assert is_dead_letter_queue(name)
+
+
+@pytest.mark.parametrize("name", ["deadline", "q.deadly", "undead", "orders"])
+def test_other_queues_are_not_dead_letter_queues(name: str) -> None:
+    assert not is_dead_letter_queue(name)
+
+
+def test_what_is_not_known_is_never_shown_as_zero() -> None:
+    cells = {column.name: column.text(queue()) for column in QUEUES.columns}
+    numbers = ("messages_ready", "messages_unacknowledged", "messages", "consumers", "in", "out", "ack", "memory")
+    assert {cells[name] for name in numbers} == {formats.UNKNOWN}
+
+
+def test_what_is_not_known_sorts_last_in_both_directions() -> None:
+    infos = [queue("b", messages=5), queue("x"), queue("a", messages=9)]
+    assert [info.name for info in QUEUES.sorted(infos, "messages")] == ["b", "a", "x"]
+    assert [info.name for info in QUEUES.sorted(infos, "-messages")] == ["a", "b", "x"]
+    assert [info.name for info in QUEUES.sorted(infos)] == ["a", "b", "x"]
+
+
+def test_a_wrong_column_names_the_nearest_right_one() -> None:
+    with pytest.raises(ConfigError) as caught:
+        QUEUES.column("mesages")
+    assert caught.value.hint == "did you mean messages?"
+
+
+def test_json_has_the_names_of_the_api_and_leaves_out_what_is_not_known() -> None:
+    info = queue(messages=0, message_stats=rates(1.5, 0))
+    assert QUEUES.json(info) == {
+        "name": "q",
+        "vhost": "/",
+        "messages": 0,
+        "message_stats": {"publish_details": {"rate": 1.5}, "deliver_get_details": {"rate": 0}},
+    }
+
+
+def test_a_hostile_queue_name_is_harmless_in_a_row() -> None:
+    cells = QUEUES.row(queue("\x1b[31mred\u202e"))
+    assert cells[0].text == r"\x1b[31mred\u202e"
+
+
+def test_features_come_from_arguments_and_policies_alike() -> None:
+    info = queue(
+        durable=True,
+        arguments={"x-message-ttl": 5, "x-dead-letter-exchange": ""},
+        effective_policy_definition={"max-length": 5},
+        policy="p",
+    )
+    assert features(info) == "D TTL DLX Lim Pol"
+
+
+def test_rates_come_from_the_differences_of_a_count_and_survive_its_reset() -> None:
+    samples = [Sample(20, 15_000), Sample(120, 10_000), Sample(100, 5_000), Sample(0, 0)]
+    assert rates_between(samples) == [(5.0, 20.0), (10.0, 4.0)]
+    assert rates_between(None) == []
+
+
+# --- nodes and overview
+
+
+def test_a_node_in_trouble_says_so_in_words() -> None:
+    well, ill = NodeInfo(name="a", running=True), NodeInfo(name="b", running=True, mem_alarm=True, partitions=["a"])
+    assert [NODES.column("state").text(info) for info in (well, ill)] == [
+        "running",
+        "✖ memory alarm, network partition",
+    ]
+    assert NODES.column("state").cell(ill).tone is Tone.BAD
+
+
+def test_attention_lists_the_worst_and_the_fullest_first() -> None:
+    infos = [
+        queue("few", messages=1, messages_ready=1, consumers=0),
+        queue("fine", messages=0, consumers=1),
+        queue("many", messages=900, messages_ready=900, consumers=1, messages_details=Details(rate=41)),
+        queue("q.dead", messages=318, consumers=0),
+    ]
+    found = attention(infos, [NodeInfo(name="n", running=False)])
+    assert [(item.mark, item.name, item.text) for item in found] == [
+        ("✖", "n", "down"),
+        ("✖", "q.dead", "318 dead letters"),
+        ("▲", "many", "900 ready, growing 41/s, 1 consumer"),
+        ("∅", "few", "1 ready, no consumer"),
+    ]
+
+
+def test_an_overview_without_the_monitoring_tag_says_what_it_cannot_see() -> None:
+    lines = {fact.label: fact for fact in facts(OverviewInfo(rabbitmq_version="4.0.5"), None)}
+    assert "monitoring tag" in lines["nodes"].text
+    assert "monitoring tag" in lines["alarms"].text
+    assert lines["rates"].text == f"{formats.UNKNOWN}/s in, {formats.UNKNOWN}/s out"
+
+
+def test_a_queue_whose_messages_wait_for_their_time_is_not_missing_a_consumer() -> None:
+    arguments = {"x-message-ttl": 5000, "x-dead-letter-exchange": ""}
+    waiting = QueueInfo(name="q.retry", vhost="/", messages=3, messages_ready=3, consumers=0, arguments=arguments)
+    assert state(waiting).word == "delay"
+    waiting.arguments = {"x-message-ttl": 5000}
+    assert state(waiting).word == "no consumer"
