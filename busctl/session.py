@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from busctl_lib.broker import MessageBroker
     from busctl_lib.management import ManagementClient
 
-CONNECT_TIMEOUT_S = 4.0
+CONNECT_TIMEOUT_S = 3.5
 """Nobody on the port must be known within five seconds."""
 
 

@@ -83,9 +83,18 @@ def test_an_exchange_deleted_under_way_leaves_the_others_whole(broker: MessageBr
     publisher = MessagePublisher(broker)
     publisher.publish(None, {"n": 0}, exchange="x", routing_key="")
     broker.delete_exchange("x")
-    with pytest.raises((PublishRefused, OutcomeUnknown)):
+    with pytest.raises(PublishRefused, match="no exchange 'x'"):
         publisher.publish(None, {"n": 1}, exchange="x", routing_key="")
     publisher.publish("q", {"n": 2})
+    assert depth(broker) == 2
+
+
+def test_what_the_broker_complains_of_is_refused_not_unknown(broker: MessageBroker) -> None:
+    publisher = MessagePublisher(broker)
+    publisher.publish("q", {"n": 1})
+    with pytest.raises(PublishRefused, match="CC"):
+        publisher.publish("q", {"n": 2}, headers={"CC": "not a list"})
+    publisher.publish("q", {"n": 3})
     assert depth(broker) == 2
 
 

@@ -138,6 +138,8 @@ def put_aside(node, queue):
     channel.confirm_delivery()
     channel.basic_publish("", queue, b"kept", pika.BasicProperties(delivery_mode=2))
     channel.connection.close()
+    # The node keeps its log of declarations in memory for up to two seconds: kill -9 in that time would lose the queue.
+    node.ctl("eval", "mnesia:sync_log().")
 
 
 def taken_from(node, queue):

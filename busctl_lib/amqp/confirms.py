@@ -375,7 +375,9 @@ class PublishChannel:
 
     def _after_refusal(self, entries: list[Entry], reason: BrokerRefused) -> list[Entry]:
         """The broker closed the channel over one publish: that one is refused, what came after it was not looked at."""
-        culprit = next((entry for entry in entries if entry.alone or _is_blamed(entry, reason)), None)
+        # Nothing but publishes travels on this channel, so a single one in flight is the one meant.
+        only = entries[0] if len(entries) == 1 and reason.code < 500 else None
+        culprit = only or next((entry for entry in entries if entry.alone or _is_blamed(entry, reason)), None)
         again: list[Entry] = []
         for entry in entries:
             if entry is culprit:

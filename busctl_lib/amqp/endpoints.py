@@ -114,21 +114,34 @@ class Endpoint:
                 hint="Name another one with --vhost or in the address, or ask for permissions.",
                 **facts,
             )
-        return CannotConnect(
-            f"cannot connect to {self.address}: {_plain(cause)}",
-            hint="Is the broker up, and the address right?",
-            **facts,
-        )
+        return CannotConnect(f"cannot connect to {self.address}: {_plain(cause)}", hint=_hint(cause), **facts)
 
 
 def _plain(cause: BaseException) -> str:
     if isinstance(cause, ConnectionRefusedError):
         return "connection refused"
+    if _speaks_no_amqp(cause):
+        gone = "Transport indicated EOF" in str(cause) or isinstance(cause, pika_exceptions.IncompatibleProtocolError)
+        return "it closed the connection without an AMQP answer" if gone else "it took the connection and never answered"
     if isinstance(cause, TimeoutError) or "imeout" in type(cause).__name__:
         return "no answer in time"
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror
     return str(cause) or type(cause).__name__
+
+
+def _hint(cause: BaseException) -> str:
+    if _speaks_no_amqp(cause):
+        return "Is this the AMQP port (5672, or 5671 and amqps:// for TLS), and the node healthy?"
+    return "Is the broker up, and the address right?"
+
+
+def _speaks_no_amqp(cause: BaseException) -> bool:
+    """Whether there was a TCP connection, and no AMQP handshake over it (told from pika 1.4's words)."""
+    if isinstance(cause, pika_exceptions.IncompatibleProtocolError):
+        return True
+    words = ("before connection finished opening", "Transport indicated EOF", "Timeout while setting up AMQP")
+    return any(each in str(cause) for each in words)
 
 
 def _whole_number(text: str) -> int:
