@@ -4,6 +4,8 @@
 
     BusError
     ├── ConfigError                a setting that cannot be used: which, where from, what is right
+    │   └── ExpressionInvalid      jq does not understand an expression (line, column, picture)
+    ├── ExpressionFailed           an expression has no result for a value
     ├── CannotConnect              no link to the broker (address, reason)
     │   ├── LoginRefused           the broker knows the user not, or not by this password
     │   ├── VhostNotFound          the virtual host is not there, or not for this user
@@ -26,6 +28,7 @@
     ├── InvalidMessage             against its schema (field, expected, found)
     ├── CodecError                 a body that cannot be encoded or decoded
     ├── TimedOut                   an operation ran into its deadline
+    │   └── ExpressionTimedOut     an expression computed for too long, or needed too much memory
     ├── GuardRefused               one of our own guards said no; nothing was done
     ├── ApiError                   the management API answered with an error (status)
     │   ├── ApiUnreachable         it did not answer
@@ -59,6 +62,16 @@ class BusError(Exception):
 
 class ConfigError(BusError):
     """A setting that cannot be used."""
+
+
+class ExpressionInvalid(ConfigError):
+    """jq does not understand it. Facts: `expression`, `line`, `column` (from 1), `picture`: a caret under the place."""
+
+    picture: str = ""
+
+
+class ExpressionFailed(BusError):
+    """A jq expression failed on a value. Facts: `expression`."""
 
 
 class CannotConnect(BusError):
@@ -150,6 +163,10 @@ class CodecError(BusError):
 
 class TimedOut(BusError):
     """An operation did not finish before its deadline."""
+
+
+class ExpressionTimedOut(TimedOut):
+    """A jq expression computed for too long, or needed too much memory, and was stopped. Facts: `expression`."""
 
 
 class GuardRefused(BusError):

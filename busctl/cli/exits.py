@@ -84,6 +84,8 @@ def report(error: BaseException, *, debug: bool = False) -> ExitCode:
         _write("".join(traceback.format_exception(error)))
     if isinstance(error, errors.BusError):
         _line(f"{error} ({error.hint})" if error.hint else str(error))
+        if isinstance(error, errors.ExpressionInvalid):
+            _write(safe_text(error.picture, keep_lines=True) + "\n")
     elif not isinstance(error, KeyboardInterrupt | Terminated | PipeClosed):
         hint = "" if debug else "; --debug shows where"
         _line(f"a fault of busctl itself: {type(error).__name__}: {error}{hint}")
