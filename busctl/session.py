@@ -64,7 +64,7 @@ class Session:
             from busctl_lib.management import ManagementClient
 
             self._management = ManagementClient(
-                self.settings.api_url, timeout_s=(CONNECT_TIMEOUT_S, 15.0), read_only=self.settings.read_only
+                self.settings.api_url, timeout_s=(CONNECT_TIMEOUT_S, 10.0), read_only=self.settings.read_only
             )
         return self._management
 

@@ -122,7 +122,9 @@ def _plain(cause: BaseException) -> str:
         return "connection refused"
     if _speaks_no_amqp(cause):
         gone = "Transport indicated EOF" in str(cause) or isinstance(cause, pika_exceptions.IncompatibleProtocolError)
-        return "it closed the connection without an AMQP answer" if gone else "it took the connection and never answered"
+        return (
+            f"it {'closed the connection without an AMQP answer' if gone else 'took the connection and never answered'}"
+        )
     if isinstance(cause, TimeoutError) or "imeout" in type(cause).__name__:
         return "no answer in time"
     if isinstance(cause, OSError) and cause.strerror:

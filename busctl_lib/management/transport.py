@@ -22,6 +22,7 @@ from busctl_lib.errors import (
     GuardRefused,
     NotFound,
 )
+from busctl_lib.management.deadline import DeadlineAdapter, deadline
 
 T = TypeVar("T")
 Params = Mapping[str, str | int]
@@ -54,7 +55,7 @@ class Transport:
         # A proxy of the environment is for the world outside.
         self._session.trust_env = self.host not in _LOOPBACK
         for scheme in ("http://", "https://"):
-            self._session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=_POOL_SIZE))
+            self._session.mount(scheme, DeadlineAdapter(pool_maxsize=_POOL_SIZE))
 
     def get(self, path: str, kind: type[T], params: Params | None = None) -> T:
         """GET one answer as `kind`."""
@@ -77,20 +78,30 @@ class Transport:
         data = msgspec.json.encode(body) if body is not None else None
         headers = {"Content-Type": "application/json"} if data is not None else None
         url = f"{self.url}/api/{path}"
+        total_s = sum(self._timeout_s) * 2
         try:
-            response = self._session.request(
-                method, url, params=params, data=data, headers=headers, timeout=self._timeout_s, allow_redirects=False
-            )
+            with deadline(total_s) as running:
+                response = self._session.request(
+                    method,
+                    url,
+                    params=params,
+                    data=data,
+                    headers=headers,
+                    timeout=self._timeout_s,
+                    allow_redirects=False,
+                )
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
             raise ConfigError(f"{self.url} is not an address of a management API: {error}") from error
         except requests.RequestException as error:
-            raise self._unreachable(error) from error
+            raise self._unreachable(error, total_s if running.passed else None) from error
         if not response.ok or response.is_redirect:
             raise self._refused(response, method, path)
         return response.content
 
-    def _unreachable(self, error: requests.RequestException) -> ApiUnreachable:
+    def _unreachable(self, error: requests.RequestException, spent_s: float | None) -> ApiUnreachable:
         reason, hint = _reason(error, self._timeout_s)
+        if spent_s is not None:
+            reason, hint = f"its answer was not whole within {spent_s:g} s", "the node or the way to it is overloaded"
         return ApiUnreachable(
             f"the management API at {self.url} does not answer: {reason}", hint=hint, url=self.url, reason=reason
         )
