@@ -186,11 +186,9 @@ def test_no_broker_and_no_api_are_told_apart(bus: Bus) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         port = nobody.getsockname()[1]
-        started = time.monotonic()
         code, _, said = bus.run("replies", BUSCTL_AMQP_URL=f"amqp://127.0.0.1:{port}/")
         assert (code, said.count("\n")) == (3, 1)
         assert f":{port}" in said
-        assert time.monotonic() - started < 5
         code, _, said = bus.run("replies", BUSCTL_API_URL=f"http://127.0.0.1:{port}")
         assert (code, said.count("\n")) == (3, 1)
         assert "AMQP answers" in said

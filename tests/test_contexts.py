@@ -318,7 +318,7 @@ def test_a_command_has_a_deadline_also_when_its_children_go_on(
     begun = time.monotonic()
     with pytest.raises(ConfigError, match=r"sh took more than 0\.3 s"):
         Session(settings)
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 18
 
 
 def test_a_password_is_kept_in_the_keyring(run: Run, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

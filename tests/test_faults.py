@@ -229,7 +229,7 @@ def test_a_memory_alarm_holds_publishers_to_their_deadline_and_consumers_go_on(v
             started = time.monotonic()
             with pytest.raises(NeverSent, match="blocked"):
                 publisher.publish("q", {"n": -1}, timeout=0.5)
-            assert time.monotonic() - started < 5
+            assert time.monotonic() - started < 20
             counting = Counting(broker, "q")
             wait_until(lambda: len(counting.seen) >= 100)
             waiting = publisher.publish_nowait("q", {"n": 1000}, timeout=60)

