@@ -35,6 +35,7 @@ DEFAULT_AMQP_URL = "amqp://guest:guest@localhost:5672"
 DEFAULT = "default"
 """Where a value came from that nobody gave."""
 RUNNING_DEMO = "the running demo"
+FLAG_CONTEXT = "flag -c"
 _PORTS = {"amqp": 5672, "amqps": 5671}
 _API_PORTS = {"amqp": ("http", 15672), "amqps": ("https", 15671)}
 
@@ -71,6 +72,11 @@ class Settings:
     """Who knows the password that the addresses lack."""
     sources: Mapping[str, str]
     """Where each value came from, by its name."""
+
+    @property
+    def context_spelled_out(self) -> bool:
+        """Whether the command line itself names the context: `-c -` and settings from elsewhere do not."""
+        return self.sources.get("context") == FLAG_CONTEXT
 
     def with_password(self) -> Settings:
         """Give these settings with the password in the addresses; it is asked for now, where they lack it.
@@ -200,7 +206,7 @@ def _user(url: str) -> str:
 def _layers(flags: Flags, env: Mapping[str, str], file: ConfigFile, path: Path) -> tuple[list[_Layer], Value | None]:
     """The places to look at, in order, and which context is in effect."""
     layers = [_Layer("flag", flags.amqp_url, flags.api_url, flags.vhost)]
-    named = Value(flags.context, "flag -c") if flags.context else None
+    named = Value(flags.context, FLAG_CONTEXT) if flags.context else None
     if flags.context == PREVIOUS:
         named = Value(previous_of(file, path), f"flag -c -, `previous` in {path}")
     if named is None:

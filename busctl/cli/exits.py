@@ -103,6 +103,11 @@ def note(text: str) -> None:
     _write(safe_text(text) + "\n")
 
 
+def ask(question: str) -> None:
+    """Put a question on stderr; the answer is read beside it."""
+    _write(safe_text(question))
+
+
 def die_quietly_on_signals() -> None:
     """Let SIGTERM and SIGHUP unwind the program like Ctrl-C does, so that clean-up runs.
 
