@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from msgspec import Meta
 
-from busctl_lib.validation import Method as Method
-from busctl_lib.validation import coerce as coerce
+from busctl_lib.methods import Method as Method
+from busctl_lib.methods import coerce as coerce
 from busctl_lib.validation import nearest as nearest
 from busctl_lib.validation import validate as validate
 

@@ -1,4 +1,4 @@
-"""Check messages against TypedDicts at run time, and read the requests of RPC methods from words.
+"""Check messages against TypedDicts at run time.
 
 `validate` checks and never rewrites: msgspec judges the types, and what msgspec lets pass (unknown keys, NaN and
 infinity, which JSON cannot carry) is refused here. Every refusal names the field, what was expected and what was found.
@@ -48,25 +48,26 @@ def fields_of(schema: type) -> dict[str, Field]:
     return {name: Field(name, known[name].type, known[name].required) for name in get_type_hints(schema)}
 
 
-def validate(message: object, schema: type) -> None:
+def validate(message: object, schema: type, name: str | None = None) -> None:
     """Check a message against its TypedDict; the message stays as it is.
 
     Args:
         message: what would be encoded as JSON.
-        schema: a TypedDict class.
+        schema: a TypedDict class; one whose `__closed__` is False may have other fields as well.
+        name: what errors call it; its `action` unless given.
 
     Raises:
         InvalidMessage: facts `field` (a path like `bids[0][1]`, "" for the whole), `expected`, `found`, `action`.
 
     """
-    action = message.get("action") if isinstance(message, Mapping) else None
+    action = name or (message.get("action") if isinstance(message, Mapping) else None)
     try:
         _look(message, _type_info(schema), "")
         msgspec.convert(message, schema)
     except msgspec.ValidationError as error:
         raise _refusal(error, message, schema, action) from None
     except _Fault as fault:
-        raise _invalid(fault.field, fault.expected, fault.found, action, fault.hint) from None
+        raise invalid(fault.field, fault.expected, fault.found, action, fault.hint) from None
 
 
 class _Fault(Exception):
@@ -86,13 +87,17 @@ def _look(value: object, kind: types.Type | None, path: str) -> None:
         for key, item in value.items():
             if not isinstance(key, str):
                 raise _Fault(path, "an object with text keys", f"the key {key!r}")
-            if known is not None and key not in known:
+            if known is not None and key not in known and not _is_open(kind):
                 _refuse_key(key, known, path)
-            inner = known[key].type if known is not None else getattr(kind, "value_type", None)
+            inner = known[key].type if known and key in known else getattr(kind, "value_type", None)
             _look(item, inner, f"{path}.{key}" if path else key)
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
             _look(item, _item_type(kind, index), f"{path}[{index}]")
+
+
+def _is_open(kind: types.Type | None) -> bool:
+    return isinstance(kind, types.TypedDictType) and getattr(kind.cls, "__closed__", None) is False
 
 
 def _refuse_key(key: str, known: Mapping[str, Field], path: str) -> None:
@@ -136,11 +141,12 @@ def _refusal(error: msgspec.ValidationError, message: object, schema: type, acti
     missing = _MISSING.search(what)
     if missing and isinstance(kind, types.TypedDictType):
         wanted = fields_of(kind.cls)[missing["name"]]
-        return _invalid(f"{field}.{wanted.name}" if field else wanted.name, describe(wanted.type), "nothing", action)
-    return _invalid(field, describe(kind) if kind else what, show(value), action)
+        return invalid(f"{field}.{wanted.name}" if field else wanted.name, describe(wanted.type), "nothing", action)
+    return invalid(field, describe(kind) if kind else what, show(value), action)
 
 
-def _invalid(field: str, expected: str, found: str, action: object, hint: str | None = None) -> InvalidMessage:
+def invalid(field: str, expected: str, found: str, action: object, hint: str | None = None) -> InvalidMessage:
+    """Make the error that names a field, what was expected there and what was found."""
     where = f"{field}: " if field else ""
     what = f"{action}: " if isinstance(action, str) and action.isidentifier() else ""
     return InvalidMessage(
@@ -202,107 +208,3 @@ _WORDS: dict[type, Callable[[Any], str]] = {
     types.TypedDictType: lambda kind: "an object",
     types.DictType: lambda kind: "an object",
 }
-
-
-# --- RPC methods -----------------------------------------------------------------------------------------------------
-
-
-class Method(msgspec.Struct, frozen=True):
-    """One method that answers on the bus."""
-
-    name: str
-    """Also the `action` of its request."""
-    queue: str
-    request: type
-    reply: type
-    help: str
-
-    @property
-    def fields(self) -> list[Field]:
-        """The arguments in positional order: the request's fields but the action."""
-        return [field for name, field in fields_of(self.request).items() if name != "action"]
-
-    @property
-    def signature(self) -> str:
-        """The arguments as a usage line: `user_id symbol [depth]`."""
-        return " ".join(field.name if field.required else f"[{field.name}]" for field in self.fields)
-
-
-_PAIR = re.compile(r"^(?P<name>[A-Za-z_]\w*)(?P<sign>:=|=)(?P<text>.*)$", re.DOTALL)
-
-
-def coerce(method: Method, args: Sequence[str]) -> dict[str, Any]:
-    """Make the request of a method from the words of a command line.
-
-    Args:
-        method: whose request it is.
-        args: positional by field order, `name=text` (read by the field's type) or `name:=json`.
-
-    Returns:
-        The message with its action, valid by the method's schema.
-
-    Raises:
-        InvalidMessage: naming the field.
-
-    """
-    fields = method.fields
-    given: dict[str, Any] = {}
-    waiting = iter(fields)
-    for word in args:
-        pair = _PAIR.match(word)
-        if pair is None:
-            field = next(waiting, None)
-            if field is None:
-                most = f"at most {len(fields)} arguments ({method.signature or 'it takes none'})"
-                raise _invalid("", most, f"one more: {word!r}", method.name)
-            value = _read(field, word, method)
-        else:
-            field = _named(pair["name"], method)
-            value = _json(field, pair["text"], method) if pair["sign"] == ":=" else _read(field, pair["text"], method)
-        if field.name in given:
-            raise _invalid(field.name, "one value", f"a second one: {word!r}", method.name)
-        given[field.name] = value
-    message = {"action": method.name} | {field.name: given[field.name] for field in fields if field.name in given}
-    validate(message, method.request)
-    return message
-
-
-def _named(name: str, method: Method) -> Field:
-    for field in method.fields:
-        if field.name == name:
-            return field
-    meant = nearest(name, [field.name for field in method.fields])
-    raise _invalid(
-        name,
-        f"an argument of {method.name} ({method.signature or 'it takes none'})",
-        "a name that is not one",
-        method.name,
-        f"did you mean {meant!r}?" if meant else None,
-    )
-
-
-def _json(field: Field, text: str, method: Method) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        raise _invalid(field.name, f"{describe(field.type)} as JSON after :=", show(text), method.name) from None
-
-
-def _read(field: Field, text: str, method: Method) -> Any:
-    """Read a word by the type of its field."""
-    for kind in field.type.types if isinstance(field.type, types.UnionType) else (field.type,):
-        try:
-            return _READERS.get(type(kind), json.loads)(text)
-        except ValueError:
-            continue
-    raise _invalid(field.name, describe(field.type), show(text), method.name)
-
-
-def _number(text: str) -> int | float:
-    number = float(text)
-    if not math.isfinite(number) or "_" in text:
-        raise ValueError(text)
-    return int(text) if re.fullmatch(r"[+-]?\d+", text) else number
-
-
-_READERS: dict[type, Any] = {types.StrType: str, types.LiteralType: str, types.FloatType: _number}
