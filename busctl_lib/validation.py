@@ -190,6 +190,8 @@ def _bounds(kind: types.IntType | types.FloatType) -> str:
 
 
 def _lengths(kind: types.StrType) -> str:
+    if kind.pattern is not None:
+        return f" like {kind.pattern}"
     if kind.min_length is None and kind.max_length is None:
         return ""
     return f" of {kind.min_length or 0} to {kind.max_length} characters" if kind.max_length else " that is not empty"
