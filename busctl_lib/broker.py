@@ -322,6 +322,7 @@ class MessageBroker:
         arguments: dict[str, Any] | None = None,
         on_cancelled: Callable[[str], None] | None = None,
         on_tick: Callable[[float], None] | None = None,
+        stream: bool = False,
         timeout: float = 30.0,
     ) -> Subscription:
         """Consume a queue; goes on by itself after a reconnect, and after the queue was deleted and declared anew.
@@ -335,11 +336,12 @@ class MessageBroker:
             arguments: of `basic.consume`, for example `x-stream-offset`.
             on_cancelled: called with a reason on the I/O thread when the consumer is lost and will be tried again.
             on_tick: called with the monotonic time on the I/O thread, four times a second.
+            stream: the queue is known to be a stream, from which reading takes nothing: allowed when read-only.
 
         Raises:
             NotFound: no such queue. AccessForbidden, ResourceLocked, PreconditionFailed: as the broker says.
         """
-        if queue not in self._own_queues:
+        if queue not in self._own_queues and not stream:
             self.guard_change(f"consuming from {queue!r}")
         if not 1 <= prefetch <= 65535:
             raise ConfigError(f"prefetch must be 1 to 65535, found {prefetch}", hint="0 would mean without bound.")

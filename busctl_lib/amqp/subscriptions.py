@@ -104,6 +104,10 @@ class Subscription:
         if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) >= (4, 3):
             self.give_back(delivery)
 
+    def once(self) -> None:
+        """Do not start again when the link or the queue is lost: what was delivered would come a second time."""
+        self._stopping = True
+
     def pause(self, timeout: float = 5.0) -> None:
         """Take no more messages, but keep what was delivered open for settling."""
         self._stopping = True

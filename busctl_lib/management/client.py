@@ -166,6 +166,10 @@ class ManagementClient:
         """Policies of one vhost, or of all."""
         return self._list("policies", PolicyInfo, vhost)
 
+    def operator_policies(self, vhost: str) -> list[PolicyInfo]:
+        """The operator policies of one vhost. Raises ApiForbidden for who is no administrator."""
+        return self._list("operator-policies", PolicyInfo, vhost)
+
     # --- queues
 
     def queues(self, vhost: str | None = None) -> list[QueueInfo]:
