@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from busctl_lib.poller import Poller as Poller
     from busctl_lib.publishers import MessagePublisher as MessagePublisher
     from busctl_lib.publishers import OrderPublisher as OrderPublisher
+    from busctl_lib.rpc import RPCServer as RPCServer
     from busctl_lib.sandbox import PrivateBroker as PrivateBroker
 
 _HOMES = {
@@ -36,6 +37,7 @@ _HOMES = {
     "Poller": "poller",
     "MessagePublisher": "publishers",
     "OrderPublisher": "publishers",
+    "RPCServer": "rpc",
     "PrivateBroker": "sandbox",
 }
 
