@@ -230,11 +230,12 @@ def test_read_only_production_and_missing_rights_refuse_the_firehose(bus: Bus) -
     bus.broker.declare_queue("replies")
     with pytest.raises(GuardRefused, match="read-only"):
         plan_tap(ManagementClient(bus.vhost.api_url, read_only=True), bus.name, "replies")
-    with pytest.raises(GuardRefused, match="production"):
+    with pytest.raises(GuardRefused, match="production") as caught:
         bus.plan("replies", production=True)
+    assert caught.value.hint == "possible: --via firehose or --via hold or --via consume (takes them away)"
     assert bus.plan("replies", production=True, via="firehose").way == "firehose"
     with pytest.raises(GuardRefused, match=r"tag administrator, user 'watcher-.*' has: monitoring"):
-        plan_tap(bus.user("monitoring"), bus.name, "replies")
+        plan_tap(bus.user("monitoring"), bus.name, "replies", via="firehose")
 
 
 def test_a_read_only_session_may_copy(bus: Bus) -> None:
@@ -251,8 +252,11 @@ def test_a_read_only_session_may_copy(bus: Bus) -> None:
 def test_a_queue_of_dead_letters_only_is_not_watched_in_silence(bus: Bus) -> None:
     bus.broker.declare_queue("work.dead")
     bus.broker.declare_queue("work", arguments={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "work.dead"})
-    with pytest.raises(GuardRefused, match="dead letters of work"):
-        bus.plan("work.dead")
+    plan = bus.plan("work.dead")
+    assert plan.way == "hold"  # nobody consumes it
+    assert "dead letters of work" in plan.reason
+    with pytest.raises(GuardRefused, match="production"):
+        bus.plan("work.dead", production=True)
     assert "dead letters from work" in bus.plan("work.dead", via="firehose").coverage
 
 

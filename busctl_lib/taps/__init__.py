@@ -18,9 +18,10 @@ from busctl_lib.taps.copies import CopyTap
 from busctl_lib.taps.firehose import FirehoseTap
 from busctl_lib.taps.leases import clean_leases as clean_leases
 from busctl_lib.taps.leases import lease_folder as lease_folder
+from busctl_lib.taps.planner import plan as plan_tap
 from busctl_lib.taps.plans import RefusedWay as RefusedWay
 from busctl_lib.taps.plans import TapPlan as TapPlan
-from busctl_lib.taps.plans import plan as plan_tap
+from busctl_lib.taps.takes import ConsumeTap, HoldTap, StreamTap
 from busctl_lib.taps.tap import WATCH_S
 from busctl_lib.taps.tap import Note as Note
 from busctl_lib.taps.tap import Tap as Tap
@@ -30,7 +31,13 @@ __all__ = ["Note", "RefusedWay", "Tap", "TapEvent", "TapPlan", "clean_leases", "
 
 
 def open_tap(
-    plan: TapPlan, broker: MessageBroker, management: ManagementClient, *, lease_folder: Path, watch_s: float = WATCH_S
+    plan: TapPlan,
+    broker: MessageBroker,
+    management: ManagementClient,
+    *,
+    lease_folder: Path,
+    limit: int | None = None,
+    watch_s: float = WATCH_S,
 ) -> Tap:
     """Open the tap that a plan describes; it is a context manager and gives everything back on leaving.
 
@@ -39,6 +46,7 @@ def open_tap(
         broker: A connection to the plan's vhost.
         management: A client of the same cluster.
         lease_folder: Where the lease of a firehose is written down; the same for all runs on this machine.
+        limit: How many messages will be read; holding and consuming take no more from the queue than that.
         watch_s: How often the tap looks whether it still shows what the plan promises.
 
     Raises:
@@ -50,7 +58,13 @@ def open_tap(
     tap: Tap
     if plan.way == "firehose":
         tap = FirehoseTap(plan, broker, management, lease_folder, watch_s=watch_s)
-    else:
+    elif plan.way == "copy":
         tap = CopyTap(plan, broker, management, watch_s=watch_s)
+    elif plan.way == "stream":
+        tap = StreamTap(plan, broker, watch_s=watch_s)
+    elif plan.way == "hold":
+        tap = HoldTap(plan, broker, management, limit=limit, watch_s=watch_s)
+    else:
+        tap = ConsumeTap(plan, broker, limit=limit, watch_s=watch_s)
     tap.cleaned = cleaned
     return tap.open()

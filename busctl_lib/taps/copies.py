@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from busctl_lib.envelope import Delivery
 from busctl_lib.management import BindingInfo
-from busctl_lib.taps.plans import TAP_PREFIX, plan
+from busctl_lib.taps.planner import plan
+from busctl_lib.taps.plans import TAP_PREFIX
 from busctl_lib.taps.queues import QueueTap
 
 

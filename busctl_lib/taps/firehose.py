@@ -102,18 +102,25 @@ class FirehoseTap(QueueTap):
 
     def _take(self, delivery: Delivery) -> None:
         if self._wanted(delivery.headers):
-            self._buffer.put(published(delivery, self.plan.queue))
+            self._buffer.put(published(delivery, self.plan.queue or _only(delivery.headers.get("routed_queues"))))
 
     def _wanted(self, trace: dict[str, Any]) -> bool:
         plan = self.plan
         if plan.queue is not None:
             return plan.queue in trace.get("routed_queues", ())
+        if plan.exchange is None:
+            return True
         if trace.get("exchange_name") != plan.exchange:
             return False
         if plan.narrow == "no":
             return True
         same = keys.matches if plan.narrow == "pattern" else str.__eq__
         return any(same(plan.routing_key or "", _text(key)) for key in trace.get("routing_keys", ()))
+
+
+def _only(queues: Any) -> str | None:
+    """The queue that a message went to, where it was one."""
+    return _text(queues[0]) if isinstance(queues, list) and len(queues) == 1 else None
 
 
 def published(trace: Delivery, queue: str | None) -> Delivery:

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Literal, Self, TypeAlias
 
@@ -111,6 +111,11 @@ class Buffer:
                 raise self._failure
             return None
 
+    def rest(self) -> list[Delivery]:
+        """Give the messages that nobody took."""
+        with self._changed:
+            return [event for event in self._items if isinstance(event, Delivery)]
+
     @property
     def ended(self) -> bool:
         """Whether everything was taken and nothing more comes."""
@@ -143,6 +148,8 @@ class Tap:
         self.plan = plan
         self.cleaned: list[str] = []
         """What killed taps had left behind and was put right before this one was opened, a sentence each."""
+        self.account: str | None = None
+        """After closing: what looking did to the queue, in one sentence, if anything."""
         self._broker = broker
         self._buffer = Buffer()
         self._watch_s = watch_s
@@ -155,6 +162,7 @@ class Tap:
         """When the last message came, shown or not."""
         self._lost_at: float | None = None
         self._silence = ""
+        self._gap_words = "nothing was seen"
         self._doubt_since: float | None = None
         self._link_returned = False
 
@@ -209,7 +217,13 @@ class Tap:
         Raises:
             BusError: the tap cannot go on (the queue was deleted, somebody keeps switching tracing off).
         """
-        return self._buffer.get(timeout)
+        event = self._buffer.get(timeout)
+        if isinstance(event, Delivery):
+            self._taken(event)
+        return event
+
+    def settle(self, deliveries: Sequence[Delivery]) -> None:
+        """Say that messages were written out: where a way takes messages away, it takes them now."""
 
     def follow(self, *, limit: int | None = None, for_s: float | None = None) -> Iterator[TapEvent]:
         """Yield messages, and notes about what was not seen.
@@ -248,6 +262,9 @@ class Tap:
         """See that the tap still shows what it promises. Thread: the watch."""
         raise NotImplementedError
 
+    def _taken(self, delivery: Delivery) -> None:
+        """Note that the reader took a message. Thread: the reader's."""
+
     def _note(self, kind: Literal["gap", "dropped", "changed"], text: str, **facts: float) -> None:
         count = facts.get("count")
         self._buffer.put(
@@ -274,7 +291,7 @@ class Tap:
             self._silence = f"; the last message came {silent:.0f} s before" if silent >= 1 else ""
         elif event.new in _UP and self._lost_at is not None:
             gap, self._lost_at = event.at - self._lost_at, None
-            text = f"the link to the broker was lost for {gap:.1f} s: nothing was seen{self._silence}"
+            text = f"the link to the broker was lost for {gap:.1f} s: {self._gap_words}{self._silence}"
             self._note("gap", text, seconds=gap)
             self._link_returned = True
             self._wake.set()

@@ -1,0 +1,105 @@
+"""The ways that read the queue itself: a stream at an offset, holding what waits, and consuming by name."""
+
+from __future__ import annotations
+
+import msgspec
+
+from busctl_lib.errors import ConfigError
+from busctl_lib.management import ManagementClient, QueueInfo
+from busctl_lib.taps.budget import RESERVE, PeekBudget, peek_budget
+from busctl_lib.taps.plans import TapPlan, Verdict, counted
+
+HOLD_MAX = 2000
+"""One consumer on a quorum queue is given no more, and nobody reads more at once."""
+SINGLE_ACTIVE = "x-single-active-consumer"
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What was asked of the planner, beside the queue."""
+
+    via: str
+    since: str | int
+    production: bool
+    accept_loss: bool
+
+
+def taking(management: ManagementClient, info: QueueInfo, others: list[Verdict], asked: Asked) -> list[Verdict]:
+    """Put the ways that read a queue itself before and behind the others, the best first."""
+    if info.type == "stream":
+        read = "it is a stream: it is read, and nothing is taken"
+        never = [Verdict(way="hold", refusal=read), Verdict(way="consume", refusal=read)]
+        return [_stream(info, asked), *others, *never]
+    if asked.via == "stream":
+        others = [Verdict(way="stream", refusal=f"it is a {info.type or 'classic'} queue"), *others]
+    elif asked.since != "next":
+        raise ConfigError("--since is for streams: other queues keep nothing that was read")
+    return [*others, _hold(management, info, asked), _consume(management, info)]
+
+
+def _stream(info: QueueInfo, asked: Asked) -> Verdict:
+    begin = {"next": "from now on", "first": "from the first that is kept", "last": "from the last chunk on"}
+    made = TapPlan(
+        vhost=info.vhost,
+        way="stream",
+        reason="the queue is a stream, which many may read",
+        sees=f"every message of the stream {begin.get(str(asked.since), f'from {asked.since} on')}",
+        misses=["what retention has removed"],
+        costs="one consumer of the stream",
+        queue=info.name,
+        offset=asked.since,
+    )
+    return Verdict(way="stream", plan=made)
+
+
+def _hold(management: ManagementClient, info: QueueInfo, asked: Asked) -> Verdict:
+    refusal = cannot_hold(management, info)
+    if refusal is not None:
+        return Verdict(way="hold", refusal=refusal)
+    budget = peek_budget(management, info.vhost, info.name, info=info)
+    if budget.left is not None and budget.left <= RESERVE and not asked.accept_loss:
+        return Verdict(way="hold", refusal=f"{budget.text}: looking would cost messages")
+    made = TapPlan(
+        vhost=info.vhost,
+        way="hold",
+        reason="nobody consumes the queue, so messages can be taken for a while and given back",
+        sees=f"what waits in the queue and what comes, the first {HOLD_MAX:,}",
+        misses=[f"messages behind the first {HOLD_MAX:,}", "what others hold unacknowledged"],
+        costs=hold_costs(budget),
+        queue=info.name,
+        take_limit=HOLD_MAX,
+    )
+    by_name = "it marks what it shows as redelivered, and this is production: ask for it by name"
+    return Verdict(way="hold", by_name=by_name if asked.production else None, plan=made)
+
+
+def hold_costs(budget: PeekBudget) -> str:
+    """Say what taking and giving back does to the queue."""
+    counted_too = f", and counts as a delivery ({budget.text})" if budget.delivery_limit is not None else ""
+    return f"what is shown is invisible to others meanwhile and marked redelivered afterwards{counted_too}"
+
+
+def cannot_hold(management: ManagementClient, info: QueueInfo) -> str | None:
+    """Say why messages of this queue cannot be held without harm to somebody, if so."""
+    if management.read_only:
+        return "it takes messages for a while, and this session is read-only"
+    consumers = max(len(info.consumer_details or ()), info.consumers or 0)
+    if consumers:
+        return f"the queue has {counted(consumers, 'consumer')}: holding would take their messages"
+    if (info.arguments or {}).get(SINGLE_ACTIVE):
+        return "the queue lets one consumer be active: holding would keep the right one out"
+    return None
+
+
+def _consume(management: ManagementClient, info: QueueInfo) -> Verdict:
+    if management.read_only:
+        return Verdict(way="consume", refusal="it takes the messages away, and this session is read-only")
+    made = TapPlan(
+        vhost=info.vhost,
+        way="consume",
+        reason="it was asked for by name",
+        sees="every message that the broker gives to this consumer",
+        misses=["what other consumers get"],
+        costs="the messages that are shown are gone from the queue",
+        queue=info.name,
+    )
+    return Verdict(way="consume", by_name="it takes the messages away", plan=made)

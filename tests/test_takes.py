@@ -1,0 +1,305 @@
+"""The ways that read the queue itself, and peek: what they show, what they leave behind, and when they refuse."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from waiting import wait_until
+
+from busctl_lib.broker import MessageBroker
+from busctl_lib.envelope import Delivery
+from busctl_lib.errors import ConfigError, GuardRefused, NotFound
+from busctl_lib.management import ManagementClient
+from busctl_lib.publishers import MessagePublisher
+from busctl_lib.pytest_plugin import TestBroker
+from busctl_lib.taps import Tap, TapPlan, open_tap, plan_tap
+from busctl_lib.taps.budget import RESERVE, given_back_before, peek_budget, spend
+from busctl_lib.taps.peek import Peeked, peek
+
+QUORUM = {"x-queue-type": "quorum"}
+STREAM = {"x-queue-type": "stream"}
+
+
+class Bus:
+    """One test's vhost, with both doors open."""
+
+    def __init__(self, vhost: TestBroker, folder: Path) -> None:
+        self.vhost, self.name, self.folder = vhost, vhost.name, folder
+        self.broker = MessageBroker(url=vhost.amqp_url).connect()
+        self.publisher = MessagePublisher(self.broker)
+        self.management = ManagementClient(vhost.api_url)
+
+    def fill(self, queue: str, count: int, arguments: dict[str, Any] | None = None) -> None:
+        self.broker.declare_queue(queue, arguments=arguments)
+        report = self.publisher.publish_many((queue, {"n": number}) for number in range(count))
+        assert report.confirmed == count
+
+    def plan(self, queue: str, **how: Any) -> TapPlan:
+        return plan_tap(self.management, self.name, queue, **how)
+
+    def open(self, plan: TapPlan, **how: Any) -> Tap:
+        return open_tap(plan, self.broker, self.management, lease_folder=self.folder, watch_s=0.2, **how)
+
+    def peek(self, queue: str, count: int = 10, **how: Any) -> Peeked:
+        return peek(self.broker, self.management, self.name, queue, count, folder=self.folder, **how)
+
+    def ready(self, queue: str) -> int:
+        return self.broker.declare_queue(queue, passive=True).message_count
+
+    def drain(self, queue: str, count: int) -> list[Delivery]:
+        """Take messages away, as their consumer would."""
+        taken: list[Delivery] = []
+        full = threading.Event()
+
+        def receive(delivery: Delivery) -> None:
+            taken.append(delivery)
+            if len(taken) == count:
+                full.set()
+
+        subscription = self.broker.subscribe(queue, receive, auto_ack=True)
+        assert full.wait(20), len(taken)
+        subscription.cancel()
+        return taken
+
+
+@pytest.fixture
+def bus(vhost: TestBroker, tmp_path: Path) -> Iterator[Bus]:
+    bus = Bus(vhost, tmp_path)
+    yield bus
+    bus.broker.close()
+    bus.management.close()
+
+
+def numbers(messages: list[Delivery]) -> list[bytes]:
+    return [message.body for message in messages]
+
+
+def bodies(*of: int) -> list[bytes]:
+    return [b'{"n":%d}' % number for number in of]
+
+
+def seen(tap: Tap, count: int, timeout: float = 15) -> list[Delivery]:
+    return [event for event in tap.follow(limit=count, for_s=timeout) if isinstance(event, Delivery)]
+
+
+# --- streams
+
+
+def test_a_stream_is_read_from_an_offset_and_nothing_changes(bus: Bus) -> None:
+    bus.fill("log", 5, STREAM)
+    plan = bus.plan("log", since="first")
+    assert (plan.way, plan.offset) == ("stream", "first")
+    with bus.open(plan) as tap:
+        messages = seen(tap, 5)
+    assert numbers(messages) == bodies(0, 1, 2, 3, 4)
+    assert {message.via for message in messages} == {"stream"}
+    with bus.open(bus.plan("log", since=3)) as tap:
+        assert numbers(seen(tap, 2)) == bodies(3, 4)
+    with bus.open(bus.plan("log")) as tap:  # from now on
+        bus.publisher.publish("log", {"n": 5})
+        assert numbers(seen(tap, 1)) == bodies(5)
+    with pytest.raises(GuardRefused, match="stream"):
+        bus.plan("log", via="hold")
+    bus.broker.declare_queue("plain")
+    with pytest.raises(GuardRefused, match="classic"):
+        bus.plan("plain", via="stream")
+    with pytest.raises(ConfigError, match="--since"):
+        bus.plan("plain", since="first")
+
+
+def test_a_stream_is_read_in_a_read_only_session_and_beyond_the_buffer(bus: Bus) -> None:
+    bus.fill("log", 3000, STREAM)
+    with MessageBroker(url=bus.vhost.amqp_url, read_only=True) as broker:
+        plan = bus.plan("log", since="first")
+        with open_tap(plan, broker, bus.management, lease_folder=bus.folder) as tap:
+            assert len(seen(tap, 3000, 60)) == 3000
+        assert tap.dropped == 0
+
+
+# --- hold
+
+
+@pytest.mark.parametrize("arguments", [None, QUORUM], ids=["classic", "quorum"])
+def test_hold_shows_what_waits_and_what_comes_and_gives_all_back_in_order(bus: Bus, arguments: Any) -> None:
+    bus.fill("waiting", 5, arguments)
+    plan = bus.plan("waiting", via="hold")
+    with bus.open(plan) as tap:
+        assert numbers(seen(tap, 5)) == bodies(0, 1, 2, 3, 4)
+        bus.publisher.publish("waiting", {"n": 5})
+        assert numbers(seen(tap, 1)) == bodies(5)
+        assert bus.ready("waiting") == 0
+    assert tap.account is not None
+    assert "6 messages of waiting were given back" in tap.account
+    wait_until(lambda: bus.ready("waiting") == 6)
+    taken = bus.drain("waiting", 6)
+    assert numbers(taken) == bodies(0, 1, 2, 3, 4, 5)
+    assert all(message.redelivered for message in taken)
+
+
+def test_hold_takes_no_more_than_asked(bus: Bus) -> None:
+    bus.fill("waiting", 5)
+    with bus.open(bus.plan("waiting", via="hold"), limit=2) as tap:
+        assert len(seen(tap, 2)) == 2
+        assert bus.ready("waiting") == 3
+    wait_until(lambda: bus.ready("waiting") == 5)
+
+
+def test_hold_gives_way_to_a_consumer(bus: Bus) -> None:
+    """With a consumer beside it, a hold would keep half of its messages from it."""
+    bus.fill("waiting", 3)
+    with bus.open(bus.plan("waiting", via="hold")) as tap:
+        assert len(seen(tap, 3)) == 3
+        consumer = MessageBroker(url=bus.vhost.amqp_url)
+        got: list[Delivery] = []
+        consumer.subscribe("waiting", got.append, auto_ack=True)
+        with pytest.raises(GuardRefused, match="has a consumer"):
+            seen(tap, 1, 20)
+    wait_until(lambda: numbers(got) == bodies(0, 1, 2))
+    wait_until(lambda: refused(bus, "waiting", "consumer"))
+    with pytest.raises(GuardRefused, match="has a consumer"):  # the statistics may be behind: the tap looks again
+        bus.open(plan_of_hold(bus.name, "waiting"))
+    consumer.close()
+
+
+def plan_of_hold(vhost: str, queue: str) -> TapPlan:
+    return TapPlan(vhost=vhost, way="hold", reason="", sees="", misses=[], costs="", queue=queue)
+
+
+def refused(bus: Bus, queue: str, why: str) -> bool:
+    try:
+        bus.plan(queue, via="hold")
+    except GuardRefused as error:
+        return why in str(error)
+    return False
+
+
+def test_hold_is_refused_where_it_would_keep_the_right_consumer_out_or_change_anything(bus: Bus) -> None:
+    bus.broker.declare_queue("single", arguments={"x-single-active-consumer": True})
+    assert refused(bus, "single", "one consumer be active")
+    bus.broker.declare_queue("plain")
+    with pytest.raises(GuardRefused, match="read-only"):
+        plan_tap(ManagementClient(bus.vhost.api_url, read_only=True), bus.name, "plain", via="hold")
+
+
+# --- consume
+
+
+def test_consume_takes_exactly_what_was_asked_and_only_what_was_written(bus: Bus) -> None:
+    bus.fill("work", 10)
+    with bus.open(bus.plan("work", via="consume"), limit=4) as tap:
+        messages = seen(tap, 4)
+        tap.settle(messages[:3])  # the fourth was never written
+    assert numbers(messages) == bodies(0, 1, 2, 3)
+    wait_until(lambda: bus.ready("work") == 7)
+    assert numbers(bus.drain("work", 7)) == bodies(3, 4, 5, 6, 7, 8, 9)
+
+
+def test_consume_is_never_chosen_and_never_read_only(bus: Bus) -> None:
+    bus.broker.declare_queue("work")
+    assert bus.plan("work").way == "firehose"
+    with pytest.raises(GuardRefused, match="read-only"):
+        plan_tap(ManagementClient(bus.vhost.api_url, read_only=True), bus.name, "work", via="consume")
+
+
+# --- peek
+
+
+@pytest.mark.parametrize("arguments", [None, QUORUM], ids=["classic", "quorum"])
+def test_peek_shows_no_more_than_asked_and_keeps_the_order(bus: Bus, arguments: Any) -> None:
+    bus.fill("waiting", 8, arguments)
+    for _ in range(2):
+        found = bus.peek("waiting", 3)
+        assert numbers(found.messages) == bodies(0, 1, 2)
+        assert found.ready == 8
+        assert "3 messages taken and given back in order" in found.account
+        wait_until(lambda: bus.ready("waiting") == 8)
+    assert numbers(bus.peek("waiting", 100).messages) == bodies(*range(8))
+    wait_until(lambda: bus.ready("waiting") == 8)
+    assert numbers(bus.drain("waiting", 8)) == bodies(*range(8))
+    assert bus.peek("waiting").messages == []
+
+
+def test_peek_of_a_stream_takes_nothing(bus: Bus) -> None:
+    bus.fill("log", 5, STREAM)
+    found = bus.peek("log", 2)
+    assert numbers(found.messages) == bodies(0, 1)
+    assert "does not change" in found.account
+
+
+def test_peek_stops_before_a_quorum_queue_loses_a_message(bus: Bus) -> None:
+    bus.fill("waiting", 3, {**QUORUM, "x-delivery-limit": 6})
+    for _ in range(6 - RESERVE):
+        assert len(bus.peek("waiting").messages) == 3
+        wait_until(lambda: bus.ready("waiting") == 3)
+    with pytest.raises(GuardRefused, match="looks left"):
+        bus.peek("waiting")
+    assert peek_budget(bus.management, bus.name, "waiting", folder=bus.folder).left == RESERVE
+    with spend(peek_budget(bus.management, bus.name, "waiting", folder=bus.folder)):
+        pass  # written down where the planner reads
+    assert refused(bus, "waiting", "looking would cost")
+    # Elsewhere nothing is written down, but the broker's own count of redeliveries says it as well.
+    wait_until(
+        lambda: (peek_budget(bus.management, bus.name, "waiting", folder=bus.folder / "else").left or 0) <= RESERVE, 20
+    )
+    assert len(bus.peek("waiting", accept_loss=True).messages) == 3
+    assert [given_back_before(message) for message in bus.drain("waiting", 3)] == [5, 5, 5]
+
+
+def test_a_look_counts_also_when_it_was_killed(bus: Bus) -> None:
+    bus.fill("waiting", 2, {**QUORUM, "x-delivery-limit": 10})
+    budget = peek_budget(bus.management, bus.name, "waiting", folder=bus.folder)
+    assert budget.left == 10
+    with pytest.raises(KeyboardInterrupt), spend(budget, folder=bus.folder):
+        raise KeyboardInterrupt
+    assert peek_budget(bus.management, bus.name, "waiting", folder=bus.folder).left == 9
+    with spend(budget, folder=bus.folder), pytest.raises(GuardRefused, match="under way"):  # noqa: SIM117
+        with spend(budget, folder=bus.folder):
+            pass
+
+
+def test_the_budget_knows_types_policies_and_versions(bus: Bus) -> None:
+    bus.broker.declare_queue("plain")
+    bus.broker.declare_queue("quorum", arguments=QUORUM)
+    assert peek_budget(bus.management, bus.name, "plain").left is None
+    bare = peek_budget(bus.management, bus.name, "quorum")
+    release = tuple(int(part) for part in bare.version.split(".")[:2])
+    assert bare.delivery_limit == (20 if (4, 0) <= release < (4, 3) else None)
+    bus.management._http.change(
+        "PUT",
+        f"policies/{bus.name}/limit",
+        {"pattern": "^quorum$", "apply-to": "queues", "definition": {"delivery-limit": 7}},
+    )
+    wait_until(lambda: peek_budget(bus.management, bus.name, "quorum").delivery_limit == 7, 20)
+    with pytest.raises(NotFound):
+        peek_budget(bus.management, bus.name, "nowhere")
+
+
+def test_peek_is_refused_read_only_and_beside_an_active_consumer(bus: Bus) -> None:
+    bus.fill("waiting", 1)
+    with MessageBroker(url=bus.vhost.amqp_url, read_only=True) as broker, pytest.raises(GuardRefused):
+        peek(broker, bus.management, bus.name, "waiting", folder=bus.folder)
+    bus.broker.declare_queue("single", arguments={"x-single-active-consumer": True})
+    bus.broker.subscribe("single", lambda delivery: None)
+    with pytest.raises(GuardRefused, match="one active consumer"):
+        bus.peek("single")
+
+
+@pytest.mark.faults
+def test_a_hundred_peeks_of_a_default_quorum_queue_lose_nothing(bus: Bus) -> None:
+    bus.fill("waiting", 5, QUORUM)
+    looks = 0
+    for _ in range(100):
+        try:
+            bus.peek("waiting")
+            looks += 1
+        except GuardRefused:
+            continue
+        finally:
+            wait_until(lambda: bus.ready("waiting") == 5)
+    limit = peek_budget(bus.management, bus.name, "waiting", folder=bus.folder).delivery_limit
+    assert looks == (100 if limit is None else limit - RESERVE)
+    assert numbers(bus.drain("waiting", 5)) == bodies(0, 1, 2, 3, 4)
