@@ -62,6 +62,7 @@ class Subscription:
         self._channel: Channel | None = None
         self._connection: LinkConnection | None = None
         self._stopping = False
+        self._begun = False
         self._tag = ""
         self._tries = 0
         self._settled: deque[tuple[int, int, int]] = deque()
@@ -128,7 +129,11 @@ class Subscription:
     async def subscribe(self) -> None:
         """Start for the first time. Raises NotFound and the broker's other refusals."""
         assert self.link.connection is not None
-        await self._start(self.link.connection)
+        try:
+            await self._start(self.link.connection)
+        except BusError:
+            self.link.free_number(self._number)
+            raise
         self.link.add_started(self)
 
     async def start(self, connection: LinkConnection) -> None:
@@ -156,7 +161,7 @@ class Subscription:
         self._tag = await channel.consume(
             self._rename(self.queue), auto_ack=self._auto_ack, exclusive=self._exclusive, arguments=self._arguments
         )
-        self._tries = 0
+        self._tries, self._begun = 0, True
 
     async def finish(self) -> None:
         """Flush settlements, cancel, close the channel."""
@@ -263,7 +268,7 @@ class Subscription:
             spawn(channel.close()).when_done(lambda _outcome: self._lost_consumer("the queue was deleted", connection))
 
     def _lost_consumer(self, reason: str, connection: LinkConnection) -> None:
-        if self._stopping:
+        if self._stopping or not self._begun:  # a refusal of the first try is its caller's to handle
             return
         self._tries += 1
         delay = random.uniform(0.05, min(10.0, 0.2 * 2 ** min(self._tries, 8)))  # noqa: S311
