@@ -78,15 +78,15 @@ class Settings:
         """Whether the command line itself names the context: `-c -` and settings from elsewhere do not."""
         return self.sources.get("context") == FLAG_CONTEXT
 
-    def with_password(self) -> Settings:
-        """Give these settings with the password in the addresses; it is asked for now, where they lack it.
+    def with_password(self, given: str | None = None) -> Settings:
+        """Give these settings with the password in the addresses: `given`, else asked for now, where they lack it.
 
         Raises:
             ConfigError: there is none.
         """
         if self.password is None:
             return self
-        found = self.password.fetch()
+        found = self.password.fetch() if given is None else given
         user = _user(self.amqp_url)
         api_url = with_password(self.api_url, found) if _user(self.api_url) == user else self.api_url
         return replace(self, amqp_url=with_password(self.amqp_url, found), api_url=api_url, password=None)

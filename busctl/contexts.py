@@ -65,6 +65,16 @@ class DemoContext(ContextConfig):
     """A demo that runs now, named as if it stood in the config file."""
 
 
+class ConsoleConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """How the console looks and listens."""
+
+    theme: str | None = None
+    keys: dict[str, str] = {}
+    """Other keys, by what they do: "queues.tail" = "T"; `?` names both."""
+    aliases: dict[str, str] = {}
+    """Names for whole command lines: dlq = "queues *.dead"."""
+
+
 class ConfigFile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The config file."""
 
@@ -73,6 +83,7 @@ class ConfigFile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     previous: str | None = None
     """The one that was current before: `-`."""
     contexts: dict[str, ContextConfig] = {}
+    console: ConsoleConfig = ConsoleConfig()
 
 
 def config_path() -> Path:
@@ -107,6 +118,8 @@ def parse(text: str, path: Path) -> ConfigFile:
         raise ConfigError(f"{path} is not TOML: {error}", path=str(path)) from error
     source = _Source(path, text)
     source.check_keys(raw, ConfigFile.__struct_fields__, ())
+    if isinstance(raw.get("console"), dict):
+        source.check_keys(raw["console"], ConsoleConfig.__struct_fields__, ("console",))
     contexts = raw.get("contexts", {})
     for name, table in contexts.items() if isinstance(contexts, dict) else ():
         at = ("contexts", name)

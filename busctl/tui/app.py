@@ -2,34 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
-from textual.app import App
+from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.screen import Screen
 from textual.widgets import Input
 
-from busctl.tui import commands
+from busctl.tui import commands, keys
 from busctl.tui.feed import Feed
-from busctl.tui.messages import OpenQueue, OpenRpc, OpenTail, RunCommand, SnapshotTaken, TapTold
+from busctl.tui.filters import EVERYTHING, Filter
+from busctl.tui.messages import (
+    Describe,
+    OpenList,
+    OpenQueue,
+    OpenRpc,
+    OpenTail,
+    RunCommand,
+    SnapshotTaken,
+    SwitchTo,
+    SwitchVhost,
+    TapTold,
+)
+from busctl.tui.modals.describe import DescribeModal
 from busctl.tui.modals.help import HelpModal, live_keys
+from busctl.tui.nouns import NOUNS
+from busctl.tui.screens.listing import ListScreen
 from busctl.tui.screens.overview import OverviewScreen
 from busctl.tui.screens.place import Place
 from busctl.tui.screens.queue import QueueScreen
 from busctl.tui.screens.queues import QueuesScreen
-from busctl.tui.theme import THEMES
+from busctl.tui.switching import Switching
+from busctl.tui.theme import THEMES, theme_named
 from busctl.views.formats import safe_text
 
 if TYPE_CHECKING:
+    from busctl.contexts import ConsoleConfig
     from busctl.session import Session
     from busctl_lib.poller import Snapshot
 
+GIVE_BACK_S = 30.0
+"""How long the end of the console waits until screens have given back what they hold at the broker."""
 
-class ConsoleApp(App[None]):
+
+class ConsoleApp(Switching, App[None]):
     """The console of one session.
 
     Args:
         session: Whose broker to look at. It is not closed here.
+        console: The console's part of the config file.
     """
 
     TITLE = "busctl"
@@ -39,6 +63,10 @@ class ConsoleApp(App[None]):
         Binding("1", "overview", "overview", id="app.overview", show=False, tooltip="Go to the overview."),
         Binding("2", "queues", "queues", id="app.queues", show=False, tooltip="Go to the queues."),
         Binding("3", "rpc", "rpc", id="app.rpc", show=False, tooltip="Call a method and see its reply."),
+        *(
+            Binding(key, f"noun('{noun}')", noun, id=f"app.{noun}", show=False, tooltip=f"Go to the {noun}.")
+            for key, noun in (("5", "exchanges"), ("6", "connections"), ("7", "consumers"), ("8", "nodes"))
+        ),
         # Before any widget sees the key: letters typed right behind these belong to the prompt.
         Binding(
             "colon",
@@ -58,26 +86,33 @@ class ConsoleApp(App[None]):
             tooltip="Narrow what is shown.",
             priority=True,
         ),
+        Binding(
+            "minus", "again", "again", id="app.again", key_display="-", show=False, tooltip="The last command again."
+        ),
+        Binding("ctrl+s", "save_picture", "picture", id="app.picture", show=False, tooltip="Save the screen as SVG."),
         Binding("question_mark", "help", "help", id="app.help", key_display="?", tooltip="Keys and commands."),
         Binding("q", "quit", "quit", id="app.quit", tooltip="Leave the console."),
         Binding("ctrl+c", "quit", "quit", id="app.interrupt", show=False, system=True),
     ]
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, console: ConsoleConfig | None = None) -> None:
         super().__init__()
-        self.feed = Feed(session, self._on_beat)
+        self.feed = Feed(session, self._on_beat, console, self.held)
         for theme in THEMES:
             self.register_theme(theme)
-        self.theme = THEMES[0].name
+        self.theme = theme_named(self.feed.console.theme, no_color=self.no_color)
+        self.set_keymap(self.feed.console.keys)
 
-    def _on_beat(self, snapshot: Snapshot) -> None:
-        """Runs on the poller's thread."""
-        self.post_message(SnapshotTaken(snapshot))
+    def _on_beat(self, feed: Feed, snapshot: Snapshot) -> None:
+        """Runs on a poller's thread."""
+        self.post_message(SnapshotTaken(snapshot, feed))
 
     def on_mount(self) -> None:
         """Show the overview at once, and begin to ask."""
         self.push_screen(OverviewScreen(self.feed))
         self.feed.poller.start()
+        for sentence in keys.mistakes(self.feed.console):
+            self.notify(safe_text(sentence), title="Config", severity="warning", timeout=15, markup=False)
 
     def on_unmount(self) -> None:
         """Stop asking."""
@@ -85,6 +120,8 @@ class ConsoleApp(App[None]):
 
     @on(SnapshotTaken)
     def _show(self, message: SnapshotTaken) -> None:
+        if message.feed not in (None, self.feed):  # of a broker that was left meanwhile
+            return
         self.feed.snapshot = message.snapshot
         if (place := self.place) is not None:
             place.take_snapshot(message.snapshot)
@@ -96,7 +133,7 @@ class ConsoleApp(App[None]):
 
     # --- ways
 
-    def _go(self, *places: Place) -> None:
+    def go(self, *places: Place) -> None:
         """Go to a place by its own way: overview, then these."""
         with self.batch_update():
             while len(self.screen_stack) > 1 and not isinstance(self.screen, OverviewScreen):
@@ -106,12 +143,16 @@ class ConsoleApp(App[None]):
 
     def action_overview(self) -> None:
         """Go to the overview."""
-        self._go()
+        self.go()
 
-    def action_queues(self, glob: str = "") -> None:
+    def action_queues(self) -> None:
         """Go to the queues."""
-        if glob or not isinstance(self.screen, QueuesScreen):
-            self._go(QueuesScreen(self.feed, glob))
+        if not isinstance(self.screen, QueuesScreen):
+            self.go(QueuesScreen(self.feed))
+
+    def action_noun(self, noun: str) -> None:
+        """Go to a list."""
+        self.go(self._list(OpenList(noun)))
 
     def action_rpc(self) -> None:
         """Open the call dialog."""
@@ -122,9 +163,23 @@ class ConsoleApp(App[None]):
         if isinstance(self.screen, Place):
             self.screen.open_prompt(":" if kind == ":" else "/")
 
+    def action_again(self) -> None:
+        """Give the last command again."""
+        if self.feed.history.lines:
+            self.post_message(RunCommand(self.feed.history.lines[-1]))
+
     def action_help(self) -> None:
         """Show the keys of the place in front."""
-        self.push_screen(HelpModal(live_keys(self.screen)))
+        self.push_screen(HelpModal(live_keys(self.screen), self.feed.console.aliases))
+
+    def action_save_picture(self) -> None:
+        """Write the screen as SVG into the folder the console was started in."""
+        try:
+            path = Path(self.save_screenshot())
+        except OSError as error:
+            self.notify(f"cannot write here: {error.strerror}", severity="error", markup=False)
+            return
+        self.notify(safe_text(path.name), title="Saved here", markup=False)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Only places have a prompt, and only some a filter."""
@@ -133,9 +188,35 @@ class ConsoleApp(App[None]):
             if not isinstance(place, Place) or isinstance(place.focused, Input):
                 return False
             return parameters[0] == ":" or place.FILTERS
-        if action in ("overview", "queues", "rpc", "help"):
+        if action in ("overview", "queues", "rpc", "help", "noun", "again"):
             return isinstance(self.screen, Place)
         return super().check_action(action, parameters)
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Fill the palette: the keys that work now, and the commands."""
+        for group in live_keys(screen):
+            for key in group.keys:
+                yield SystemCommand(key.label, f"{key.text} ({key.keys})", key.press(self))
+        for command in commands.COMMANDS:
+            if not command.usage or command.usage.startswith("["):
+                line = command.name
+                yield SystemCommand(f":{line}", command.help, lambda line=line: self.post_message(RunCommand(line)))
+        yield SystemCommand("theme", "Other colours.", self.action_change_theme)
+
+    # --- what places ask for
+
+    def _list(self, wanted: OpenList) -> Place:
+        filtered = Filter(wanted.filter) if wanted.filter else EVERYTHING
+        if wanted.noun == "queues":
+            return QueuesScreen(self.feed, filtered)
+        return ListScreen(self.feed, NOUNS[wanted.noun], filtered, of=wanted.of, only=wanted.only)
+
+    @on(OpenList)
+    def _open_list(self, message: OpenList) -> None:
+        try:
+            self.push_screen(self._list(message))
+        except ValueError as error:  # a pattern of Erlang's that is none of ours
+            self.notify(safe_text(str(error)), severity="warning", markup=False)
 
     @on(OpenQueue)
     def _open_queue(self, message: OpenQueue) -> None:
@@ -146,6 +227,10 @@ class ConsoleApp(App[None]):
         from busctl.tui.screens.tail import TailScreen
 
         self.push_screen(TailScreen(self.feed, message.queue))
+
+    @on(Describe)
+    def _describe(self, message: Describe) -> None:
+        self.push_screen(DescribeModal(message.title, message.lines))
 
     @on(TapTold)
     def _tell(self, message: TapTold) -> None:
@@ -163,30 +248,83 @@ class ConsoleApp(App[None]):
 
     @on(RunCommand)
     def _run(self, message: RunCommand) -> None:
-        command, argument = commands.parse(message.line)
-        match command.name:
+        try:
+            typed = commands.parse(message.line, self.feed.console.aliases)
+            filtered = Filter(typed.filter)
+        except ValueError as error:
+            self.notify(safe_text(str(error)), severity="error", markup=False)
+            return
+        if typed.context and typed.context != self.feed.session.settings.context:
+            self.post_message(SwitchTo(typed.context, message.line))
+            return
+        if typed.argument and not filtered and typed.command.usage == "[GLOB]":
+            filtered = Filter(typed.argument, glob=True)
+        self._obey(typed, filtered)
+
+    def _obey(self, typed: commands.Typed, filtered: Filter) -> None:
+        name, argument = typed.command.name, typed.argument
+        if name in NOUNS:
+            self.go(ListScreen(self.feed, NOUNS[name], filtered))
+            return
+        match name:
             case "overview":
                 self.action_overview()
             case "queues":
-                self.action_queues(argument)
+                self.go(QueuesScreen(self.feed, filtered))
             case "queue":
-                self._go(QueuesScreen(self.feed), QueueScreen(self.feed, (self.feed.session.vhost, argument)))
+                self.go(QueuesScreen(self.feed), QueueScreen(self.feed, (self.feed.session.vhost, argument)))
             case "tail":
                 self._open_tail(OpenTail(argument))
             case "rpc":
                 self.open_rpc(argument)
+            case _:
+                self._obey_console(name, argument)
+
+    def _obey_console(self, name: str, argument: str) -> None:
+        match name:
+            case "context":
+                self.post_message(SwitchTo(argument))
+            case "vhost":
+                self.post_message(SwitchVhost(argument))
+            case "theme":
+                self._choose_theme(argument)
             case "help":
                 self.action_help()
             case _:
                 self.exit()
 
+    def _choose_theme(self, name: str) -> None:
+        wanted = name if name.startswith("busctl-") else f"busctl-{name}"
+        if not name:
+            self.action_change_theme()
+        elif wanted in self.available_themes:
+            self.theme = wanted
+        else:
+            known = ", ".join(theme.name.removeprefix("busctl-") for theme in THEMES)
+            self.notify(f"no theme {name!r}; there are: {known}", severity="warning", markup=False)
 
-def run_console(session: Session) -> None:
+
+def run_console(session: Session, console: ConsoleConfig | None = None) -> list[str]:
     """Run the console on this terminal until its user leaves it.
 
     Args:
         session: Stays open; whoever opened it closes it.
+        console: The console's part of the config file; read from there when None.
+
+    Returns:
+        What could not be given back to the broker, a sentence each.
+
+    Raises:
+        ConfigError: the config file cannot be used.
     """
+    from busctl.contexts import config_path, load
+
     # Both doors open on this thread first; workers may use them then.
     _ = session.broker
-    ConsoleApp(session).run()
+    app = ConsoleApp(session, console or load(config_path()).console)
+    try:
+        app.run()
+    finally:
+        app.held.wait(GIVE_BACK_S)
+        app.close_sessions()
+    return app.held.told

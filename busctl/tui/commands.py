@@ -1,14 +1,17 @@
-"""The commands behind `:`, and how a typed beginning is completed."""
+"""The commands behind `:`, and how a typed beginning is completed.
+
+A line is a command, what it is about, then `/FILTER` and `@CONTEXT` in any order: `:queues obs_* /!dead @staging`.
+"""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, NamedTuple
 
-from busctl_lib.schemas import METHODS
-
-Kind = Literal["queue", "glob", "method"]
+Kind = Literal["queue", "exchange", "method", "context", "vhost", "theme"]
+Names = Callable[[str], Iterable[str]]
+"""Gives the names of a kind that are known now."""
 
 
 class Command(NamedTuple):
@@ -19,14 +22,28 @@ class Command(NamedTuple):
     help: str
     aliases: tuple[str, ...] = ()
     argument: Kind | None = None
+    free: bool = False
+    """Whether all that follows is its own: a body may hold any sign."""
 
 
 COMMANDS: tuple[Command, ...] = (
     Command("overview", "", "what is wrong, at a glance", ("o", "home")),
-    Command("queues", "[GLOB]", "all queues, or those that match", ("qs",), "glob"),
+    Command("queues", "[GLOB]", "all queues, or those that match", ("qs",), "queue"),
     Command("queue", "NAME", "one queue: charts, consumers, bindings", (), "queue"),
     Command("tail", "NAME", "the messages of a queue, live and without harm", ("t",), "queue"),
-    Command("rpc", "[METHOD [ARGS]]", "call a method and see its reply", ("call",), "method"),
+    Command("rpc", "[METHOD [ARGS]]", "call a method and see its reply", ("call",), "method", free=True),
+    Command("exchanges", "[GLOB]", "what comes in, goes out, found no queue", ("exchange", "ex"), "exchange"),
+    Command("bindings", "[GLOB]", "what leads where", ("binding", "bi"), "queue"),
+    Command("connections", "[GLOB]", "who is here, and whom the broker holds back", ("connection", "conn")),
+    Command("channels", "[GLOB]", "who holds unacknowledged messages", ("channel", "chan")),
+    Command("consumers", "[GLOB]", "who takes the messages of a queue", ("consumer", "cons"), "queue"),
+    Command("nodes", "[GLOB]", "memory, disk, and what is wrong with each", ("node", "no")),
+    Command("vhosts", "[GLOB]", "virtual hosts; enter goes there", ("vh",), "vhost"),
+    Command("vhost", "NAME", "go to another virtual host", (), "vhost"),
+    Command("policies", "[GLOB]", "which names they match, and what they set", ("policy", "pol")),
+    Command("contexts", "[GLOB]", "the brokers that have a name; enter goes there", ("ctxs",), "context"),
+    Command("context", "NAME", "go to another broker", ("ctx", "use"), "context"),
+    Command("theme", "[NAME]", "other colours", (), "theme"),
     Command("help", "", "the keys and commands", ("h",)),
     Command("q", "", "leave", ("quit", "exit")),
 )
@@ -38,33 +55,66 @@ class Typed(NamedTuple):
 
     command: Command
     argument: str
+    filter: str = ""
+    """What stood behind the /."""
+    context: str = ""
+    """What stood behind the @."""
 
 
-def parse(line: str) -> Typed:
+def parse(line: str, aliases: Mapping[str, str] | None = None) -> Typed:
     """Read what was typed behind `:`.
+
+    Args:
+        line: What was typed; `@NAME` alone goes to that context.
+        aliases: The user's own names for whole lines.
 
     Raises:
         ValueError: no such command (the nearest is named), or its argument is missing.
     """
-    name, _, argument = line.strip().partition(" ")
+    line = line.strip()
+    if line.startswith("@"):
+        line = f"context {line[1:]}"
+    name, _, rest = line.partition(" ")
+    if aliases and name in aliases:
+        line = f"{aliases[name]} {rest}".strip()
+        name, _, rest = line.partition(" ")
     command = _BY_NAME.get(name)
     if command is None:
-        near = difflib.get_close_matches(name, _BY_NAME, n=1)
+        near = difflib.get_close_matches(name, [*_BY_NAME, *(aliases or ())], n=1)
         raise ValueError(f"no command {name!r}" + (f", did you mean {near[0]}?" if near else ", ? lists them"))
-    argument = argument.strip()
-    if not argument and command.usage and not command.usage.startswith("["):
+    typed = Typed(command, rest.strip()) if command.free else _taken_apart(command, rest)
+    if not typed.argument and command.usage and not command.usage.startswith("["):
         raise ValueError(f"{command.name} needs {command.usage}")
-    return Typed(command, argument)
+    return typed
 
 
-def complete(line: str, queues: Iterable[str]) -> str | None:
+def _taken_apart(command: Command, rest: str) -> Typed:
+    argument: list[str] = []
+    filtered, context = "", ""
+    for word in rest.split(" "):
+        if word.startswith("@") and len(word) > 1:
+            context = word[1:]
+        elif filtered or (word.startswith("/") and len(word) > 1):
+            filtered = f"{filtered} {word}" if filtered else word  # a filter may hold blanks
+        else:
+            argument.append(word)
+    return Typed(command, " ".join(argument).strip(), filtered.removeprefix("/"), context)
+
+
+def complete(line: str, names: Names, aliases: Iterable[str] = ()) -> str | None:
     """Give the whole line that the typed beginning may become; None when nothing fits."""
-    name, space, argument = line.partition(" ")
-    if not space:
-        return next((known.name for known in COMMANDS if known.name.startswith(name)), None) if name else None
+    head, blank, last = line.rpartition(" ")
+    if last.startswith("@"):
+        return _first(head + blank, last[1:], sorted(names("context")), "@")
+    name, blank, argument = line.partition(" ")
+    if not blank:
+        return _first("", name, [*(known.name for known in COMMANDS), *aliases]) if name else None
     command = _BY_NAME.get(name)
     if command is None or command.argument is None or not argument:
         return None
-    names = METHODS if command.argument == "method" else sorted(queues)
-    found = next((known for known in names if known.startswith(argument)), None)
-    return None if found is None else f"{name} {found}"
+    return _first(f"{name} ", argument, sorted(names(command.argument)))
+
+
+def _first(before: str, beginning: str, known: Iterable[str], sign: str = "") -> str | None:
+    found = next((name for name in known if name.startswith(beginning)), None)
+    return None if found is None else f"{before}{sign}{found}"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from busctl.contexts import ConsoleConfig, config_path, load_with_demos
+from busctl.tui.history import History
+from busctl.views.commands import command_line
+from busctl_lib.errors import ConfigError
 from busctl_lib.poller import Poller, Snapshot
 
 if TYPE_CHECKING:
@@ -20,13 +24,26 @@ class Feed:
     Args:
         session: The context's broker and API.
         on_snapshot: Called after every beat, on the poller's thread.
+        console: The console's part of the config file.
+        held: Where screens say what they hold at the broker; the console's one.
     """
 
-    def __init__(self, session: Session, on_snapshot: Callable[[Snapshot], None]) -> None:
+    def __init__(
+        self,
+        session: Session,
+        on_snapshot: Callable[[Feed, Snapshot], None],
+        console: ConsoleConfig | None = None,
+        held: Held | None = None,
+    ) -> None:
         self.session = session
-        self.poller = Poller(session.management, on_snapshot, vhost=session.vhost)
+        self.console = console or ConsoleConfig()
+        self.poller = Poller(session.management, lambda snapshot: on_snapshot(self, snapshot), vhost=session.vhost)
         self.snapshot = Snapshot(sequence=0)
         """The newest that reached the screens; only the app's thread changes it."""
+        self.lists: dict[str, Sequence[Any]] = {}
+        """What the lists held when they were last shown, by their noun."""
+        self.held = held or Held()
+        self.history = History()
 
     @property
     def context(self) -> str:
@@ -40,6 +57,14 @@ class Feed:
 
         return RPCConsumer(self.session.broker)
 
+    @cached_property
+    def context_names(self) -> Sequence[str]:
+        """The brokers that have a name; read once, where a name is typed."""
+        try:
+            return list(load_with_demos(config_path()).contexts)
+        except ConfigError:
+            return ()
+
     @property
     def guard(self) -> str:
         """The context's guard in a word, if it has one."""
@@ -49,5 +74,31 @@ class Feed:
 
     def command(self, *words: str) -> str:
         """Write the command line that does the same in a shell."""
-        context = self.session.settings.context
-        return shlex.join(["busctl", *(["-c", context] if context else []), *words])
+        return command_line(*words, context=self.session.settings.context)
+
+
+class Held:
+    """What screens hold at the broker, and must have given back before the console ends.
+
+    Thread: any.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._count = 0
+        self.told: list[str] = []
+        """What could not be given back, a sentence each."""
+
+    def __enter__(self) -> None:
+        with self._changed:
+            self._count += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._count -= 1
+            self._changed.notify_all()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until all is given back; whether it is."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._count, timeout)

@@ -5,13 +5,17 @@ A state message may replace an older one that nobody has read yet; an event may 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from textual.message import Message
 
 if TYPE_CHECKING:
+    from busctl.config import Settings
+    from busctl.session import Session
+    from busctl.tui import sieve
+    from busctl.tui.feed import Feed
     from busctl_lib.errors import BusError
     from busctl_lib.poller import Snapshot
     from busctl_lib.rpc import Reply
@@ -21,9 +25,10 @@ if TYPE_CHECKING:
 class SnapshotTaken(Message):
     """The poller finished a beat, good or failed. State: only the newest matters."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, feed: Feed | None = None) -> None:
         super().__init__()
         self.snapshot = snapshot
+        self.feed = feed
 
     def can_replace(self, message: Message) -> bool:
         """Replace any older snapshot that waits."""
@@ -101,3 +106,75 @@ class RunCommand(Message):
     """A command line was typed behind `:`."""
 
     line: str
+
+
+class Listed(Message):
+    """A list was asked for. State: only the newest matters."""
+
+    def __init__(self, rows: Sequence[Any] | None, error: BusError | None = None) -> None:
+        super().__init__()
+        self.rows = rows
+        self.error = error
+
+    def can_replace(self, message: Message) -> bool:
+        """Replace an older answer to the same screen."""
+        return isinstance(message, Listed)
+
+
+@dataclass
+class Sifted(Message):
+    """Rows went through a filter that runs elsewhere."""
+
+    result: sieve.Sifted[Any]
+
+
+@dataclass
+class OpenList(Message):
+    """Show a list, or the part of it that belongs to something."""
+
+    noun: str
+    of: str = ""
+    """What it is narrowed to, as the breadcrumbs say it."""
+    only: Callable[[Any], bool] | None = None
+    filter: str = ""
+    """A filter to begin with."""
+
+
+@dataclass
+class Describe(Message):
+    """Show one thing with all that is known about it."""
+
+    title: str
+    lines: Sequence[tuple[str, str]]
+
+
+@dataclass
+class SwitchTo(Message):
+    """Look at another broker, by the name of its context."""
+
+    context: str
+    line: str = ""
+    """A command for there."""
+
+
+@dataclass
+class SwitchVhost(Message):
+    """Look at another virtual host of this broker."""
+
+    vhost: str
+
+
+@dataclass
+class SessionOpened(Message):
+    """Another broker is to be looked at; nobody asked it anything yet."""
+
+    session: Session
+    line: str
+
+
+@dataclass
+class SwitchFailed(Message):
+    """There is no other broker to look at."""
+
+    error: BusError
+    settings: Settings | None = None

@@ -20,6 +20,7 @@ DARK = Theme(
     variables={
         "muted": "#8b98a5",
         "row-cursor": "#1f3b57",
+        "row-cursor-style": "none",
         "border": "#3a4653",
         "border-blurred": "#2a343f",
         "input-cursor-background": "#6cb6ff",
@@ -47,10 +48,66 @@ LIGHT = Theme(
     variables={
         "muted": "#57606a",
         "row-cursor": "#cfe3fb",
+        "row-cursor-style": "none",
         "border": "#b6c0ca",
         "border-blurred": "#d3dae1",
         "scrollbar": "#b6c0ca",
         "scrollbar-background": "#fbfcfd",
     },
 )
-THEMES = (DARK, LIGHT)
+SAFE = Theme(
+    # Good is blue, bad is orange: told apart with any kind of colour blindness, and by their brightness.
+    name="busctl-safe",
+    primary="#8ab8ff",
+    secondary="#c9c9c9",
+    accent="#f0e442",
+    foreground="#e6e6e6",
+    background="#101214",
+    surface="#17191c",
+    panel="#212429",
+    success="#56b4e9",
+    warning="#f0e442",
+    error="#ff9a3c",
+    dark=True,
+    variables={
+        **DARK.variables,
+        "muted": "#9aa0a6",
+        "row-cursor": "#2b3a52",
+        "scrollbar-background": "#101214",
+        "scrollbar-background-hover": "#101214",
+        "scrollbar-background-active": "#101214",
+    },
+)
+PLAIN = Theme(
+    name="busctl-plain",
+    primary="#ffffff",
+    secondary="#c8c8c8",
+    accent="#ffffff",
+    foreground="#dedede",
+    background="#101010",
+    surface="#181818",
+    panel="#242424",
+    success="#dedede",
+    warning="#ffffff",
+    error="#ffffff",
+    dark=True,
+    variables={
+        "muted": "#9a9a9a",
+        "row-cursor": "#3c3c3c",
+        "row-cursor-style": "reverse",
+        "border": "#4a4a4a",
+        "border-blurred": "#333333",
+        "input-cursor-background": "#ffffff",
+        "scrollbar": "#4a4a4a",
+        "scrollbar-background": "#101010",
+    },
+)
+THEMES = (DARK, LIGHT, SAFE, PLAIN)
+
+
+def theme_named(name: str | None, *, no_color: bool) -> str:
+    """Give the theme to use: the named one, else the dark one; where no colour is wanted the one of greys."""
+    if no_color:
+        return PLAIN.name
+    wanted = f"busctl-{(name or '').removeprefix('busctl-')}"
+    return next((theme.name for theme in THEMES if theme.name == wanted), DARK.name)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 from textual.app import App, ComposeResult
 from textual.binding import ActiveBinding, Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
+from textual.dom import DOMNode
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
 from busctl.tui import filters
 from busctl.tui.commands import COMMANDS
+from busctl.views.formats import safe_text
 
 _SCREEN, _WIDGET, _APP = "This screen", "Moving about", "Everywhere"
 
@@ -23,6 +25,13 @@ class KeyHelp(NamedTuple):
 
     keys: str
     text: str
+    label: str = ""
+    action: str = ""
+    node: DOMNode | None = None
+
+    def press(self, app: App[Any]) -> Callable[[], object]:
+        """Give what does it."""
+        return lambda: app.call_later(app.run_action, self.action, self.node)
 
 
 class KeyGroup(NamedTuple):
@@ -34,18 +43,19 @@ class KeyGroup(NamedTuple):
 
 def live_keys(screen: Screen[object]) -> list[KeyGroup]:
     """Read the keys that work on a screen now, grouped by what they act on."""
-    groups: dict[str, dict[str, tuple[list[str], str]]] = {_SCREEN: {}, _WIDGET: {}, _APP: {}}
+    groups: dict[str, dict[str, tuple[list[str], KeyHelp]]] = {_SCREEN: {}, _WIDGET: {}, _APP: {}}
     for active in screen.active_bindings.values():
         binding = active.binding
         if not active.enabled or binding.system or not binding.id:  # only what the console itself binds has an id
             continue
         text = active.tooltip or binding.tooltip or binding.description
-        keys, _ = groups[_title(active, screen)].setdefault(binding.action, ([], text))
+        entry = KeyHelp("", text, binding.description, binding.action, active.node)
+        keys, _ = groups[_title(active, screen)].setdefault(binding.action, ([], entry))
         display = screen.app.get_key_display(binding)
         if display not in keys:
             keys.append(display)
     return [
-        KeyGroup(title, [KeyHelp(" ".join(keys), text) for keys, text in entries.values()])
+        KeyGroup(title, [entry._replace(keys=" ".join(keys)) for keys, entry in entries.values()])
         for title, entries in groups.items()
         if entries
     ]
@@ -62,6 +72,7 @@ class HelpModal(ModalScreen[None]):
 
     Args:
         groups: From `live_keys`, of the screen below.
+        aliases: The user's own commands.
     """
 
     CSS_PATH = "help.tcss"
@@ -69,8 +80,9 @@ class HelpModal(ModalScreen[None]):
         Binding("escape,question_mark,q,enter", "dismiss", "close", id="help.close"),
     ]
 
-    def __init__(self, groups: Sequence[KeyGroup]) -> None:
+    def __init__(self, groups: Sequence[KeyGroup], aliases: Mapping[str, str] | None = None) -> None:
         super().__init__()
+        self._aliases = aliases or {}
         self._groups = groups
 
     def compose(self) -> ComposeResult:
@@ -81,13 +93,19 @@ class HelpModal(ModalScreen[None]):
             with VerticalScroll(id="help-scroll"):
                 for group in self._groups:
                     yield Static(self._section(group.title, group.keys), classes="help-section", markup=False)
-                typed = [KeyHelp(f":{command.name} {command.usage}".strip(), command.help) for command in COMMANDS]
-                yield Static(self._section("Commands, behind :", typed), classes="help-section", markup=False)
-                yield Static(
-                    self._section("Filter, behind /", [KeyHelp("/text", filters.HELP)]),
-                    classes="help-section",
-                    markup=False,
-                )
+                for title, entries in self._typed():
+                    yield Static(self._section(title, entries), classes="help-section", markup=False)
+
+    def _typed(self) -> Iterator[tuple[str, Sequence[KeyHelp]]]:
+        yield (
+            "Commands, behind :",
+            [KeyHelp(f":{command.name} {command.usage}".strip(), command.help) for command in COMMANDS],
+        )
+        if self._aliases:
+            yield "Your own", [KeyHelp(f":{safe_text(name)}", safe_text(line)) for name, line in self._aliases.items()]
+        more = [KeyHelp("/FILTER", "behind a list: narrowed at once"), KeyHelp("@CONTEXT", "at another broker")]
+        yield "Behind any command", more
+        yield "Filter, behind /", [KeyHelp(*line) for line in filters.HELP]
 
     def on_mount(self) -> None:
         """The arrow keys scroll."""

@@ -21,6 +21,7 @@ from busctl.tui.widgets.prompt import Kind, Prompt
 from busctl.tui.widgets.state_line import StateLine
 from busctl.views import formats
 from busctl_lib.poller import Snapshot
+from busctl_lib.schemas import METHODS
 
 
 class Place(Screen[None]):
@@ -78,7 +79,8 @@ class Place(Screen[None]):
         """State line, way and prompt, the place, keys."""
         feed = self.feed
         where = "" if feed.session.vhost == "/" else feed.session.vhost
-        yield StateLine(feed.context, where=where, guard=feed.guard)
+        self.set_class(feed.session.settings.production, "-production")
+        yield StateLine(feed.context, where=where, guard=feed.guard, color=feed.session.settings.color)
         yield PathLine()
         yield Prompt(self._complete)
         with Container(id="place"):
@@ -126,17 +128,28 @@ class Place(Screen[None]):
         self.show_filtered()
 
     def _complete(self, line: str) -> str | None:
-        return commands.complete(line, self._queue_names())
+        return self.feed.history.suggestion(line) or commands.complete(line, self._names, self.feed.console.aliases)
 
-    def _queue_names(self) -> Iterable[str]:
-        return [name for _, name in self.feed.snapshot.queues]
+    def _names(self, kind: str) -> Iterable[str]:
+        """The names of a kind, as far as they are known here."""
+        match kind:
+            case "queue":
+                return [name for _, name in self.feed.snapshot.queues]
+            case "method":
+                return METHODS
+            case "theme":
+                return [name for name in self.app.available_themes if name.startswith("busctl-")]
+            case "context":
+                return self.feed.context_names
+        return [info.name for info in self.feed.lists.get(f"{kind}s", ())]
 
     # --- prompt
 
     def open_prompt(self, kind: Kind) -> None:
         """Begin to type a command or a filter."""
         self.query_one(PathLine).display = False
-        self.query_one(Prompt).open(kind, self.filter.text if kind == "/" else "")
+        lines = self.feed.history.lines if kind == ":" else ()
+        self.query_one(Prompt).open(kind, self.filter.text if kind == "/" else "", lines)
 
     @on(Prompt.Changed)
     def _typed(self, event: Prompt.Changed) -> None:
@@ -152,12 +165,13 @@ class Place(Screen[None]):
             if event.kind == "/":
                 self.set_filter(Filter(event.text))
             elif event.text.strip():
-                commands.parse(event.text)
+                commands.parse(event.text, self.feed.console.aliases)
         except ValueError as error:
             self.query_one(Prompt).trouble(str(error))
             return
         self._close_prompt()
         if event.kind == ":" and event.text.strip():
+            self.feed.history.add(event.text.strip())
             self.post_message(RunCommand(event.text))
 
     @on(Prompt.Left)
@@ -174,6 +188,8 @@ class Place(Screen[None]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """From the first place nothing leads up."""
+        if action == "copy_command":
+            return bool(self.command_line)
         if action == "up":
             return bool(self.filter) or self._is_above_another()
         return super().check_action(action, parameters)

@@ -2,42 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from textual import on
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
 from busctl.tui.feed import Feed
-from busctl.tui.filters import Filter
+from busctl.tui.filters import EVERYTHING, Filter
 from busctl.tui.messages import OpenQueue, OpenTail
-from busctl.tui.screens.place import Place
+from busctl.tui.nouns import bindings_of_queue, consumers_of_queue
+from busctl.tui.screens.table_place import TablePlace
 from busctl.tui.widgets.slots import Slot
 from busctl.tui.widgets.table import LiveTable
 from busctl.tui.widgets.trend import Scale, trend
 from busctl.views.queues import QUEUES
 from busctl.views.view import Column
 from busctl_lib.management.infos import QueueInfo
-from busctl_lib.poller import Snapshot
+from busctl_lib.poller import QueueKey, Snapshot
 
 _SPAN_S = 600.0
 
 
-class QueuesScreen(Place):
+class QueuesScreen(TablePlace[QueueInfo]):
     """The table of queues. Only the rows on the screen are asked about in detail.
 
     Args:
         feed: The bus.
-        glob: Show only queues with names like this.
+        filtered: Show only queues with names like this.
     """
 
-    CSS_PATH = "queues.tcss"
-    FILTERS = True
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("t", "tail", "tail", id="queues.tail", tooltip="Watch the queue's messages, without taking any."),
-        Binding("s", "sort_next", "sort", id="queues.sort", tooltip="Sort by the next column."),
-        Binding("S", "sort_reverse", "reverse", id="queues.reverse", show=False, tooltip="Turn the order around."),
-        Binding("w", "wide", "wide", id="queues.wide", tooltip="More columns, or the usual ones."),
+        Binding("e", "bindings", "exchange", id="queues.bindings", show=False, tooltip="What leads to the queue."),
+        Binding("c", "consumers", "consumers", id="queues.consumers", show=False, tooltip="Who consumes from it."),
         Binding("N", "sort('name')", "sort by name", id="queues.sort-name", show=False),
         Binding("R", "sort('messages_ready')", "sort by ready", id="queues.sort-ready", show=False),
         Binding("U", "sort('messages_unacknowledged')", "sort by unacked", id="queues.sort-unacked", show=False),
@@ -46,39 +44,37 @@ class QueuesScreen(Place):
         Binding("O", "sort('out')", "sort by rate out", id="queues.sort-out", show=False),
     ]
 
-    def __init__(self, feed: Feed, glob: str = "") -> None:
-        super().__init__(feed)
-        if glob:
-            self.filter = Filter(glob, glob=True)
+    def __init__(self, feed: Feed, filtered: Filter = EVERYTHING) -> None:
+        super().__init__(feed, QUEUES, filtered)
         self._scale = Scale()
-        self._wide = False
+
+    # --- what a table place asks
 
     @property
-    def crumb(self) -> str:
-        """Queues."""
-        return "queues"
+    def empty(self) -> str:
+        """Why there is nothing."""
+        return "No queues here yet."
 
     @property
-    def command_line(self) -> str:
-        """The same as a command."""
-        return self.feed.command("queues", *([self.filter.text] if self.filter and self.filter.glob else []))
+    def first_sort(self) -> str:
+        """The fullest first."""
+        return "-messages_ready"
 
-    def compose_place(self) -> ComposeResult:
-        """One table."""
-        yield LiveTable(
-            QUEUES,
-            self._slots(),
-            key=lambda info: info.key,
-            sort="-messages_ready",
-            empty="asking the broker …",
-            id="queues-table",
-        )
+    def key(self, row: QueueInfo) -> QueueKey:
+        """(vhost, name)."""
+        return row.key
 
-    @property
-    def _table(self) -> LiveTable[QueueInfo]:
-        return self.query_one("#queues-table", LiveTable)
+    def label(self, row: QueueInfo) -> str:
+        """The name."""
+        return row.name
 
-    def _slots(self) -> list[Slot[QueueInfo]]:
+    def known_rows(self) -> Sequence[QueueInfo] | None:
+        """All queues of the newest snapshot."""
+        snapshot = self.feed.snapshot
+        return None if snapshot.taken_at is None else list(snapshot.queues.values())
+
+    def slots(self, *, wide: bool) -> list[Slot[QueueInfo]]:
+        """The columns."""
         column = QUEUES.column
         depth: Column[QueueInfo] = Column(name="trend", title="DEPTH 10m", value=lambda _: None, text=lambda _: "")
         slots = [
@@ -92,7 +88,7 @@ class QueuesScreen(Place):
             Slot(column=depth, least=10, most=40, rank=3, draw=self._trend),
             Slot(column=column("state"), least=14, most=22, rank=4),
         ]
-        if self._wide:
+        if wide:
             slots[3:3] = [Slot(column=column("messages"), least=6, rank=12)]
             slots += [
                 Slot(column=column("ack"), least=6, rank=9),
@@ -113,28 +109,11 @@ class QueuesScreen(Place):
         self._scale.take(depth.messages for series in snapshot.history.values() for depth in series)
         self.show_filtered()
 
-    def show_filtered(self) -> None:
-        """Show the queues whose names pass."""
-        snapshot = self.feed.snapshot
-        if snapshot.taken_at is None:
-            return
-        shown = [info for info in snapshot.queues.values() if self.filter.matches(info.name)]
-        self._table.empty = "No queue matches." if self.filter and snapshot.queues else "No queues here yet."
-        self._table.set_rows(shown)
-        self._say_counts()
-
-    def _say_counts(self) -> None:
-        total, shown = len(self.feed.snapshot.queues), len(self._table.rows)
-        counted = f"{shown:,} of {total:,}" if shown != total else f"{total:,} queue{'s' if total != 1 else ''}"
-        self.say_facts(f"by {self._table.sort_label}  {counted}")
+    # --- keys
 
     @on(LiveTable.Scrolled)
     def _rows_in_sight(self) -> None:
-        self.feed.poller.show_queues([info.key for info in self._table.visible_rows])
-
-    @on(LiveTable.Sorted)
-    def _order_changed(self) -> None:
-        self._say_counts()
+        self.feed.poller.show_queues([info.key for info in self.table.visible_rows])
 
     @on(LiveTable.Opened)
     def _open(self, event: LiveTable.Opened) -> None:
@@ -142,22 +121,15 @@ class QueuesScreen(Place):
 
     def action_tail(self) -> None:
         """Watch the queue's messages."""
-        if (info := self._table.row) is not None:
+        if (info := self.table.row) is not None:
             self.post_message(OpenTail(info.name))
 
-    def action_sort(self, name: str) -> None:
-        """Sort by a column."""
-        self._table.sort_by(name)
+    def action_bindings(self) -> None:
+        """Show what leads to the queue."""
+        if (info := self.table.row) is not None:
+            self.post_message(bindings_of_queue(info.name))
 
-    def action_sort_next(self) -> None:
-        """Sort by the next column."""
-        self._table.sort_by_next()
-
-    def action_sort_reverse(self) -> None:
-        """Turn the order around."""
-        self._table.sort_reversed()
-
-    def action_wide(self) -> None:
-        """More columns, or the usual ones."""
-        self._wide = not self._wide
-        self._table.set_slots(self._slots())
+    def action_consumers(self) -> None:
+        """Show who consumes from the queue."""
+        if (info := self.table.row) is not None:
+            self.post_message(consumers_of_queue(info.name))

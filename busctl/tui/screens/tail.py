@@ -7,6 +7,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, ClassVar
 
+import msgspec
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -15,15 +16,16 @@ from textual.content import Content
 from textual.widgets import Static
 from textual.worker import Worker, get_current_worker
 
+from busctl.tui import sieve
 from busctl.tui.feed import Feed
-from busctl.tui.messages import TapBatch, TapEnded, TapOpened, TapTold
+from busctl.tui.messages import Sifted, TapBatch, TapEnded, TapOpened, TapTold
 from busctl.tui.screens.place import Place
 from busctl.tui.widgets.body_text import body_text
-from busctl.tui.widgets.message_log import MessageLog
+from busctl.tui.widgets.message_log import MessageLog, matched_text
 from busctl.views import formats
 from busctl.views.formats import safe_text
 from busctl_lib.broker import State
-from busctl_lib.documents import headers_to_json
+from busctl_lib.documents import headers_to_json, to_json
 from busctl_lib.envelope import PROPERTY_NAMES, Delivery
 from busctl_lib.errors import ApiUnreachable, BusError, CannotConnect, GuardRefused
 
@@ -65,6 +67,8 @@ class TailScreen(Place):
         self._trouble: Content | None = None
         self._opened = False
         self._link: str | None = None
+        self._sieve: sieve.Sieve[TapEvent] = sieve.Sieve(matched_text, _document, self._tell_sifted)
+        self._filter_trouble = ""
 
     @property
     def crumb(self) -> str:
@@ -93,6 +97,10 @@ class TailScreen(Place):
         """Begin to watch."""
         self._watch()
         self._show_mode()
+
+    def on_unmount(self) -> None:
+        """End what runs elsewhere."""
+        self._sieve.close()
 
     @property
     def _log(self) -> MessageLog:
@@ -123,17 +131,19 @@ class TailScreen(Place):
         session = self.feed.session
         production = session.settings.production
         plan = plan_tap(session.management, session.vhost, self.queue, production=production)
-        tap = open_tap(plan, session.broker, session.management, lease_folder=lease_folder())
         app = self.app  # the screen may be gone when the tap has something to say
-        for text in tap.cleaned:
-            app.post_message(TapTold(text))
-        try:
-            self.post_message(TapOpened(plan))
-            self._pump(tap, worker)
-        finally:
-            tap.close()
-            if tap.left_behind is not None:
-                app.post_message(TapTold(tap.left_behind))
+        with self.feed.held:
+            tap = open_tap(plan, session.broker, session.management, lease_folder=lease_folder())
+            for text in tap.cleaned:
+                app.post_message(TapTold(text))
+            try:
+                self.post_message(TapOpened(plan))
+                self._pump(tap, worker)
+            finally:
+                tap.close()
+                if tap.left_behind is not None:
+                    self.feed.held.told.append(tap.left_behind)  # also after the last screen is gone
+                    app.post_message(TapTold(tap.left_behind))
 
     def _pump(self, tap: Tap, worker: Worker[None]) -> None:
         """Gather for a tick, then hand over at most the budget; never ahead of the screen."""
@@ -185,6 +195,8 @@ class TailScreen(Place):
         tail = f", next try in {RETRY_S:.0f} s" if again else hint
         word = "refused: " if isinstance(error, GuardRefused) else ""
         self._trouble = Content.assemble(("✖ ", "bold $text-error"), f"{word}{safe_text(str(error))}{tail}")
+        if not self._opened:
+            self.query_one("#tail-coverage", Static).update("nothing is watched" + (" yet" if again else ""))
         self._show_mode()
 
     def _show_mode(self) -> None:
@@ -209,7 +221,9 @@ class TailScreen(Place):
         parts = [mode, (f"   {formats.rate(round(self._rate, 1))}/s", ""), (f"   {self.seen:,} seen", "$muted")]
         if self._one_of >= 1.5:
             parts.append((f"   shown 1 of {self._one_of:.0f}", "bold $text-warning"))
-        if self.filter:
+        if self._filter_trouble:
+            parts.append((f"   the filter {safe_text(self._filter_trouble, 80)}", "bold $text-warning"))
+        elif self.filter:
             parts.append((f"   {log.shown:,} of {log.kept:,} kept match", "$text-accent"))
         return Content.assemble(*parts)
 
@@ -241,9 +255,29 @@ class TailScreen(Place):
     # --- keys
 
     def show_filtered(self) -> None:
-        """Show the messages that pass."""
+        """Show the messages that pass; a filter that runs elsewhere tells later."""
+        self._filter_trouble = ""
+        self._sieve.choose(self.filter if self.filter.guarded else None)
         self._log.set_filter(self.filter)
         self._show_mode()
+
+    @on(MessageLog.Unsifted)
+    def _sift(self, event: MessageLog.Unsifted) -> None:
+        if event.passing is self.filter:
+            self._sieve.put(event.rows)
+
+    @on(Sifted)
+    def _take_sifted(self, message: Sifted) -> None:
+        result = message.result
+        if result.filter is self.filter:
+            self._log.pass_rows(result.passed)
+            if result.stopped:
+                self._filter_trouble = result.trouble
+            self._show_mode()
+
+    def _tell_sifted(self, result: sieve.Sifted[TapEvent]) -> None:
+        """Runs on the sieve's thread."""
+        self.post_message(Sifted(result))
 
     def action_toggle_follow(self) -> None:
         """Stop the rows, or follow again."""
@@ -278,10 +312,18 @@ class TailScreen(Place):
             super().action_up()
 
 
+def _document(event: TapEvent) -> bytes:
+    """What jq looks at: the document of a message."""
+    return to_json(event) if isinstance(event, Delivery) else msgspec.json.encode({"note": event.text})
+
+
 def _coverage(plan: TapPlan) -> Content:
+    """Say it all: what a way costs must not be what is cut off."""
+    costs = [(f"  costs {safe_text(plan.costs)}", "$text-warning")] if plan.way == "firehose" and plan.costs else []
     return Content.assemble(
         (f"via {plan.way}", "bold $text-primary"),
-        (f"  sees {safe_text(plan.sees)}", ""),
+        *costs,
+        (f"  · sees {safe_text(plan.sees)}", ""),
         (f"  · not: {safe_text('; '.join(plan.misses))}", "$muted"),
     )
 

@@ -13,10 +13,10 @@ from textual.binding import Binding, BindingType
 from textual.geometry import Size
 from textual.message import Message
 from textual.reactive import var
-from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from busctl.tui.filters import EVERYTHING, Filter
+from busctl.tui.widgets.rows import Rows
 from busctl.views import messages
 from busctl.views.formats import safe_text
 from busctl_lib.envelope import Delivery
@@ -36,15 +36,11 @@ _MATCHED_BYTES = 4_000
 """How much of a body the filter looks at."""
 
 
-class MessageLog(ScrollView, can_focus=True):
+class MessageLog(Rows):
     """Rows of messages, the newest below. Only what is on the screen is ever formatted."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "open", "detail", id="log.open", tooltip="Show the message under the cursor in full."),
-        Binding("up,k", "move(-1)", "up", id="log.up", show=False, tooltip="Move up; this pauses."),
-        Binding("down,j", "move(1)", "down", id="log.down", show=False),
-        Binding("pageup,ctrl+b", "page(-1)", "page up", id="log.page-up", show=False),
-        Binding("pagedown,ctrl+f", "page(1)", "page down", id="log.page-down", show=False),
         Binding("home,g", "first", "first row", id="log.first", show=False),
         Binding("end,G", "follow", "follow", id="log.follow", show=False, tooltip="Go to the newest and follow."),
     ]
@@ -68,7 +64,7 @@ class MessageLog(ScrollView, can_focus=True):
         & > .message-log--note { color: $warning; }
         & > .message-log--mark { color: $primary; }
         & > .message-log--cursor { background: $panel; }
-        &:focus > .message-log--cursor { background: $row-cursor; }
+        &:focus > .message-log--cursor { background: $row-cursor; text-style: $row-cursor-style; }
     }
     """
 
@@ -98,7 +94,6 @@ class MessageLog(ScrollView, can_focus=True):
         self._held: list[Row] = []
         """What came while paused."""
         self._bytes = 0
-        self._cursor = 0
         self._passing = EVERYTHING
         self._key_width = 10
 
@@ -135,11 +130,29 @@ class MessageLog(ScrollView, can_focus=True):
             return
         self._append(rows)
 
+    class Unsifted(Message):
+        """Rows came that a filter which runs elsewhere must look at; they are shown when `pass_rows` says so."""
+
+        def __init__(self, rows: Sequence[Row], passing: Filter) -> None:
+            super().__init__()
+            self.rows = rows
+            self.passing = passing
+
+    def pass_rows(self, rows: Sequence[Row]) -> None:
+        """Show rows that passed the filter elsewhere."""
+        self._shown += rows
+        del self._shown[:-KEPT_ROWS]  # some may have been forgotten meanwhile
+        self._settle()
+
     def set_filter(self, passing: Filter) -> None:
         """Show only rows that pass."""
         under = self.delivery
         self._passing = passing
-        self._shown = [row for row in self._rows if self._passes(row)] if passing else self._rows
+        if passing.guarded:
+            self._shown = []
+            self.post_message(self.Unsifted(list(self._rows), passing))
+        else:
+            self._shown = [row for row in self._rows if self._passes(row)] if passing else self._rows
         if under is not None and not self.following:
             self._cursor = next((at for at, row in enumerate(self._shown) if row is under), len(self._shown) - 1)
         self._settle()
@@ -158,7 +171,9 @@ class MessageLog(ScrollView, can_focus=True):
 
     def _append(self, rows: Sequence[Row]) -> None:
         self._rows += rows
-        if self._shown is not self._rows:
+        if self._passing.guarded:
+            self.post_message(self.Unsifted(list(rows), self._passing))
+        elif self._shown is not self._rows:
             self._shown += [row for row in rows if self._passes(row)]
         for row in rows:
             if isinstance(row, Delivery):
@@ -184,8 +199,7 @@ class MessageLog(ScrollView, can_focus=True):
     def _passes(self, row: Row) -> bool:
         if not isinstance(row, Delivery):
             return True
-        text = row.body[:_MATCHED_BYTES].decode("utf-8", "replace")
-        return self._passing.matches(f"{row.routing_key} {text}")
+        return self._passing.matches(matched_text(row))
 
     def _settle(self) -> None:
         self.virtual_size = Size(self.line_width, len(self._shown) + 1)
@@ -196,11 +210,6 @@ class MessageLog(ScrollView, can_focus=True):
         self.refresh()
 
     # --- drawing
-
-    @property
-    def line_width(self) -> int:
-        """Cells of a line, the scrollbar's own not counted."""
-        return self.scrollable_content_region.width
 
     def on_resize(self) -> None:
         """The newest stays in sight."""
@@ -245,29 +254,15 @@ class MessageLog(ScrollView, can_focus=True):
 
     # --- moving
 
+    @property
+    def _count(self) -> int:
+        return len(self._shown)
+
     def _move_to(self, index: int) -> None:
         self.following = False
-        self._cursor = max(0, min(index, len(self._shown) - 1))
-        self._keep_cursor_in_sight()
-        self.refresh()
+        super()._move_to(index)
         if (delivery := self.delivery) is not None:
             self.post_message(self.Moved(delivery))
-
-    def _keep_cursor_in_sight(self) -> None:
-        height = max(self.scrollable_content_region.height - 1, 1)
-        top = self.scroll_offset.y
-        if self._cursor < top:
-            self.scroll_to(y=self._cursor, animate=False, immediate=True)
-        elif self._cursor >= top + height:
-            self.scroll_to(y=self._cursor - height + 1, animate=False, immediate=True)
-
-    def action_move(self, by: int) -> None:
-        """Move the cursor by rows."""
-        self._move_to(self._cursor + by)
-
-    def action_page(self, by: int) -> None:
-        """Move the cursor by screenfuls."""
-        self._move_to(self._cursor + by * max(self.scrollable_content_region.height - 2, 1))
 
     def action_first(self) -> None:
         """Go to the oldest kept."""
@@ -296,6 +291,13 @@ class MessageLog(ScrollView, can_focus=True):
     def on_mouse_scroll_up(self) -> None:
         """Looking back pauses."""
         self.following = False
+
+
+def matched_text(row: Row) -> str:
+    """What a filter for text looks at: the key and the beginning of the body."""
+    if not isinstance(row, Delivery):
+        return row.text
+    return f"{row.routing_key} {row.body[:_MATCHED_BYTES].decode('utf-8', 'replace')}"
 
 
 def _weight(rows: Sequence[Row]) -> int:

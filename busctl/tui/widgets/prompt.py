@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal
 
 from textual import on
@@ -39,6 +39,8 @@ class Prompt(Horizontal):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "leave", id="prompt.leave"),
         Binding("tab", "take", "complete", id="prompt.complete", priority=True),
+        Binding("up", "recall(-1)", "earlier command", id="prompt.earlier", show=False),
+        Binding("down", "recall(1)", "later command", id="prompt.later", show=False),
     ]
     DEFAULT_CSS = """
     Prompt {
@@ -79,6 +81,11 @@ class Prompt(Horizontal):
         self.kind: Kind = ":"
         self._commands = _Completions(complete)
         self._came_from: Widget | None = None
+        self._lines: Sequence[str] = ()
+        self._typed_line = ""
+        """What recalled lines must begin with."""
+        self._recalled = 0
+        """How many lines back."""
         self.display = False
 
     def compose(self) -> ComposeResult:
@@ -92,9 +99,10 @@ class Prompt(Horizontal):
         """Whether one types in it now."""
         return self.display
 
-    def open(self, kind: Kind, text: str = "") -> None:
-        """Begin to type."""
+    def open(self, kind: Kind, text: str = "", lines: Sequence[str] = ()) -> None:
+        """Begin to type; `lines` are what was typed before, the newest last."""
         self.kind = kind
+        self._lines, self._typed_line, self._recalled = lines, text, 0
         field = self.query_one("#prompt-text", Input)
         field.suggester = self._commands if kind == ":" else None
         with field.prevent(Input.Changed):
@@ -123,6 +131,8 @@ class Prompt(Horizontal):
     def _typed(self, event: Input.Changed) -> None:
         event.stop()
         self.trouble("")
+        if not self._recalled or event.value not in self._lines:
+            self._typed_line, self._recalled = event.value, 0
         self.post_message(self.Changed(self.kind, event.value))
 
     @on(Input.Submitted)
@@ -134,6 +144,15 @@ class Prompt(Horizontal):
         """Take the suggestion."""
         self.query_one("#prompt-text", Input).action_cursor_right()
         self.query_one("#prompt-text", Input).action_end()
+
+    def action_recall(self, by: int) -> None:
+        """Go through what was typed before and begins like this."""
+        found = [*dict.fromkeys(line for line in self._lines if line.startswith(self._typed_line)), self._typed_line]
+        at = max(0, min(len(found) - 1 - self._recalled + by, len(found) - 1))
+        self._recalled = len(found) - 1 - at
+        field = self.query_one("#prompt-text", Input)
+        field.value = found[at]
+        field.cursor_position = len(found[at])
 
     def action_leave(self) -> None:
         """Leave without doing anything."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rich.cells import cell_len
 from textual.app import RenderResult
+from textual.color import Color, ColorParseError
 from textual.content import Content
 from textual.widget import Widget
 
@@ -33,6 +34,7 @@ class StateLine(Widget):
         context: What the broker is called here.
         where: The virtual host, when it is worth saying.
         guard: "production" or "read-only", or nothing.
+        color: The colour of its context, if it has one.
     """
 
     DEFAULT_CSS = """
@@ -47,11 +49,12 @@ class StateLine(Widget):
 
     clock = staticmethod(time.monotonic)
 
-    def __init__(self, context: str, *, where: str = "", guard: str = "") -> None:
+    def __init__(self, context: str, *, where: str = "", guard: str = "", color: str | None = None) -> None:
         super().__init__()
         self._called = formats.safe_text(context, 30)
         self._where = formats.safe_text(where, 24)
         self._guard = guard
+        self._color = context_color(color)
         self._snapshot: Snapshot | None = None
 
     def on_mount(self) -> None:
@@ -103,11 +106,14 @@ class StateLine(Widget):
         assert info is not None
         problems = overview.alarms(snapshot.nodes or ())
         mark = _Part(" ✖ ", "bold $text-error", 0) if problems else _Part(" ● ", "$text-success", 0)
-        parts = [mark, _Part(f"{self._called}", "bold", 0)]
+        name = _Part(f" {self._called} ", f"bold {self._color}", 0) if self._color else _Part(self._called, "bold", 0)
+        parts = [mark, name]
         if self._where:
             parts.append(_Part(f" {self._where}", "$muted", 4))
         if self._guard:
-            parts.append(_Part(f" {self._guard}", "bold $text-warning", 0))
+            parts.append(
+                _Part(f" {self._guard}", "bold $text-error" if self._guard == "production" else "bold $text-warning", 0)
+            )
         if info.node and len(snapshot.nodes or ()) <= 1:
             parts.append(_Part(f"  {formats.safe_text(info.node, 30)}", "", 7))
         parts.append(_Part(f"  {formats.safe_text(info.rabbitmq_version or formats.UNKNOWN, 16)}", "$muted", 5))
@@ -135,6 +141,17 @@ class StateLine(Widget):
             return [*parts, _Part("  no alarms", "$muted", 3)]
         words = sorted({problem for node in snapshot.nodes for problem in nodes.problems(node)})
         return [*parts, _Part(f"  {', '.join(words)}", "bold $text-error", 0)]
+
+
+def context_color(name: str | None) -> str:
+    """Give the style of a context's colour: its ground, and letters that can be read on it; "" for none."""
+    if not name:
+        return ""
+    try:
+        color = Color.parse(name)
+    except ColorParseError:
+        return ""
+    return f"{color.get_contrast_text(1.0).hex} on {color.hex}"
 
 
 def _that_fit(parts: list[_Part], room: int) -> list[_Part]:

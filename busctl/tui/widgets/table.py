@@ -12,9 +12,11 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
 from textual.message import Message
-from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from busctl.tui.widgets.changes import SHOWN_S, Changes
+from busctl.tui.widgets.marks import Marks
+from busctl.tui.widgets.rows import Rows
 from busctl.tui.widgets.slots import GAP, Lane, Slot, fit, share_out
 from busctl.views.view import Tone, View
 
@@ -23,7 +25,7 @@ MEASURED_ROWS = 500
 """Of longer tables only so many rows, and those in sight, say how wide a column must be."""
 
 
-class LiveTable(ScrollView, Generic[T], can_focus=True):
+class LiveTable(Rows, Generic[T]):
     """Rows of a View. The cursor stays on its row, and the row on its line, when others move.
 
     Args:
@@ -33,16 +35,17 @@ class LiveTable(ScrollView, Generic[T], can_focus=True):
         sort: As of `View.sorted`; None leaves the rows in the order they are given.
         empty: Shown when there are no rows.
         opens: Whether enter on a row leads anywhere.
+        marks: Whether rows can be marked.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "open", "open", id="table.open", tooltip="Open the row under the cursor."),
-        Binding("up,k", "move(-1)", "up", id="table.up", show=False),
-        Binding("down,j", "move(1)", "down", id="table.down", show=False),
-        Binding("pageup,ctrl+b", "page(-1)", "page up", id="table.page-up", show=False),
-        Binding("pagedown,ctrl+f", "page(1)", "page down", id="table.page-down", show=False),
         Binding("home,g", "jump(0)", "first row", id="table.first", show=False),
         Binding("end,G", "jump(-1)", "last row", id="table.last", show=False),
+        Binding("space", "mark", "mark", id="table.mark", tooltip="Mark the row, or take its mark away."),
+        Binding(
+            "V,ctrl+@", "mark_range", "mark to here", id="table.mark-range", show=False, tooltip="Mark up to this row."
+        ),
     ]
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "live-table--header",
@@ -53,6 +56,7 @@ class LiveTable(ScrollView, Generic[T], can_focus=True):
         "live-table--bad",
         "live-table--muted",
         "live-table--trend",
+        "live-table--mark",
     }
     DEFAULT_CSS = """
     LiveTable {
@@ -70,50 +74,37 @@ class LiveTable(ScrollView, Generic[T], can_focus=True):
         & > .live-table--bad { color: $error; }
         & > .live-table--muted { color: $muted; }
         & > .live-table--trend { color: $primary; }
-        &:focus > .live-table--cursor { background: $row-cursor; }
+        & > .live-table--mark { color: $accent; text-style: bold; }
+        &:focus > .live-table--cursor { background: $row-cursor; text-style: $row-cursor-style; }
     }
     """
 
-    class Opened(Message):
+    class _Told(Message):
+        """Something about a table."""
+
+        def __init__(self, table: LiveTable[Any]) -> None:
+            super().__init__()
+            self.table = table
+
+    class Opened(_Told):
         """Enter, or a second click, on a row."""
 
         def __init__(self, table: LiveTable[Any], row: Any) -> None:
-            super().__init__()
-            self.table = table
+            super().__init__(table)
             self.row = row
 
-        @property
-        def control(self) -> LiveTable[Any]:
-            """The table."""
-            return self.table
-
-    class Scrolled(Message):
+    class Scrolled(_Told):
         """Other rows are on the screen now. State: the newest counts."""
-
-        def __init__(self, table: LiveTable[Any]) -> None:
-            super().__init__()
-            self.table = table
-
-        @property
-        def control(self) -> LiveTable[Any]:
-            """The table."""
-            return self.table
 
         def can_replace(self, message: Message) -> bool:
             """Replace an older one."""
-            return isinstance(message, LiveTable.Scrolled)
+            return isinstance(message, LiveTable.Scrolled) and message.table is self.table
 
-    class Sorted(Message):
+    class Sorted(_Told):
         """Another order was chosen."""
 
-        def __init__(self, table: LiveTable[Any]) -> None:
-            super().__init__()
-            self.table = table
-
-        @property
-        def control(self) -> LiveTable[Any]:
-            """The table."""
-            return self.table
+    class Marked(_Told):
+        """Other rows are marked."""
 
     def __init__(
         self,
@@ -124,6 +115,7 @@ class LiveTable(ScrollView, Generic[T], can_focus=True):
         sort: str | None = None,
         empty: str = "",
         opens: bool = True,
+        marks: bool = False,
         id: str | None = None,  # noqa: A002 - Textual's own name
     ) -> None:
         super().__init__(id=id)
@@ -132,8 +124,10 @@ class LiveTable(ScrollView, Generic[T], can_focus=True):
         self._key = key
         self._sort = sort
         self._opens = opens
+        self._can_mark = marks
+        self._marks = Marks()
+        self._changes: Changes[T] = Changes()
         self._rows: list[T] = []
-        self._cursor = 0
         self._longest: dict[str, int] = {}
         self._lanes: list[Lane[T]] = []
         self._visible: tuple[Hashable, ...] = ()
@@ -150,6 +144,23 @@ class LiveTable(ScrollView, Generic[T], can_focus=True):
     def row(self) -> T | None:
         """The row under the cursor."""
         return self._rows[self._cursor] if self._cursor < len(self._rows) else None
+
+    @property
+    def chosen(self) -> Sequence[T]:
+        """What a verb is meant for: the marked rows, else the one under the cursor."""
+        if self._marks:
+            return [row for row in self._rows if self._key(row) in self._marks]
+        return [self.row] if self.row is not None else []
+
+    @property
+    def marked(self) -> int:
+        """How many rows are marked."""
+        return len(self._marks)
+
+    def clear_marks(self) -> None:
+        """Take all marks away."""
+        self._marks.clear()
+        self._show_marks()
 
     @property
     def sort(self) -> str | None:
@@ -180,13 +191,15 @@ class LiveTable(ScrollView, Generic[T], can_focus=True):
     def set_rows(self, rows: Sequence[T]) -> None:
         """Show these rows. The cursor stays on the row it was on, at the line it was on."""
         before, line = self.row, self._cursor - self.scroll_offset.y
+        in_sight = {self._key(row): row for row in self.visible_rows}
         self._rows = self._in_order(rows)
         if before is not None:
+            keys = [self._key(row) for row in self._rows]
             wanted = self._key(before)
-            for index, row in enumerate(self._rows):
-                if self._key(row) == wanted:
-                    self._cursor = index
-                    break
+            if wanted in keys:
+                self._cursor = keys.index(wanted)
+            self._marks.keep(keys)
+            self._note_changes(in_sight, keys)
         self._cursor = max(0, min(self._cursor, len(self._rows) - 1))
         self._measure()
         self._lay_out()
@@ -195,6 +208,13 @@ class LiveTable(ScrollView, Generic[T], can_focus=True):
             self.scroll_to(y=self._cursor - line, animate=False, immediate=True)
         self.refresh()
         self._tell_visible()
+
+    def _note_changes(self, in_sight: dict[Hashable, T], keys: Sequence[Hashable]) -> None:
+        """Mark for a moment what moved in the rows that were seen."""
+        numbers = [lane.slot.column for lane in self._lanes if lane.slot.column.align == "right"]
+        same = ((key, row) for key, row in zip(keys, self._rows, strict=True) if key in in_sight)
+        if numbers and self._changes.note(in_sight, same, numbers):
+            self.set_timer(SHOWN_S + 0.05, self.refresh)
 
     def _in_order(self, rows: Sequence[T]) -> list[T]:
         """Equal rows stand in the view's own order: they must not trade places from beat to beat."""
@@ -253,11 +273,6 @@ class LiveTable(ScrollView, Generic[T], can_focus=True):
 
     # --- drawing
 
-    @property
-    def line_width(self) -> int:
-        """Cells of a line, the scrollbar's own not counted."""
-        return self.scrollable_content_region.width
-
     def render_line(self, y: int) -> Strip:
         """Draw one line: the header, or the row that is scrolled there."""
         width = self.line_width
@@ -294,12 +309,15 @@ class LiveTable(ScrollView, Generic[T], can_focus=True):
         row = self._rows[index]
         if index == self._cursor:
             base += self.get_component_rich_style("live-table--cursor", partial=True)
-        mark = "▌" if index == self._cursor else " "
-        segments = [Segment(mark, base + self._tone_style("sorted"))]
+        key = self._key(row)
+        cursor = ("▌" if index == self._cursor else " ", "sorted")
+        mark, marked_as = ("✓", "mark") if key in self._marks else cursor
+        segments = [Segment(mark, base + self._tone_style(marked_as))]
         for place, lane in enumerate(self._lanes):
             slot = lane.slot
             if place:
-                segments.append(Segment(" " * GAP, base))
+                sign = self._changes.sign(key, slot.column.name)
+                segments += [Segment(" " * (GAP - 1), base), Segment(sign, base + self._tone_style("mark"))]
             if slot.draw is not None:
                 style = base + self._tone_style("trend")
                 segments.append(Segment(fit(slot.draw(row, lane.width), lane.width, slot.column.align), style))
@@ -325,34 +343,36 @@ class LiveTable(ScrollView, Generic[T], can_focus=True):
         super().watch_scroll_y(old_value, new_value)
         self._tell_visible()
 
-    def _move_to(self, index: int) -> None:
-        self._cursor = max(0, min(index, len(self._rows) - 1))
-        self._keep_cursor_in_sight()
-        self.refresh()
-
-    def _keep_cursor_in_sight(self) -> None:
-        height = max(self.scrollable_content_region.height - 1, 1)
-        top = self.scroll_offset.y
-        if self._cursor < top:
-            self.scroll_to(y=self._cursor, animate=False, immediate=True)
-        elif self._cursor >= top + height:
-            self.scroll_to(y=self._cursor - height + 1, animate=False, immediate=True)
-
-    def action_move(self, by: int) -> None:
-        """Move the cursor by rows."""
-        self._move_to(self._cursor + by)
-
-    def action_page(self, by: int) -> None:
-        """Move the cursor by screenfuls."""
-        self._move_to(self._cursor + by * max(self.scrollable_content_region.height - 2, 1))
+    @property
+    def _count(self) -> int:
+        return len(self._rows)
 
     def action_jump(self, index: int) -> None:
         """Move the cursor to a row; -1 is the last."""
         self._move_to(index if index >= 0 else len(self._rows) - 1)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Enter is no key where it leads nowhere."""
+        """Enter is no key where it leads nowhere, nor space where nothing can be done with many rows."""
+        if action in ("mark", "mark_range"):
+            return self._can_mark
         return self._opens if action == "open" else super().check_action(action, parameters)
+
+    def action_mark(self) -> None:
+        """Mark the row under the cursor, and go on to the next."""
+        if (row := self.row) is not None:
+            self._marks.toggle(self._key(row))
+            self._move_to(self._cursor + 1)
+            self._show_marks()
+
+    def action_mark_range(self) -> None:
+        """Mark all rows from the last mark to the cursor."""
+        if self._rows:
+            self._marks.mark_range([self._key(row) for row in self._rows], self._cursor)
+            self._show_marks()
+
+    def _show_marks(self) -> None:
+        self.refresh()
+        self.post_message(self.Marked(self))
 
     def action_open(self) -> None:
         """Open the row under the cursor."""
@@ -362,8 +382,7 @@ class LiveTable(ScrollView, Generic[T], can_focus=True):
     def on_click(self, event: events.Click) -> None:
         """Header: sort. Row: put the cursor there; when it is there already: open."""
         if event.y == 0:
-            if (name := self._column_at(event.x)) is not None and self._sort is not None:
-                self.sort_by(name)
+            self._sort_at(event.x)
             return
         index = event.y - 1 + self.scroll_offset.y
         if index >= len(self._rows):
@@ -373,10 +392,9 @@ class LiveTable(ScrollView, Generic[T], can_focus=True):
         else:
             self._move_to(index)
 
-    def _column_at(self, x: int) -> str | None:
+    def _sort_at(self, x: int) -> None:
         left = 1
         for lane in self._lanes:
-            if left <= x < left + lane.width + GAP:
-                return lane.slot.column.name if lane.slot.draw is None else None
+            if left <= x < left + lane.width + GAP and lane.slot.draw is None and self._sort is not None:
+                self.sort_by(lane.slot.column.name)
             left += lane.width + GAP
-        return None

@@ -1,0 +1,239 @@
+"""Nouns: what the console lists with one screen for all: where it comes from, and where it leads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from textual.message import Message
+
+from busctl.tui.messages import OpenList, OpenQueue, SwitchTo, SwitchVhost
+from busctl.tui.widgets.slots import Slot
+from busctl.views.bindings import BINDINGS
+from busctl.views.channels import CHANNELS
+from busctl.views.connections import CONNECTIONS, client
+from busctl.views.consumers import CONSUMERS
+from busctl.views.consumers import connection as consumer_connection
+from busctl.views.contexts import CONTEXTS, ContextInfo
+from busctl.views.exchanges import EXCHANGES, shown_name
+from busctl.views.formats import safe_text
+from busctl.views.nodes import NODES
+from busctl.views.policies import POLICIES
+from busctl.views.vhosts import VHOSTS
+from busctl.views.view import View
+from busctl_lib.errors import ConfigError
+
+if TYPE_CHECKING:
+    from busctl.session import Session
+    from busctl_lib.management.infos import (
+        BindingInfo,
+        ChannelInfo,
+        ConnectionInfo,
+        ConsumerInfo,
+        ExchangeInfo,
+        NodeInfo,
+        PolicyInfo,
+        VhostInfo,
+    )
+
+T = TypeVar("T")
+_TEXT_LEAST, _TEXT_MOST, _NUMBER_LEAST = 12, 48, 7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noun(Generic[T]):
+    """One list."""
+
+    view: View[T]
+    fetch: Callable[[Session], Sequence[T]]
+    key: Callable[[T], Hashable]
+    label: Callable[[T], str]
+    """What `/text` looks at."""
+    opens: Callable[[T], Message | None] | None = None
+    """Where enter leads; to the description if None."""
+    jumps: Mapping[str, Callable[[T], Message | None]] = field(default_factory=dict)
+    """Where other keys lead: "connection", "exchange"."""
+    sort: str = ""
+    empty: str = ""
+    first: Sequence[str] = ()
+    """The columns that stay when room is short, the most important first; the others follow in their order."""
+
+    def slots(self, *, wide: bool) -> list[Slot[T]]:
+        """The columns with their room."""
+        columns = [column for column in self.view.select(wide=wide) if column.name != "vhost"]
+        order = [*self.first, *(column.name for column in columns if column.name not in self.first)]
+        slots = []
+        for column in columns:
+            number = column.align == "right"
+            least = max(len(column.title) + 1, _NUMBER_LEAST if number else _TEXT_LEAST)
+            rank = order.index(column.name)
+            slots.append(Slot(column=column, least=least, most=0 if number else _TEXT_MOST, rank=rank))
+        return slots
+
+
+def _to_binding_target(info: BindingInfo) -> Message:
+    if info.destination_type == "queue":
+        return OpenQueue(info.vhost, info.destination)
+    return bindings_of_exchange(info.destination)
+
+
+def bindings_of_exchange(name: str) -> OpenList:
+    """What starts at an exchange."""
+    return OpenList("bindings", f"from {shown_name(name)}", lambda binding: binding.source == name)
+
+
+def bindings_of_queue(name: str) -> OpenList:
+    """What leads to a queue."""
+    return OpenList(
+        "bindings",
+        f"to {safe_text(name, 40)}",
+        lambda binding: binding.destination_type == "queue" and binding.destination == name,
+    )
+
+
+def consumers_of_queue(name: str) -> OpenList:
+    """Who takes a queue's messages."""
+    return OpenList("consumers", f"of {safe_text(name, 40)}", lambda consumer: consumer.queue.name == name)
+
+
+def connection_named(name: str | None) -> OpenList | None:
+    """One connection."""
+    if not name:
+        return None
+    return OpenList("connections", safe_text(name, 40), lambda connection: connection.name == name)
+
+
+def _channels_of(info: ConnectionInfo) -> Message:
+    name = info.name
+    return OpenList(
+        "channels",
+        f"of {safe_text(client(info) or name, 40)}",
+        lambda channel: channel.connection_details is not None and channel.connection_details.name == name,
+    )
+
+
+def _consumers_of(info: ChannelInfo) -> Message:
+    name = info.name
+    return OpenList(
+        "consumers",
+        f"on {safe_text(name, 40)}",
+        lambda consumer: consumer.channel_details is not None and consumer.channel_details.name == name,
+    )
+
+
+def _contexts(session: Session) -> list[ContextInfo]:
+    from busctl.config import address, config_path, vhost_of
+    from busctl.contexts import DemoContext, load_with_demos
+
+    file = load_with_demos(config_path())
+    current = session.settings.context
+    found = []
+    for name, context in file.contexts.items():
+        try:
+            where, vhost = address(context), vhost_of(context)
+        except ConfigError:
+            where, vhost = "(cannot be read)", ""
+        found.append(
+            ContextInfo(
+                name=name,
+                address=where,
+                vhost=vhost,
+                current=name == current,
+                production=context.production,
+                read_only=context.read_only,
+                running_demo=isinstance(context, DemoContext),
+                color=context.color,
+            )
+        )
+    return found
+
+
+_EXCHANGES: Noun[ExchangeInfo] = Noun(
+    view=EXCHANGES,
+    fetch=lambda session: session.management.exchanges(session.vhost),
+    key=lambda info: info.name,
+    label=lambda info: shown_name(info.name),
+    opens=lambda info: bindings_of_exchange(info.name),
+    first=("name", "type", "in", "out"),
+)
+_BINDINGS: Noun[BindingInfo] = Noun(
+    view=BINDINGS,
+    fetch=lambda session: session.management.bindings(session.vhost),
+    key=lambda info: (info.source, info.destination_type, info.destination, info.properties_key),
+    label=lambda info: f"{shown_name(info.source)} {info.destination} {info.routing_key}",
+    opens=_to_binding_target,
+    jumps={"exchange": lambda info: OpenList("exchanges", shown_name(info.source), lambda e: e.name == info.source)},
+    empty="Nothing leads anywhere here.",
+    first=("source", "destination", "key"),
+)
+_CONNECTIONS: Noun[ConnectionInfo] = Noun(
+    view=CONNECTIONS,
+    fetch=lambda session: session.management.connections(session.vhost),
+    key=lambda info: info.name,
+    label=lambda info: f"{client(info) or ''} {info.name} {info.user or ''}",
+    opens=_channels_of,
+    empty="Nobody is connected.",
+    first=("client", "state", "peer", "user", "in", "out"),
+)
+_CHANNELS: Noun[ChannelInfo] = Noun(
+    view=CHANNELS,
+    fetch=lambda session: session.management.channels(session.vhost),
+    key=lambda info: info.name,
+    label=lambda info: f"{info.name} {info.user or ''}",
+    opens=_consumers_of,
+    jumps={
+        "connection": lambda info: connection_named(info.connection_details.name if info.connection_details else None)
+    },
+    empty="No channel is open.",
+    first=("name", "state", "unacked", "unconfirmed", "prefetch"),
+)
+_CONSUMERS: Noun[ConsumerInfo] = Noun(
+    view=CONSUMERS,
+    fetch=lambda session: session.management.consumers(session.vhost),
+    key=lambda info: (info.queue.name, info.consumer_tag, info.channel_details and info.channel_details.name),
+    label=lambda info: f"{info.queue.name} {info.consumer_tag} {consumer_connection(info) or ''}",
+    opens=lambda info: OpenQueue(info.queue.vhost, info.queue.name),
+    jumps={"connection": lambda info: connection_named(consumer_connection(info))},
+    empty="Nobody consumes here.",
+    first=("queue", "tag", "prefetch", "connection"),
+)
+_NODES: Noun[NodeInfo] = Noun(
+    view=NODES,
+    fetch=lambda session: session.management.nodes(),
+    key=lambda info: info.name,
+    label=lambda info: info.name,
+    first=("name", "state", "memory", "disk_free", "fd"),
+)
+_VHOSTS: Noun[VhostInfo] = Noun(
+    view=VHOSTS,
+    fetch=lambda session: session.management.vhosts(),
+    key=lambda info: info.name,
+    label=lambda info: info.name,
+    opens=lambda info: SwitchVhost(info.name),
+    first=("name", "state", "messages", "in", "out", "tracing"),
+)
+_POLICIES: Noun[PolicyInfo] = Noun(
+    view=POLICIES,
+    fetch=lambda session: session.management.policies(session.vhost),
+    key=lambda info: info.name,
+    label=lambda info: f"{info.name} {info.pattern or ''}",
+    opens=lambda info: OpenList("queues", filter=info.pattern or ""),
+    empty="No policies here.",
+    first=("name", "pattern", "definition"),
+)
+_CONTEXTS: Noun[ContextInfo] = Noun(
+    view=CONTEXTS,
+    fetch=_contexts,
+    key=lambda info: info.name,
+    label=lambda info: info.name,
+    opens=lambda info: SwitchTo(info.name),
+    empty="No broker has a name yet. Give one with: busctl contexts add NAME --amqp-url amqp://…",
+    first=("name", "current", "address"),
+)
+NOUNS: dict[str, Noun[Any]] = {
+    noun.view.noun: noun
+    for noun in (
+        _EXCHANGES, _BINDINGS, _CONNECTIONS, _CHANNELS, _CONSUMERS, _NODES, _VHOSTS, _POLICIES, _CONTEXTS
+    )
+}  # fmt: skip

@@ -1,0 +1,106 @@
+"""Going to another broker or virtual host without leaving the console."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from textual import on, work
+from textual.app import App
+
+from busctl.config import Flags, resolve
+from busctl.session import Session
+from busctl.tui.feed import Feed, Held
+from busctl.tui.messages import RunCommand, SessionOpened, SwitchFailed, SwitchTo, SwitchVhost
+from busctl.tui.screens.overview import OverviewScreen
+from busctl.views.formats import safe_text
+from busctl_lib.errors import BusError, ConfigError
+
+if TYPE_CHECKING:
+    from busctl.config import Settings
+    from busctl_lib.poller import Snapshot
+
+
+class Switching(App[None]):
+    """The part of the console that changes whom it looks at."""
+
+    feed: Feed
+
+    def __init__(self) -> None:
+        # Where no colour is wanted, none of ours either: Textual alone would turn them into greys.
+        super().__init__(ansi_color=True if os.environ.get("NO_COLOR") is not None else None)
+        self.held = Held()
+        self._own: list[Session] = []
+        """Sessions that were opened here."""
+
+    def _on_beat(self, feed: Feed, snapshot: Snapshot) -> None:
+        raise NotImplementedError
+
+    @on(SwitchTo)
+    def _switch_context(self, message: SwitchTo) -> None:
+        try:
+            settings = resolve(Flags(context=message.context))
+        except ConfigError as error:
+            self.post_message(SwitchFailed(error))
+            return
+        if settings.password is not None and settings.password.kind == "prompt":
+            from busctl.tui.modals.password import PasswordModal
+
+            def with_given(given: str | None) -> None:
+                if given is not None:
+                    self._open_session(settings.with_password(given), message.line)
+
+            self.push_screen(PasswordModal(settings.password.given), with_given)
+            return
+        self._open_session(settings, message.line)
+
+    @on(SwitchVhost)
+    def _switch_vhost(self, message: SwitchVhost) -> None:
+        before = self.feed.session.settings
+        parts = urlsplit(before.amqp_url)
+        amqp_url = urlunsplit(parts._replace(path=f"/{quote(message.vhost, safe='')}"))
+        sources = {**before.sources, "vhost": "chosen in the console"}
+        self._open_session(replace(before, amqp_url=amqp_url, vhost=message.vhost, sources=sources), "queues")
+
+    @work(thread=True, exclusive=True, exit_on_error=False, group="switch")
+    def _open_session(self, settings: Settings, line: str) -> None:
+        try:
+            session = Session(settings)  # may run a command that knows the password
+            _ = session.broker, session.management
+        except BusError as error:
+            self.post_message(SwitchFailed(error))
+        else:
+            self.post_message(SessionOpened(session, line))
+
+    @on(SwitchFailed)
+    def _say_failed(self, message: SwitchFailed) -> None:
+        hint = f"; {message.error.hint}" if message.error.hint else ""
+        self.notify(safe_text(f"{message.error}{hint}"), title="Not switched", severity="error", markup=False)
+
+    @on(SessionOpened)
+    def _begin_anew(self, message: SessionOpened) -> None:
+        before = self.feed
+        before.poller.stop(0.0)
+        self.feed = Feed(message.session, self._on_beat, before.console, before.held)
+        self._own.append(message.session)
+        with self.batch_update():
+            while len(self.screen_stack) > 1:
+                self.pop_screen()
+            self.push_screen(OverviewScreen(self.feed))
+        self.feed.poller.start()
+        if message.line:
+            self.post_message(RunCommand(message.line))
+        self._close_session(before)
+
+    @work(thread=True, exit_on_error=False, group="close")
+    def _close_session(self, feed: Feed) -> None:
+        feed.held.wait(10)
+        if feed.session in self._own:
+            feed.session.close()
+
+    def close_sessions(self) -> None:
+        """Close what was opened here."""
+        for session in self._own:
+            session.close()
