@@ -323,6 +323,7 @@ class MessageBroker:
         on_cancelled: Callable[[str], None] | None = None,
         on_tick: Callable[[float], None] | None = None,
         stream: bool = False,
+        exact: bool = False,
         timeout: float = 30.0,
     ) -> Subscription:
         """Consume a queue; goes on by itself after a reconnect, and after the queue was deleted and declared anew.
@@ -337,6 +338,7 @@ class MessageBroker:
             on_cancelled: called with a reason on the I/O thread when the consumer is lost and will be tried again.
             on_tick: called with the monotonic time on the I/O thread, four times a second.
             stream: the queue is known to be a stream, from which reading takes nothing: allowed when read-only.
+            exact: keep the AMQP types of header values that would be written as others (for captures).
 
         Raises:
             NotFound: no such queue. AccessForbidden, ResourceLocked, PreconditionFailed: as the broker says.
@@ -357,6 +359,7 @@ class MessageBroker:
             arguments=arguments,
             on_cancelled=on_cancelled,
             on_tick=on_tick,
+            exact=exact,
             rename=self.links.topology.actual,
         )
         link.run(subscription.subscribe, timeout)

@@ -2,7 +2,8 @@
 
 Keys always come in one order and absent is absent: what is not known, or not there, has no key. Header values that JSON
 does not have are objects with one `$` key (`{"$bytes": base64}`, `{"$timestamp": ISO}`, `{"$decimal": "1.23"}`,
-`{"$float": "nan"}`); a header whose own name begins with `$` gets one more `$`, so neither can be taken for the other.
+`{"$float": "nan"}`), and so are numbers where the exact AMQP type matters (`{"$int8": 5}`); a header whose own name
+begins with `$` gets one more `$`, so neither can be taken for the other.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import binascii
 import codecs
 import math
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn
 
 import msgspec
 
-from busctl_lib.envelope import PROPERTY_NAMES, Death, Delivery, Properties
+from busctl_lib.envelope import PROPERTY_NAMES, Death, Delivery, Properties, TypedBytes, TypedFloat, TypedInt
 from busctl_lib.errors import InvalidMessage
 
 _PLAIN = (str, int, bool, type(None))
@@ -151,22 +153,44 @@ def _death(death: Death) -> dict[str, Any]:
     return found
 
 
-def headers_to_json(headers: dict[str, Any]) -> dict[str, Any]:
-    """Give every value of a header table a form that JSON has; `headers_from_json` takes it back."""
+def headers_to_json(headers: dict[str, Any], *, exact: bool = False) -> dict[str, Any]:
+    """Give every value of a header table a form that JSON has; `headers_from_json` takes it back.
+
+    Args:
+        headers: The table.
+        exact: Say the AMQP type of integers and floats that were received exactly: `{"$int8": 5}`.
+    """
     return {
-        (f"${name}" if name[:1] == "$" else name): value if type(value) in _PLAIN else _value_to_json(value)
+        (f"${name}" if name[:1] == "$" else name): value if type(value) in _PLAIN else _value_to_json(value, exact)
         for name, value in headers.items()
     }
 
 
-def _value_to_json(value: Any) -> Any:
+def _value_to_json(value: Any, exact: bool) -> Any:
+    if isinstance(value, TypedInt | TypedFloat | TypedBytes):
+        if exact:
+            return _typed_to_json(value)
+        value = int(value) if isinstance(value, int) else value
     if isinstance(value, _PLAIN):
         return value
     if isinstance(value, dict):
-        return headers_to_json(value)
+        return headers_to_json(value, exact=exact)
     if isinstance(value, list | tuple):
-        return [_value_to_json(item) for item in value]
+        return [_value_to_json(item, exact) for item in value]
+    return _rare_to_json(value)
+
+
+def _typed_to_json(value: TypedInt | TypedFloat | TypedBytes) -> dict[str, Any]:
+    if isinstance(value, TypedBytes):
+        return {"$string": base64.b64encode(value).decode()}
+    if isinstance(value, TypedFloat):
+        return {"$float32": float(value) if math.isfinite(value) else repr(float(value))}
+    return {_INT_NAMES[value.amqp_type]: int(value)}
+
+
+def _rare_to_json(value: Any) -> Any:
     if isinstance(value, float):
+        value = float(value)
         return value if math.isfinite(value) else {"$float": repr(value)}
     if isinstance(value, bytes | bytearray | memoryview):
         return {"$bytes": base64.b64encode(value).decode()}
@@ -212,9 +236,40 @@ def _moment(content: Any) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
+def _time_or_number(content: Any) -> datetime | TypedInt:
+    try:
+        return _moment(content)
+    except (ValueError, OverflowError, OSError):
+        if isinstance(content, int):
+            return TypedInt(content, "T")
+        raise
+
+
+def _integer(kind: str) -> Callable[[Any], TypedInt]:
+    def read(content: Any) -> TypedInt:
+        if not isinstance(content, int) or isinstance(content, bool):
+            raise TypeError("no integer")
+        return TypedInt(content, kind)
+
+    return read
+
+
+_INT_NAMES = {
+    "b": "$int8",
+    "B": "$uint8",
+    "s": "$int16",
+    "u": "$uint16",
+    "i": "$uint32",
+    "l": "$int64",
+    "L": "$uint64",
+    "T": "$timestamp",
+}
 _READERS: dict[str, Any] = {
+    **{name: _integer(kind) for kind, name in _INT_NAMES.items()},
+    "$float32": lambda content: TypedFloat(content),
+    "$string": lambda content: TypedBytes(base64.b64decode(content, validate=True)),
     "$bytes": lambda content: base64.b64decode(content, validate=True),
-    "$timestamp": _moment,
+    "$timestamp": _time_or_number,
     "$decimal": lambda content: Decimal(content),
     "$float": float,
 }

@@ -9,6 +9,27 @@ from typing import Any
 import msgspec
 
 
+class TypedInt(int):
+    """An integer header value with the AMQP type it came as, where that is not the one we would write."""
+
+    amqp_type: str
+    """The type's letter: b B s u i l L, or T for a time that no clock shows."""
+
+    def __new__(cls, value: int, amqp_type: str) -> TypedInt:
+        """Make one."""
+        made = super().__new__(cls, value)
+        made.amqp_type = amqp_type
+        return made
+
+
+class TypedFloat(float):
+    """A header value of 32 bits (AMQP's type f)."""
+
+
+class TypedBytes(bytes):
+    """A header value that came as a string (AMQP's type S) and is no Unicode text."""
+
+
 class Properties(msgspec.Struct, omit_defaults=True, kw_only=True):
     """The AMQP basic properties by AMQP's names; None is absent. Source: AMQP 0-9-1, section 4.2.6.1."""
 
@@ -104,7 +125,7 @@ def deaths_of(headers: dict[str, Any]) -> list[Death]:
                 reason=str(entry.get("reason", "")),
                 exchange=entry["exchange"] if isinstance(entry.get("exchange"), str) else None,
                 routing_keys=[str(key) for key in keys] if isinstance(keys, list) else [],
-                count=entry["count"] if isinstance(entry.get("count"), int) else None,
+                count=int(entry["count"]) if isinstance(entry.get("count"), int) else None,
                 time=time.replace(tzinfo=time.tzinfo or UTC) if isinstance(time, datetime) else None,
             )
         )

@@ -157,7 +157,7 @@ class LinkConnection(SelectConnection):
             if content is None:
                 return False
             if kind == 2:
-                content.properties = wire.decode_properties(payload)
+                content.properties = wire.decode_properties(payload, exact=getattr(self.sinks[channel], "exact", False))
                 content.missing = int.from_bytes(payload[4:12], "big")
             else:
                 content.body.append(payload)

@@ -45,11 +45,13 @@ class Subscription:
         arguments: dict[str, Any] | None = None,
         on_cancelled: Callable[[str], None] | None = None,
         on_tick: Callable[[float], None] | None = None,
+        exact: bool = False,
         rename: Callable[[str], str] = lambda name: name,
     ) -> None:
         self.link = link
         self.queue = queue
         self.epoch = 0
+        self.exact = exact
         self._on_delivery = on_delivery
         self._on_cancelled = on_cancelled
         self._on_tick = on_tick

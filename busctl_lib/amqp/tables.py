@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from busctl_lib.envelope import TypedBytes, TypedFloat, TypedInt
 from busctl_lib.errors import PublishRefused
 
 _u8 = struct.Struct(">B").pack
@@ -132,7 +133,22 @@ def _encode_list(value: Any, path: str, depth: int) -> bytes:
     return b"A" + _u32(len(body)) + body
 
 
+def _encode_typed(value: TypedInt, path: str, _depth: int) -> bytes:
+    kind = value.amqp_type
+    try:
+        return kind.encode() + (struct.pack(">Q", value) if kind == "T" else _FIXED[kind].pack(value))
+    except (struct.error, KeyError):
+        raise _refuse(path, value, f"does not fit AMQP's type {kind!r}") from None
+
+
+def _encode_string_bytes(value: TypedBytes, _path: str, _depth: int) -> bytes:
+    return b"S" + _u32(len(value)) + value
+
+
 _ENCODERS: dict[type, Any] = {
+    TypedInt: _encode_typed,
+    TypedFloat: lambda value, _path, _depth: b"f" + _FIXED["f"].pack(value),
+    TypedBytes: _encode_string_bytes,
     bool: lambda value, _path, _depth: b"t\x01" if value else b"t\x00",
     str: _encode_str,
     int: _encode_int,
@@ -148,50 +164,64 @@ _ENCODERS: dict[type, Any] = {
 }
 
 
-def decode_table(data: bytes, offset: int) -> tuple[dict[str, Any], int]:
-    """Decode the table at `offset`; returns it and the offset behind it."""
+def decode_table(data: bytes, offset: int, *, exact: bool = False) -> tuple[dict[str, Any], int]:
+    """Decode the table at `offset`; returns it and the offset behind it.
+
+    Args:
+        data: What holds the table.
+        offset: Where it begins.
+        exact: Keep the AMQP type of values that would be written as another one (TypedInt, TypedFloat, TypedBytes).
+    """
     end = offset + 4 + int.from_bytes(data[offset : offset + 4], "big")
     offset += 4
     table: dict[str, Any] = {}
     while offset < end:
         length = data[offset]
         key = data[offset + 1 : offset + 1 + length].decode("utf-8", "backslashreplace")
-        table[key], offset = _decode_value(data, offset + 1 + length)
+        table[key], offset = _decode_value(data, offset + 1 + length, exact)
     return table, end
 
 
-def _decode_value(data: bytes, offset: int) -> tuple[Any, int]:
+def _decode_value(data: bytes, offset: int, exact: bool) -> tuple[Any, int]:
     kind = data[offset]
     offset += 1
     fixed = _FIXED_BY_BYTE.get(kind)
     if fixed is not None:
         unpack, size = fixed
-        return unpack(data, offset)[0], offset + size
+        value = unpack(data, offset)[0]
+        return (_typed(value, chr(kind)) if exact else value), offset + size
     if kind in (0x53, 0x78):  # S: long string, x: bytes
         end = offset + 4 + int.from_bytes(data[offset : offset + 4], "big")
         raw = data[offset + 4 : end]
-        return (_text_or_bytes(raw) if kind == 0x53 else raw), end
-    return _decode_rare(kind, data, offset)
+        return (_text_or_bytes(raw, exact) if kind == 0x53 else raw), end
+    return _decode_rare(kind, data, offset, exact)
 
 
-def _decode_rare(kind: int, data: bytes, offset: int) -> tuple[Any, int]:
+def _typed(value: Any, kind: str) -> Any:
+    """Keep what `encode_table` would not choose by itself."""
+    if kind in "Id" or (kind == "l" and not -(1 << 31) <= value < 1 << 31):
+        return value
+    return TypedFloat(value) if kind == "f" else TypedInt(value, kind)
+
+
+def _decode_rare(kind: int, data: bytes, offset: int, exact: bool) -> tuple[Any, int]:
     match chr(kind):
         case "t":
             return data[offset] != 0, offset + 1
         case "V":
             return None, offset
         case "F":
-            return decode_table(data, offset)
+            return decode_table(data, offset, exact=exact)
         case "A":
             end = offset + 4 + int.from_bytes(data[offset : offset + 4], "big")
             offset += 4
             items = []
             while offset < end:
-                item, offset = _decode_value(data, offset)
+                item, offset = _decode_value(data, offset, exact)
                 items.append(item)
             return items, end
         case "T":
-            return _moment(int.from_bytes(data[offset : offset + 8], "big")), offset + 8
+            return _moment(int.from_bytes(data[offset : offset + 8], "big"), exact), offset + 8
         case "D":
             number = int.from_bytes(data[offset + 1 : offset + 5], "big", signed=True)
             return Decimal(number).scaleb(-data[offset]), offset + 5
@@ -199,15 +229,16 @@ def _decode_rare(kind: int, data: bytes, offset: int) -> tuple[Any, int]:
             raise ValueError(f"unknown field type {other!r} in an AMQP table")
 
 
-def _moment(seconds: int) -> datetime | int:
+def _moment(seconds: int, exact: bool) -> datetime | int:
     try:
         return datetime.fromtimestamp(seconds, UTC)
     except (OverflowError, ValueError, OSError):
-        return seconds  # milliseconds written into a seconds field: the number is the truth we have
+        # Milliseconds written into a seconds field: the number is the truth we have.
+        return TypedInt(seconds, "T") if exact else seconds
 
 
-def _text_or_bytes(raw: bytes) -> str | bytes:
+def _text_or_bytes(raw: bytes, exact: bool) -> str | bytes:
     try:
         return raw.decode()
     except UnicodeDecodeError:
-        return raw
+        return TypedBytes(raw) if exact else raw

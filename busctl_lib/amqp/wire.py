@@ -147,8 +147,8 @@ def encode_reject(channel: int, tag: int, requeue: bool) -> bytes:
     return _ack(1, channel, 13, 0x003C005A, tag, requeue, 0xCE)
 
 
-def decode_properties(data: bytes) -> Properties:
-    """The properties of a content header frame's payload (class, weight and size in front)."""
+def decode_properties(data: bytes, *, exact: bool = False) -> Properties:
+    """The properties of a content header frame's payload (class, weight and size in front); `exact` as decode_table."""
     flags = data[12] << 8 | data[13]
     properties = Properties()
     offset = 14
@@ -162,7 +162,7 @@ def decode_properties(data: bytes) -> Properties:
             setattr(properties, name, data[offset + 1 : end].decode("utf-8", "backslashreplace"))
             offset = end
         elif kind == _TABLE:
-            properties.headers, offset = decode_table(data, offset)
+            properties.headers, offset = decode_table(data, offset, exact=exact)
         elif kind == _OCTET:
             setattr(properties, name, data[offset])
             offset += 1
