@@ -8,15 +8,16 @@ import os
 import re
 import tempfile
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import msgspec
 import platformdirs
 
 from busctl.passwords import Kind, PasswordSource
+from busctl.tomlfile import Source, read_text
 from busctl_lib.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def load(path: Path) -> ConfigFile:
     Raises:
         ConfigError: file, line, key and the nearest right key.
     """
-    return parse(_text(path), path)
+    return parse(read_text(path), path)
 
 
 def load_with_demos(path: Path) -> ConfigFile:
@@ -116,7 +117,7 @@ def parse(text: str, path: Path) -> ConfigFile:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not TOML: {error}", path=str(path)) from error
-    source = _Source(path, text)
+    source = Source(path, text)
     source.check_keys(raw, ConfigFile.__struct_fields__, ())
     if isinstance(raw.get("console"), dict):
         source.check_keys(raw["console"], ConsoleConfig.__struct_fields__, ("console",))
@@ -125,7 +126,7 @@ def parse(text: str, path: Path) -> ConfigFile:
         at = ("contexts", name)
         if isinstance(table, dict):
             source.check_keys(table, ContextConfig.__struct_fields__, at)
-        source.check_password(source.convert(table, ContextConfig, at), at)
+        _check_password(source, source.convert(table, ContextConfig, at), at)
     file: ConfigFile = source.convert(raw, ConfigFile, ())
     if file.current is not None and file.current not in file.contexts:
         raise no_context(file.current, f"`current` in {path}", file.contexts, path)
@@ -250,7 +251,7 @@ def _changed(path: Path) -> Iterator[TOMLDocument]:
     import tomlkit
 
     path = path.resolve()  # a link to a file elsewhere stays a link
-    text = _text(path)
+    text = read_text(path)
     parse(text, path)
     document = tomlkit.parse(text)
     yield document
@@ -279,52 +280,15 @@ def _replace(path: Path, text: str) -> None:
 # --- telling mistakes
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8")
-    except FileNotFoundError:
-        return ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}", path=str(path)) from error
-
-
-class _Source:
-    """The text that is checked, to tell where in it a mistake is."""
-
-    def __init__(self, path: Path, text: str) -> None:
-        self._path = path
-        self._text = text
-
-    def check_keys(self, table: Mapping[str, Any], known: Iterable[str], at: tuple[str, ...]) -> None:
-        known = list(known)
-        for key in table:
-            if key not in known:
-                near = difflib.get_close_matches(key, known, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
-                raise self._error((*at, key), f"unknown key {'.'.join((*at, key))}", hint)
-
-    def convert(self, value: object, kind: type[Any], at: tuple[str, ...]) -> Any:
-        try:
-            return msgspec.convert(value, kind)
-        except msgspec.ValidationError as error:
-            text, _, place = str(error).partition(" - at `$")
-            found = (*at, *(part for part in place.rstrip("`").split(".") if part))
-            raise self._error(found, f"{'.'.join(found)}: {text.lower()}", None) from error
-
-    def check_password(self, context: ContextConfig, at: tuple[str, ...]) -> None:
-        named = [key for key in _SOURCES if getattr(context, key)]
-        if len(named) > 1:
-            raise self._error((*at, named[1]), f"{'.'.join(at)}: both {named[0]} and {named[1]}", "keep one of them")
-        if named and context.amqp_url is None:
-            raise self._error((*at, named[0]), f"{'.'.join(at)}: {named[0]} without amqp_url", "add its amqp_url")
-        if named and ":" in _user_part(context.amqp_url or ""):
-            hint = "take the password out of the address"
-            raise self._error((*at, named[0]), f"{'.'.join(at)}: {named[0]}, and a password in amqp_url", hint)
-
-    def _error(self, key: tuple[str, ...], text: str, hint: str | None) -> ConfigError:
-        line = _line_of(self._text, key)
-        place = str(self._path) if line is None else f"{self._path}, line {line}"
-        return ConfigError(f"{place}: {text}", hint=hint, path=str(self._path), key=".".join(key), line=line)
+def _check_password(source: Source, context: ContextConfig, at: tuple[str, ...]) -> None:
+    named = [key for key in _SOURCES if getattr(context, key)]
+    if len(named) > 1:
+        raise source.error((*at, named[1]), f"{'.'.join(at)}: both {named[0]} and {named[1]}", "keep one of them")
+    if named and context.amqp_url is None:
+        raise source.error((*at, named[0]), f"{'.'.join(at)}: {named[0]} without amqp_url", "add its amqp_url")
+    if named and ":" in _user_part(context.amqp_url or ""):
+        hint = "take the password out of the address"
+        raise source.error((*at, named[0]), f"{'.'.join(at)}: {named[0]}, and a password in amqp_url", hint)
 
 
 def _user_part(url: str) -> str:
@@ -332,36 +296,3 @@ def _user_part(url: str) -> str:
         return urlsplit(url).netloc.rpartition("@")[0]
     except ValueError:  # told when the context is used
         return ""
-
-
-def _line_of(text: str, wanted: tuple[str, ...]) -> int | None:
-    """Find the line of a key or a table; in an inline table, the line where that begins."""
-    table: tuple[str, ...] = ()
-    best: tuple[int, int | None] = (0, None)
-    for number, line in enumerate(text.splitlines(), 1):
-        header = re.match(r"\s*\[+([^\[\]]+)\]+", line)
-        key = re.match(r"""\s*((?:[^=#"'\[]|"[^"]*"|'[^']*')+)=""", line)
-        if header:
-            found = table = _dotted(header[1])
-        elif key:
-            found = (*table, *_dotted(key[1]))
-        else:
-            continue
-        if found == wanted:
-            return number
-        if wanted[: len(found)] == found and len(found) > best[0]:
-            best = (len(found), number)
-    return best[1]
-
-
-def _dotted(text: str) -> tuple[str, ...]:
-    """Read a key such as `contexts."a.b".vhost`."""
-    try:
-        value: Any = tomllib.loads(f"{text.strip()} = 0")
-    except tomllib.TOMLDecodeError:
-        return ()
-    parts: list[str] = []
-    while isinstance(value, dict):
-        name, value = next(iter(value.items()))
-        parts.append(name)
-    return tuple(parts)
