@@ -127,6 +127,10 @@ class Links:
         link = self._consume or self._publish
         return link.state if link is not None else State.NEW
 
+    def another(self, name: str) -> Link:
+        """A link beside the two, for who wants one of his own; its owner closes it."""
+        return self._new(name)
+
     def connect_now(self) -> None:
         """Cut the wait for the next attempt short."""
         for link in (self._consume, self._publish):

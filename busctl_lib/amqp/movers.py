@@ -1,0 +1,533 @@
+"""Messages taken from one queue and sent on by the same channel, so that both can be one transaction.
+
+Everything a mover holds is unsettled: whatever ends it (its owner, a kill, a lost link) puts that back where it was.
+It has a link of its own, because a broker that takes no publishes stops reading the whole connection, and because
+its lock, an exclusive queue, must live and die with the channel.
+
+Each connection is a new epoch: what was delivered before comes again from the queue's head, and nothing of an earlier
+epoch can be settled any more. Sources: https://www.rabbitmq.com/docs/semantics, AMQP 0-9-1 section 1.9.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import logging
+import struct
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+
+import msgspec
+
+from busctl_lib.amqp import wire
+from busctl_lib.amqp.channels import Channel
+from busctl_lib.amqp.endpoints import FRAME_MAX
+from busctl_lib.amqp.link import Link
+from busctl_lib.amqp.pika_compat import LinkConnection
+from busctl_lib.amqp.states import State
+from busctl_lib.amqp.tasks import Pending, spawn
+from busctl_lib.amqp.topology import QueueSpec
+from busctl_lib.envelope import Delivery, Envelope, Outcome, Properties
+from busctl_lib.errors import BrokerRefused, BusError, LinkLost, ResourceLocked
+
+logger = logging.getLogger(__name__)
+
+_LOCK_PATIENCE_S = 90.0
+"""How long the broker may take to notice that our own former connection is dead."""
+_PATIENCE_S = 20.0
+"""How long a queue may be unavailable after a reconnect: its node is down, its leader is not elected yet."""
+_NACK_ALL = struct.pack(">IQB", 0x003C0078, 0, 3)  # every open delivery of the channel, back to the queue
+
+
+class Mode(enum.Enum):
+    """How a mover settles."""
+
+    READ = "read"
+    """Not at all: everything goes back."""
+    EXACT = "exact"
+    """Publishes and acks of a batch in one transaction."""
+    FAST = "fast"
+    """Publishes confirmed, acks behind the confirms."""
+
+
+class Sent(msgspec.Struct):
+    """What became of a batch."""
+
+    outcome: Outcome
+    """CONFIRMED: done but for what `returned` names. NEVER_SENT: nothing was done. REFUSED: nothing was done, the
+    broker closed the channel. NACKED: a queue refused a message of a transaction, the rest of it happened. UNKNOWN."""
+    reason: str | None = None
+    returned: dict[int, str] = {}
+    """By place in the batch: why it was not taken. Exact: it was acked all the same. Fast: it is still held."""
+    unknown: list[int] = []
+    """Fast: places whose confirm did not come."""
+
+
+class Batch:
+    """A batch under way. Thread: `wait` from the owner's; the rest on the I/O thread."""
+
+    def __init__(self, envelopes: Sequence[Envelope], tags: Sequence[int], epoch: int) -> None:
+        self.envelopes = envelopes
+        self.tags = tags
+        self.epoch = epoch
+        self.sent: Sent | None = None
+        self.open = len(envelopes)
+        self._settled = threading.Event()
+        self._answer = Sent(Outcome.CONFIRMED)
+        self._searched = 0
+
+    def wait(self, timeout: float) -> Sent | None:
+        """What became of it; None while that is not known."""
+        self._settled.wait(timeout)
+        return self.sent
+
+    def settle(self, sent: Sent | None = None) -> None:
+        """Say what became of it; the first word counts."""
+        if self.sent is None:
+            self.sent = sent or self._answer
+            self._settled.set()
+
+    def give_up(self, reason: str) -> None:
+        """Nothing more will be heard."""
+        self.settle(Sent(Outcome.UNKNOWN, reason, self._answer.returned, self._answer.unknown))
+
+    def note_return(self, place: int, reason: str) -> None:
+        """Remember a return."""
+        self._answer.returned[place] = reason
+
+    def was_returned(self, place: int) -> bool:
+        """Whether its return has come."""
+        return place in self._answer.returned
+
+    def note_unknown(self, place: int) -> None:
+        """Remember a publish without a confirm."""
+        self._answer.unknown.append(place)
+
+    def lose_count(self, reason: str) -> None:
+        """A return fits no message: whatever else happened, it is not known which one was not taken."""
+        self._answer.outcome, self._answer.reason = Outcome.UNKNOWN, reason
+
+    def find(self, exchange: str, key: str, properties: Properties, body: bytes) -> int | None:
+        """The place of a returned message of a transaction: returns come in the order of the publishes."""
+        for place in range(self._searched, len(self.envelopes)):
+            if self.is_at(place, exchange, key, properties, body):
+                self._searched = place + 1
+                return place
+        return None
+
+    def is_at(self, place: int, exchange: str, key: str, properties: Properties, body: bytes) -> bool:
+        """Whether the message at a place, not returned yet, is this one."""
+        sent = self.envelopes[place]
+        return (
+            sent.routing_key == key
+            and sent.exchange == exchange
+            and place not in self._answer.returned
+            and sent.properties.message_id == properties.message_id
+            and sent.body == body
+        )
+
+
+class Mover:
+    """One queue's messages in the hand. A `Part` of a link and the `Sink` of its channel.
+
+    Args:
+        link: Its own, not opened yet; the mover closes it.
+        queue: Where the messages are.
+        lock: The name of the exclusive queue that keeps others away; None takes no lock.
+        mode: How it settles.
+        window: How many messages the broker hands out ahead.
+
+    Thread: public methods from the owner's thread.
+    """
+
+    def __init__(self, link: Link, queue: str, *, lock: str | None, mode: Mode, window: int) -> None:
+        self.link = link
+        self.queue = queue
+        self.mode = mode
+        self.epoch = 0
+        self.failure: BusError | None = None
+        """Why it cannot go on at all."""
+        self._lock = lock
+        self._window = window
+        self._number = link.take_number()
+        self._channel: Channel | None = None
+        self._connection: LinkConnection | None = None
+        self._tag = ""
+        self._frame_max = FRAME_MAX
+        self._buffer: deque[Delivery] = deque()
+        self._arrived = threading.Condition()
+        self._waiting = False
+        self._stopping = False
+        self._refused_since: float | None = None
+        self._committing: Batch | None = None
+        self._last_commit: Pending[None] | None = None
+        self._seq = 0
+        self._low = 1
+        self._unconfirmed: dict[int, tuple[Batch, int]] = {}
+        self._fast: list[Batch] = []
+
+    # -- the owner's thread
+
+    def open(self, timeout: float = 30.0) -> Mover:
+        """Connect, take the lock, begin to take messages.
+
+        Raises:
+            ResourceLocked: somebody else has the lock. NotFound: no such queue. CannotConnect.
+        """
+        self.link.open()
+        self.link.run(self._begin, timeout)
+        return self
+
+    @property
+    def state(self) -> State:
+        """The link's; only in OPEN does anything move."""
+        return self.link.state
+
+    @property
+    def ready(self) -> bool:
+        """Whether messages come and batches can be sent now."""
+        return self.link.takes_publishes and self._channel is not None
+
+    @property
+    def says(self) -> str:
+        """Why nothing moves, in words."""
+        return self.link.reason or f"the link is {self.link.state.value}"
+
+    def take(self, most: int, timeout: float, epoch: int) -> list[Delivery]:
+        """The next deliveries of an epoch, at least one unless none came in time, or another epoch has begun."""
+        if not self._buffer:
+            with self._arrived:
+                self._waiting = True
+                if not self._buffer:
+                    self._arrived.wait(timeout)
+                self._waiting = False
+        taken: list[Delivery] = []
+        buffer = self._buffer
+        while len(taken) < most:
+            try:
+                delivery = buffer.popleft()
+            except IndexError:  # the I/O thread may empty it at any moment
+                break
+            if delivery.epoch > epoch:
+                buffer.appendleft(delivery)
+                break
+            if delivery.epoch == epoch:
+                taken.append(delivery)
+        return taken
+
+    def push_back(self, deliveries: Sequence[Delivery]) -> None:
+        """Put deliveries back that were taken and looked at; the next `take` gives them again, in order."""
+        self._buffer.extendleft(reversed(deliveries))
+
+    def encode(self, envelope: Envelope) -> bytes:
+        """A message as `send` wants it. Raises Unencodable: AMQP, or this link, cannot carry it."""
+        return wire.encode_publish(self._number, envelope, True, self._frame_max)
+
+    def send(self, envelopes: Sequence[Envelope], frames: list[bytes], tags: Sequence[int], epoch: int) -> Batch:
+        """Publish, and settle the deliveries of these tags; exact: in one transaction, fast: each behind its confirm.
+
+        Args:
+            envelopes: What to publish.
+            frames: The same by `encode`.
+            tags: Exact: any deliveries of this epoch. Fast: one for each envelope, in order; empty to settle none.
+            epoch: Of the deliveries; of another one than now nothing is done (NEVER_SENT).
+        """
+        batch = Batch(envelopes, tags, epoch)
+        if self.mode is Mode.EXACT:
+            self.link.submit(lambda: spawn(self._commit(batch, frames)))
+        else:
+            self.link.submit(lambda: self._publish(batch, frames))
+        return batch
+
+    def renew(self, timeout: float = 30.0) -> None:
+        """Get another window of messages while all of the former one are held."""
+        self.link.run(self._renew, timeout)
+
+    def count_ready(self, timeout: float = 30.0) -> int:
+        """How many messages wait in the queue beyond what is held by anybody. Raises NotFound."""
+        spec = QueueSpec(queue=self.queue, durable=False, exclusive=False, auto_delete=False, arguments={})
+
+        async def count() -> int:
+            answer = await self.link.with_channel(lambda channel: spec.declare(channel, passive=True))
+            return int(answer.message_count)
+
+        return self.link.run(count, timeout)
+
+    def restart(self, timeout: float = 30.0) -> None:
+        """Give everything back and begin again at the queue's head: a new epoch on the same connection."""
+        self.link.run(self._restart, timeout)
+
+    def close(self, timeout: float = 15.0) -> None:
+        """Give everything back, in order, and let go of the lock."""
+        self._stopping = True
+        if self.link.state in (State.OPEN, State.BLOCKED):
+            with contextlib.suppress(BusError):
+                self.link.run(self._give_back, timeout if self.link.state is State.OPEN else 1.0)
+        self.link.close(5.0)
+
+    def abandon(self) -> None:
+        """Cut the connection: no batch under way will be heard of."""
+        self._stopping = True
+        self.link.close(0.1)
+
+    # -- the I/O thread
+
+    async def _begin(self) -> None:
+        assert self.link.connection is not None
+        await self._start(self.link.connection)
+        self.link.add_started(self)
+
+    async def start(self, connection: LinkConnection) -> None:
+        """Take the lock again, then the messages; before that nothing moves."""
+        if self._stopping:
+            return
+        try:
+            await self._start(connection)
+        except BusError as error:
+            if not connection.is_open:
+                return  # the next connection tries again
+            now = time.monotonic()
+            self._refused_since = self._refused_since or now
+            patience = _LOCK_PATIENCE_S if isinstance(error, ResourceLocked) else _PATIENCE_S
+            if now - self._refused_since > patience:
+                self._fail(error)
+            else:
+                self.link.later(1.0, lambda: self._again(connection))
+
+    def _again(self, connection: LinkConnection) -> None:
+        if not self._stopping and self.link.connection is connection and connection.is_open and self._channel is None:
+            spawn(self.start(connection))
+
+    async def _start(self, connection: LinkConnection) -> None:
+        if self._lock is not None:
+            spec = QueueSpec(
+                queue=self._lock, durable=False, exclusive=True, auto_delete=False,
+                arguments={"x-queue-type": "classic"},
+            )  # fmt: skip
+            await self.link.with_channel(spec.declare)
+        channel = Channel(connection, self._number, self)
+        channel.when_closed(lambda reason: self._channel_closed(channel, reason))
+        await channel.open()
+        if self.mode is Mode.EXACT:
+            await channel.ask("tx_select")
+        elif self.mode is Mode.FAST:
+            await channel.ask("confirm_delivery", lambda _frame: None)
+        await channel.ask("basic_qos", prefetch_count=self._window)
+        channel.on_server_cancel(lambda: self._fail(LinkLost(f"queue {self.queue!r} was deleted")))
+        self._frame_max = connection.frame_max
+        self._seq, self._low = 0, 1
+        self.epoch += 1
+        self._buffer.clear()
+        self._channel, self._connection = channel, connection
+        self._tag = await channel.consume(self.queue, auto_ack=False)
+        self._refused_since = None
+
+    async def _renew(self) -> None:
+        channel = self._channel
+        if channel is not None and channel.is_open:
+            await channel.ask("basic_cancel", self._tag)
+            self._tag = await channel.consume(self.queue, auto_ack=False)
+
+    async def _restart(self) -> None:
+        connection = self._connection
+        await self._give_back()
+        if connection is not None and connection.is_open:
+            await self._start(connection)
+
+    async def _give_back(self) -> None:
+        channel, connection = self._channel, self._connection
+        self._channel = None
+        if channel is None or connection is None:
+            return
+        try:
+            if channel.is_open:
+                await channel.ask("basic_cancel", self._tag)
+                if self._counts_lost_channels():
+                    connection.emit(wire.encode_method(self._number, _NACK_ALL))
+                    if self.mode is Mode.EXACT:
+                        await channel.ask("tx_commit")
+        finally:
+            await channel.close()
+
+    def _counts_lost_channels(self) -> bool:
+        """From RabbitMQ 4.3 on a lost channel counts as a failed delivery, and giving back by name does not."""
+        version = str(self.link.server_properties.get("version", "0"))
+        return tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) >= (4, 3)
+
+    async def finish(self) -> None:
+        """Nothing to drain: what is open goes back with the channel."""
+        self.link.remove(self)
+
+    def resume(self) -> None:
+        """The owner looks at `ready`."""
+
+    def tick(self, now: float) -> None:
+        """Nothing is due by time."""
+
+    def _fail(self, error: BusError) -> None:
+        self.failure = error
+        with self._arrived:
+            self._arrived.notify_all()
+
+    # -- exact
+
+    async def _commit(self, batch: Batch, frames: list[bytes]) -> None:
+        before, self._last_commit = self._last_commit, Pending()
+        mine = self._last_commit
+        if before is not None:  # one transaction at a time: a channel that commits takes no publishes
+            await before
+        try:
+            await self._commit_now(batch, frames)
+        finally:
+            mine.resolve(None)
+
+    async def _commit_now(self, batch: Batch, frames: list[bytes]) -> None:
+        channel, connection = self._channel, self._connection
+        if batch.epoch != self.epoch or channel is None or connection is None or not channel.is_open:
+            batch.settle(Sent(Outcome.NEVER_SENT, "the link was lost before"))
+            return
+        self._committing = batch
+        acks = [wire.encode_ack(self._number, tag, multiple=False) for tag in batch.tags]
+        connection.emit(b"".join([*frames, *acks]))
+        asking = spawn(channel.ask("tx_commit"))
+        end = connection.gathered
+        try:
+            await asking
+        except BrokerRefused as error:
+            batch.settle(Sent(_outcome_of(error), error.text))
+        except BusError as error:
+            handed_over = connection.gathered - (connection.unsent_at_loss or 0)
+            outcome = Outcome.NEVER_SENT if end > handed_over else Outcome.UNKNOWN
+            batch.settle(Sent(outcome, f"the link was lost before the commit was answered: {error}"))
+        else:
+            batch.settle()
+        finally:
+            self._committing = None
+
+    # -- fast
+
+    def _publish(self, batch: Batch, frames: list[bytes]) -> None:
+        channel, connection = self._channel, self._connection
+        if batch.epoch != self.epoch or channel is None or connection is None or not channel.is_open:
+            batch.settle(Sent(Outcome.NEVER_SENT, "the link was lost before"))
+            return
+        if not frames:
+            batch.settle()
+            return
+        unconfirmed, seq = self._unconfirmed, self._seq
+        for place in range(len(frames)):
+            seq += 1
+            unconfirmed[seq] = (batch, place)
+        self._seq = seq
+        self._fast.append(batch)
+        connection.emit(b"".join(frames))
+
+    def on_confirm(self, tag: int, multiple: bool, ack: bool) -> None:
+        """Ack what the target has, keep what it refused."""
+        unconfirmed = self._unconfirmed
+        if multiple:
+            found = [unconfirmed.pop(seq) for seq in range(self._low, tag + 1) if seq in unconfirmed]
+            self._low = tag + 1
+        else:
+            one = unconfirmed.pop(tag, None)
+            found = [one] if one is not None else []
+        acks: list[bytes] = []
+        for batch, place in found:
+            batch.open -= 1
+            if not ack:
+                batch.note_return(place, "a queue refused it")
+            elif batch.tags and not batch.was_returned(place):
+                acks.append(wire.encode_ack(self._number, batch.tags[place], multiple=False))
+        if acks and self._connection is not None:
+            self._connection.emit(b"".join(acks))
+        for batch, _ in found:
+            if batch.open == 0:
+                self._end(batch)
+
+    def _end(self, batch: Batch) -> None:
+        if batch in self._fast:
+            self._fast.remove(batch)
+            batch.settle()
+
+    # -- the channel's sink
+
+    def on_deliver(self, payload: bytes, properties: Properties, body: bytes) -> None:
+        """Keep a delivery for the owner."""
+        _, tag, redelivered, exchange, key = wire.decode_deliver(payload)
+        self._buffer.append(
+            Delivery(
+                exchange=exchange,
+                routing_key=key,
+                properties=properties,
+                body=body,
+                queue=self.queue,
+                received_at=time.time(),
+                via="hold",
+                redelivered=redelivered,
+                delivery_tag=tag,
+                epoch=self.epoch,
+            )
+        )
+        if self._waiting:
+            with self._arrived:
+                self._arrived.notify()
+
+    def on_return(self, payload: bytes, properties: Properties, body: bytes) -> None:
+        """Remember which message of a batch no queue took; it comes before the answer that ends the batch."""
+        _, text, exchange, key = wire.decode_return(payload)
+        if self._committing is not None:
+            place = self._committing.find(exchange, key, properties, body)
+            if place is not None:
+                self._committing.note_return(place, text)
+            else:
+                self._committing.lose_count(f"a return ({text}, exchange {exchange!r}, key {key!r}) fits no message")
+            return
+        for batch, place in self._unconfirmed.values():  # in the order sent; what is confirmed cannot be meant
+            if batch.is_at(place, exchange, key, properties, body):
+                batch.note_return(place, text)
+                return
+        logger.error("a return (%s, exchange %r, key %r) fits nothing that was sent", text, exchange, key)
+        if self._connection is not None:  # going on could ack the message it belongs to
+            self._connection.force_close("a return fits nothing that was sent")
+
+    # -- losing the channel
+
+    def _channel_closed(self, channel: Channel, reason: BusError) -> None:
+        if channel is not self._channel:
+            return
+        connection = self._connection
+        self._channel = self._connection = None
+        left, self._unconfirmed = self._unconfirmed, {}
+        batches, self._fast = self._fast, []
+        for batch, place in left.values():
+            batch.note_unknown(place)
+        for batch in batches:
+            alone = isinstance(reason, BrokerRefused) and len(batch.envelopes) == 1
+            batch.settle(
+                Sent(
+                    _outcome_of(reason) if alone and isinstance(reason, BrokerRefused) else Outcome.UNKNOWN,
+                    str(reason),
+                    batch._answer.returned,
+                    batch._answer.unknown,
+                )
+            )
+        with self._arrived:
+            self._arrived.notify_all()
+        if isinstance(reason, BrokerRefused) and connection is not None and connection.is_open:
+            self.link.submit(lambda: self._again(connection))
+
+
+def _outcome_of(error: BrokerRefused) -> Outcome:
+    """What a channel error says of the transaction, or the lone publish, that was under way.
+
+    A publish that is not accepted ends the channel before anything is done. "partial tx completion" comes after a
+    commit in which a queue refused a message: the acks and the other publishes have happened. Any other error, an ack
+    timeout for one, may come between the doing and its answer.
+    """
+    if "partial tx" in error.text:
+        return Outcome.NACKED
+    if error.code in (403, 404) or (error.code == 406 and "timed out" not in error.text):
+        return Outcome.REFUSED
+    return Outcome.UNKNOWN

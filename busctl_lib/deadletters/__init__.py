@@ -1,0 +1,1 @@
+"""Dead letters: which queues hold them, why they died, and what has one cause."""

@@ -1,0 +1,131 @@
+"""What the journal keeps: operations, messages about to be sent, and what became of them."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Literal
+
+import msgspec
+
+from busctl_lib.amqp import wire
+from busctl_lib.envelope import Envelope, Properties
+
+State = Literal["planned", "running", "interrupted", "done", "partial", "cancelled", "failed"]
+Outcome = Literal["moved", "returned", "failed", "unknown", "skipped"]
+
+_CHANGING = ("x-delivery-count", "x-acquired-count", "x-stream-offset")
+"""What the broker changes in a message each time it hands it out."""
+
+
+class Operation(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One change of the bus. Written as JSON it is the contract of every command that makes one."""
+
+    id: str
+    kind: str
+    source: str
+    target: str | None = None
+    """None: each message has its own."""
+    state: State = "planned"
+    planned: int = 0
+    moved: int = 0
+    returned: int = 0
+    """Left where they were: nothing took them."""
+    failed: int = 0
+    """Left where they were for another reason."""
+    unknown: int = 0
+    started_at: float | None = None
+    ended_at: float | None = None
+    vhost: str = "/"
+    broker: str = ""
+    who: str = ""
+    note: str | None = None
+    undoes: str | None = None
+    undone_by: str | None = None
+    trash: str | None = None
+    """The capture that holds what was taken away."""
+    plan: dict[str, Any] = {}
+
+
+class Intent(msgspec.Struct, array_like=True):
+    """One message about to be sent: where from, where to, and itself."""
+
+    seq: int
+    identity: bytes
+    message_id: str | None
+    exchange: str
+    """As it was received."""
+    routing_key: str
+    to_exchange: str
+    to_key: str
+    properties: bytes | None = None
+    """On the wire; None where the message stays in its queue until it is confirmed."""
+    body: bytes | None = None
+
+
+class OpenBatch(msgspec.Struct):
+    """What was about to be sent when its process died."""
+
+    number: int
+    began_at: float
+    exact: bool
+    intents: list[Intent]
+
+
+class Line(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What became of one message: one line of the audit."""
+
+    operation: str
+    seq: int
+    identity: str
+    """In hex."""
+    outcome: str
+    exchange: str
+    routing_key: str
+    to_exchange: str
+    to_routing_key: str
+    at: float
+    message_id: str | None = None
+    reason: str | None = None
+
+
+class Verdict(msgspec.Struct):
+    """What became of an intent."""
+
+    intent: Intent
+    outcome: Outcome
+    reason: str | None = None
+
+
+def pack(envelope: Envelope) -> tuple[bytes, bytes]:
+    """The properties as on the wire, and the body: every AMQP type survives."""
+    return wire.encode_properties(envelope.properties), envelope.body
+
+
+def unpack(intent: Intent) -> Envelope:
+    """The message of an intent that keeps it, as it was to be sent."""
+    assert intent.properties is not None
+    assert intent.body is not None
+    properties = wire.decode_properties(b"\0" * 12 + intent.properties)
+    return Envelope(exchange=intent.to_exchange, routing_key=intent.to_key, properties=properties, body=intent.body)
+
+
+def identity(envelope: Envelope) -> bytes:
+    """Sixteen bytes that tell a message from others, the same each time it is received and wherever it is moved.
+
+    Two messages that are equal in properties, headers and body have one identity: which of them is which cannot matter.
+    """
+    return identity_of(wire.encode_properties(steady(envelope.properties)), envelope.body)
+
+
+def identity_of(properties: bytes, body: bytes) -> bytes:
+    """The identity of a message whose `steady` properties are encoded already."""
+    return hashlib.blake2b(body, digest_size=16, key=hashlib.blake2b(properties, digest_size=32).digest()).digest()
+
+
+def steady(properties: Properties) -> Properties:
+    """The properties without what the broker counts in them at each delivery."""
+    headers = properties.headers
+    if not headers or not any(name in headers for name in _CHANGING):
+        return properties
+    left = {name: value for name, value in headers.items() if name not in _CHANGING}
+    return msgspec.structs.replace(properties, headers=left or None)

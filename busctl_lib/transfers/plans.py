@@ -1,0 +1,245 @@
+"""The plan: what would go where, written so that a person can read it, edit what may be edited, and sign the rest."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from busctl_lib.envelope import Delivery
+from busctl_lib.errors import ApiError, ConfigError, GuardRefused
+from busctl_lib.transfers.requests import MANY_REPLAYS, OPERATION_HEADER, REPLAYS_HEADER, Request
+from busctl_lib.transfers.routes import Reach, RouteMap
+from busctl_lib.transfers.targets import Aim, Aimer, Stays, difference
+
+_SHOWN_QUEUES = 20
+_SURE = "the bindings could not be read: what does not route will be known when it is sent, and stays"
+
+
+class Target(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One route of a plan."""
+
+    exchange: str
+    routing_key: str
+    count: int = 0
+    queues: list[str] = []
+    """What it reaches just now."""
+    died_in: str | None = None
+    problem: str | None = None
+    """Why nothing would be taken: these messages would stay."""
+    choose: list[str] = []
+    """Queues beside the one they died in that would get them as well: a route must be chosen."""
+
+
+class Plan(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What an operation would do. `request` may be edited; the facts are signed."""
+
+    operation: str
+    request: Request
+    vhost: str
+    broker: str
+    source: str
+    source_type: str
+    waiting: int
+    """Messages that were ready when the plan was made."""
+    examined: int
+    """How many of them were read for it, the first ones."""
+    selected: int
+    targets: list[Target] = []
+    stays: dict[str, int] = {}
+    """Why so many would stay."""
+    strips: int = 0
+    """Headers taken away, in all messages."""
+    adds: list[str] = []
+    replayed_before: int = 0
+    most_replays: int = 0
+    warnings: list[str] = []
+    diff: list[str] = []
+    """What `--edit` makes of the first message."""
+    made_at: float = 0.0
+    messages: str | None = None
+    """The fixed set: identities in base64; absent where it is a number of messages."""
+    signature: str = ""
+
+    @property
+    def fixed(self) -> Counter[bytes] | None:
+        """The fixed set by identity."""
+        if self.messages is None:
+            return None
+        packed = base64.b64decode(self.messages)
+        return Counter(packed[place : place + 16] for place in range(0, len(packed), 16))
+
+    @property
+    def ambiguous(self) -> list[Target]:
+        """Routes that must be chosen first."""
+        return [target for target in self.targets if target.choose]
+
+    def sign(self) -> Plan:
+        """Write the signature of its facts."""
+        self.signature = self._sum()
+        return self
+
+    def _sum(self) -> str:
+        facts = msgspec.structs.asdict(self)
+        del facts["request"], facts["signature"]
+        return hashlib.sha256(msgspec.json.encode(facts, order="sorted")).hexdigest()
+
+    def require_choice(self) -> None:
+        """Refuse a replay that would reach services which had succeeded, unless its route was chosen."""
+        if self.request.route is None and self.ambiguous:
+            first = self.ambiguous[0]
+            raise GuardRefused(
+                f"exchange {first.exchange!r}, key {first.routing_key!r} reaches other queues than "
+                f"{first.died_in!r}: {', '.join(first.choose)}",
+                hint="--route original sends to all of them again, --route queue only to the one it died in",
+                targets=self.ambiguous,
+            )
+
+    def write(self, path: Path) -> None:
+        """Write it as JSON. Raises ConfigError."""
+        try:
+            path.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n")
+        except OSError as error:
+            raise ConfigError(f"the plan cannot be written to {path}: {error.strerror}") from error
+
+
+def read_plan(path: Path) -> Plan:
+    """Read a plan that was written, and perhaps edited.
+
+    Raises:
+        ConfigError: it is not one. GuardRefused: its facts were changed.
+    """
+    try:
+        plan = msgspec.json.decode(path.read_bytes(), type=Plan)
+    except OSError as error:
+        raise ConfigError(f"the plan {path} cannot be read: {error.strerror}") from error
+    except msgspec.MsgspecError as error:
+        raise ConfigError(f"{path} is not a plan: {error}") from error
+    if plan.signature != plan._sum():
+        raise GuardRefused(
+            f"the facts of the plan {path} were changed after it was made",
+            hint="edit what stands under `request`; for other facts make a new plan",
+        )
+    return plan
+
+
+def pack_set(identities: Iterable[bytes]) -> str:
+    """A fixed set as text."""
+    return base64.b64encode(b"".join(sorted(identities))).decode()
+
+
+class Sums:
+    """Sums up messages while they are read, for a plan."""
+
+    def __init__(self, aimer: Aimer, routes: RouteMap | None, request: Request) -> None:
+        self.identities: Counter[bytes] = Counter()
+        self.examined = 0
+        self.selected = 0
+        self._aimer, self._routes, self._request = aimer, routes, request
+        self._targets: dict[tuple[str, str, str | None], Target] = {}
+        self._stays: Counter[str] = Counter()
+        self._strips = self._before = self._most = 0
+        self._diff: list[str] = []
+        self._warnings: list[str] = []
+
+    def add(self, delivery: Delivery, known_as: bytes) -> None:
+        """Count a message that is selected."""
+        self.selected += 1
+        self.identities[known_as] += 1
+        try:
+            aim = self._aimer.aim(delivery)
+        except Stays as error:
+            self._stays[str(error)] += 1
+            return
+        if self._request.edit and not self._diff:
+            self._diff = difference(delivery.body, aim.envelope.body)
+        self._strips += aim.stripped
+        self._before += aim.replays > 0
+        self._most = max(self._most, aim.replays)
+        self._count(aim)
+
+    def _count(self, aim: Aim) -> None:
+        key = (aim.envelope.exchange, aim.envelope.routing_key, aim.died_in)
+        target = self._targets.get(key)
+        if target is None:
+            target = Target(exchange=key[0], routing_key=key[1], died_in=aim.died_in)
+            self._targets[key] = target
+            self._look_at(target, aim)
+        target.count += 1
+
+    def _look_at(self, target: Target, aim: Aim) -> None:
+        if self._request.kind == "discard" or self._request.discard:
+            return
+        reach = self._reach(aim)
+        target.queues = reach.queues[:_SHOWN_QUEUES]
+        target.problem = reach.problem
+        if aim.ambiguous is not None:
+            others = [name for name in aim.ambiguous.queues if name != aim.died_in]
+            target.choose = others[:_SHOWN_QUEUES] or ["(only the broker knows)"]
+
+    def _reach(self, aim: Aim) -> Reach:
+        try:
+            return self._routes.reach(aim.envelope) if self._routes is not None else Reach()
+        except ApiError:
+            if _SURE not in self._warnings:
+                self._warnings.append(_SURE)
+            return Reach()
+
+    def plan(self, **facts: Any) -> Plan:
+        """The plan of what was added."""
+        warnings = list(self._warnings)
+        if self._most + 1 >= MANY_REPLAYS and self._request.kind == "replay":
+            warnings.append(
+                f"{self._before:,} were replayed before, one of them {self._most} times: one more will hardly help"
+            )
+        replays = self._request.kind == "replay"
+        return Plan(
+            request=self._request,
+            examined=self.examined,
+            selected=self.selected,
+            targets=sorted(self._targets.values(), key=lambda target: -target.count),
+            stays=dict(self._stays),
+            strips=self._strips,
+            adds=[OPERATION_HEADER, REPLAYS_HEADER] if replays else [],
+            replayed_before=self._before,
+            most_replays=self._most,
+            warnings=warnings,
+            diff=self._diff,
+            made_at=time.time(),
+            **facts,
+        )
+
+
+def require_same(made: Plan, now: Plan, found: Counter[bytes]) -> None:
+    """Refuse a plan that the queue no longer fits.
+
+    Args:
+        made: As it was written.
+        now: As it would be made now.
+        found: All that is in the queue now, by identity.
+
+    Raises:
+        GuardRefused: messages of the plan are gone, or a route leads elsewhere.
+    """
+    if (made.source, made.vhost, made.broker) != (now.source, now.vhost, now.broker):
+        raise ConfigError(f"the plan is for {made.source!r} in vhost {made.vhost!r} of {made.broker}")
+    missing = ((made.fixed or Counter()) - found).total()
+    if missing:
+        raise GuardRefused(
+            f"{missing:,} of the {made.selected:,} messages of the plan are no longer in {made.source}",
+            hint="make a new plan",
+        )
+    routes = {(target.exchange, target.routing_key): target for target in now.targets}
+    for target in made.targets:
+        current = routes.get((target.exchange, target.routing_key))
+        if current is not None and (current.queues, current.problem) != (target.queues, target.problem):
+            raise GuardRefused(
+                f"exchange {target.exchange!r}, key {target.routing_key!r} leads elsewhere than when the plan was made",
+                hint="make a new plan",
+            )

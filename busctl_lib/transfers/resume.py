@@ -1,0 +1,208 @@
+"""After a kill: what became of the batches that the journal finds open, read off the queue and the broker's age."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+from busctl_lib.amqp.movers import Mode, Mover
+from busctl_lib.envelope import Delivery, Envelope, Outcome
+from busctl_lib.errors import ApiError
+from busctl_lib.journal import Intent, Journal, OpenBatch, Operation, Verdict, unpack
+from busctl_lib.management import ManagementClient
+from busctl_lib.transfers.engine import WINDOW
+from busctl_lib.transfers.requests import Request
+from busctl_lib.transfers.routes import RouteMap
+from busctl_lib.transfers.works import identity
+
+_SLACK = 500
+_IDLE_S = 0.25
+_BATCH = 250
+_DEADLINE_S = 60.0
+_RESTARTED = "a node of the broker was started while it was under way"
+_KILLED = "it was under way when busctl ended"
+
+
+class Ahead:
+    """The first messages of a queue, by identity; they stay in the hand of the mover."""
+
+    def __init__(self, mover: Mover, most: int, *, again: bool) -> None:
+        self.present: Counter[bytes] = Counter()
+        deliveries: list[Delivery] = []
+        epoch, idle = mover.epoch, 0
+        while self.present.total() < most and idle < 3 and mover.failure is None and mover.epoch == epoch:
+            if not again and self.present.total() >= WINDOW:
+                break
+            found = mover.take(min(1000, most - self.present.total()), _IDLE_S, epoch)
+            self.present.update(identity(delivery) for delivery in found)
+            if not again:
+                deliveries += found
+            if found:
+                idle = 0
+            elif mover.count_ready() == 0:
+                idle += 1
+            else:
+                mover.renew()
+        if again:
+            mover.restart()  # the same messages come again, without having been kept here
+        else:
+            mover.push_back(deliveries)
+
+
+def restarted_since(management: ManagementClient, began_at: float) -> bool:
+    """Whether a node was started since then, or that cannot be known: what it was doing then may be half done."""
+    try:
+        nodes = management.nodes()
+    except ApiError:
+        return True
+    started = [time.time() - node.uptime / 1000 for node in nodes if node.uptime is not None]
+    return len(started) < len(nodes) or any(at > began_at - 1 for at in started)
+
+
+class Reconciler:
+    """Settles what an operation left open.
+
+    Args:
+        mover: Open, on the source.
+        journal: Where the open batches are.
+        operation: The one to be resumed.
+        request: What it was about.
+        management: Tells whether the broker was restarted.
+        routes: Tell whether a route that was used still leads somewhere.
+        again: Whether the source can be read twice for nothing (a classic queue).
+    """
+
+    def __init__(
+        self,
+        mover: Mover,
+        journal: Journal,
+        operation: Operation,
+        request: Request,
+        management: ManagementClient,
+        routes: RouteMap,
+        *,
+        again: bool,
+    ) -> None:
+        self._mover, self._journal, self._operation = mover, journal, operation
+        self._request, self._management, self._routes, self._again = request, management, routes, again
+
+    def settle_open(self) -> None:
+        """Give every open batch its outcome, or strike it out where nothing of it happened."""
+        batches = self._journal.open_batches(self._operation.id)
+        if not batches:
+            return
+        present = self._look_ahead(sum(len(batch.intents) for batch in batches))
+        present -= self._journal.identities(self._operation.id, "returned", "failed", "unknown")
+        for batch in batches:
+            verdicts = self._verdicts(batch, present)
+            if verdicts is None:
+                self._journal.drop_batch(self._operation.id, batch.number)
+            else:
+                self._journal.close_batch(self._operation.id, batch.number, verdicts)
+
+    def _look_ahead(self, open_messages: int) -> Counter[bytes]:
+        counts = self._journal.counts(self._operation.id)
+        staying = counts["returned"] + counts["failed"] + counts["unknown"]
+        if not self._request.takes:
+            staying += counts["moved"]
+        if self._request.selects:
+            staying += self._mover.count_ready()  # what is left alone stands between them
+        return Ahead(self._mover, open_messages + staying + _SLACK, again=self._again).present
+
+    def _verdicts(self, batch: OpenBatch, present: Counter[bytes]) -> list[Verdict] | None:
+        """What became of a batch; None: nothing of it happened."""
+        if batch.number < 0 or not self._request.takes:
+            return [Verdict(intent, "unknown", _KILLED) for intent in batch.intents]
+        wanted = Counter(intent.identity for intent in batch.intents)
+        here = wanted & present
+        if not batch.exact:
+            present -= here
+            return [self._by_presence(intent, here) for intent in batch.intents]
+        if restarted_since(self._management, batch.began_at):
+            return [Verdict(intent, "unknown", _RESTARTED) for intent in batch.intents]
+        if 2 * here.total() >= len(batch.intents):  # all or none, but for copies of others
+            present -= here
+            return None
+        return [self._committed(intent) for intent in batch.intents]
+
+    @staticmethod
+    def _by_presence(intent: Intent, here: Counter[bytes]) -> Verdict:
+        if here[intent.identity] > 0:
+            here[intent.identity] -= 1
+            return Verdict(intent, "unknown", _KILLED)
+        return Verdict(intent, "moved")  # it was acked, which follows the confirm
+
+    def _committed(self, intent: Intent) -> Verdict:
+        """It was taken out of its queue and sent; where its route leads nowhere now it may have come back to us."""
+        if self._request.kind == "discard" or self._request.discard:
+            return Verdict(intent, "moved")
+        problem = self._routes.reach(unpack(intent)).problem
+        return Verdict(intent, "moved") if problem is None else Verdict(intent, "unknown", problem)
+
+    # -- unknown messages
+
+    def resend_unknown(self) -> None:
+        """Send again what is unknown: from the queue what is there, the rest as the journal kept it."""
+        operation = self._operation.id
+        kept = list(self._journal.kept(operation))
+        present = self._look_ahead(len(kept))
+        present -= self._journal.identities(operation, "returned", "failed")
+        absent: list[Intent] = []
+        for intent in kept:
+            if present[intent.identity] > 0:
+                present[intent.identity] -= 1
+            else:
+                absent.append(intent)
+        sent_seqs = {intent.seq for intent in absent}
+        again = [line.seq for line in self._journal.lines(operation, "unknown") if line.seq not in sent_seqs]
+        self._journal.forget(operation, again)
+        if self._request.kind == "discard" or self._request.discard:
+            self._journal.close_batch(operation, None, [Verdict(intent, "moved") for intent in absent])
+            return
+        number = min([0, *(batch.number for batch in self._journal.open_batches(operation))])
+        for place in range(0, len(absent), _BATCH):
+            number -= 1
+            self._resend(number, absent[place : place + _BATCH])
+
+    def _resend(self, number: int, intents: list[Intent]) -> None:
+        """Publish messages that are in no queue as far as is known; none is lost if this is killed."""
+        operation, mover = self._operation.id, self._mover
+        self._journal.open_batch(operation, number, intents, exact=mover.mode is Mode.EXACT)
+        envelopes = [unpack(intent) for intent in intents]
+        returned = self._publish(envelopes)
+        if returned is None:
+            verdicts = [Verdict(intent, "unknown", "sending it again was not answered") for intent in intents]
+        else:
+            verdicts = [
+                Verdict(intent, "unknown", returned[place]) if place in returned else Verdict(intent, "moved")
+                for place, intent in enumerate(intents)
+            ]
+        self._journal.close_batch(operation, number, verdicts)
+        done = [verdict.intent.seq for verdict in verdicts if verdict.outcome == "moved"]
+        self._journal.forget_bodies(operation, done)
+
+    def _publish(self, envelopes: list[Envelope]) -> dict[int, str] | None:
+        """Publish and wait; which were returned and why, or None where it is not known."""
+        mover, deadline = self._mover, time.monotonic() + _DEADLINE_S
+        frames = [mover.encode(envelope) for envelope in envelopes]
+        while time.monotonic() < deadline and mover.failure is None:
+            if not mover.ready:
+                time.sleep(0.05)
+                continue
+            batch = mover.send(envelopes, frames, [], mover.epoch)
+            while (sent := batch.wait(0.25)) is None and time.monotonic() < deadline:
+                pass
+            if sent is None or sent.outcome is not Outcome.NEVER_SENT:
+                confirmed = sent is not None and sent.outcome is Outcome.CONFIRMED
+                return sent.returned if sent is not None and confirmed else None
+        return None
+
+
+def audit(journal: Journal, operation: str) -> Iterator[bytes]:
+    """The audit of one operation as JSON lines: the operation, then a line a message."""
+    import msgspec
+
+    yield msgspec.json.encode(journal.operation(operation)) + b"\n"
+    for line in journal.lines(operation):
+        yield msgspec.json.encode(line) + b"\n"

@@ -1,0 +1,180 @@
+"""Where a route leads: which queues an exchange and a key reach, told from the bindings."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import msgspec
+
+from busctl_lib.envelope import Envelope
+from busctl_lib.errors import ApiError, NotFound
+from busctl_lib.management import BindingInfo, ExchangeInfo, ManagementClient
+from busctl_lib.taps import keys
+
+_ALTERNATE = "alternate-exchange"
+_FRESH_S = 3.0
+_MAX_HOPS = 32
+
+
+class Reach(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Where a route leads just now."""
+
+    queues: list[str] = []
+    sure: bool = True
+    """False where an exchange decides in a way that only the broker knows: `queues` are those it may choose from."""
+    problem: str | None = None
+    """Why nothing would take the message."""
+    refuses: list[str] = []
+    """Queues among them that refuse messages when they are full."""
+
+
+class RouteMap:
+    """Routes of one vhost, read again every few seconds.
+
+    Thread: one.
+    """
+
+    def __init__(self, management: ManagementClient, vhost: str) -> None:
+        self._management = management
+        self._vhost = vhost
+        self._reached: dict[tuple[Any, ...], Reach] = {}
+        self._exchanges: dict[str, tuple[ExchangeInfo, list[BindingInfo]] | None] = {}
+        self._queues: dict[str, tuple[bool, bool]] = {}
+        self._policies: dict[str, dict[str, Any]] | None = None
+        self._read_at = 0.0
+        self._spent_s = 0.0
+
+    def reach(self, envelope: Envelope) -> Reach:
+        """Find the queues that a message reaches.
+
+        Raises:
+            ApiError: the bindings cannot be read.
+        """
+        now = time.monotonic()
+        if now - self._read_at > max(_FRESH_S, 10 * self._spent_s):
+            self._spent_s = 0.0
+            self._reached.clear()
+            self._exchanges.clear()
+            self._queues.clear()
+            self._policies = None
+            self._read_at = now
+        where = (envelope.exchange, envelope.routing_key)
+        found = self._reached.get(where)
+        if found is None:
+            found = self._find(envelope)
+            self._spent_s += time.monotonic() - now
+            if not self._by_headers(envelope.exchange, set()):
+                self._reached[where] = found
+        return found
+
+    def _find(self, envelope: Envelope) -> Reach:
+        exchange, key = envelope.exchange, envelope.routing_key
+        if not exchange:
+            exists, refuses = self._queue(key)
+            if not exists:
+                return Reach(problem=f"there is no queue {key!r}")
+            return Reach(queues=[key], refuses=[key] if refuses else [])
+        if self._exchange(exchange) is None:
+            return Reach(problem=f"there is no exchange {exchange!r}")
+        queues: set[str] = set()
+        sure = self._follow(exchange, key, envelope.headers, queues, set())
+        reach = Reach(queues=sorted(queues), sure=sure)
+        if not queues and sure:
+            reach.problem = f"exchange {exchange!r} has no queue for key {key!r}"
+        reach.refuses = [name for name in reach.queues if self._queue(name)[1]]
+        return reach
+
+    def _follow(self, name: str, key: str, headers: dict[str, Any], queues: set[str], seen: set[str]) -> bool:
+        """Add what an exchange reaches; False where that cannot be known."""
+        if name in seen or len(seen) > _MAX_HOPS:
+            return True
+        seen.add(name)
+        found = self._exchange(name)
+        if found is None:
+            return True
+        info, bindings = found
+        sure, hit = True, False
+        for binding in bindings:
+            verdict = _matches(info.type or "", binding, key, headers)
+            sure = sure and verdict is not None
+            if verdict is False:
+                continue
+            hit = True
+            if binding.destination_type == "queue":
+                queues.add(binding.destination)
+            else:
+                sure = self._follow(binding.destination, key, headers, queues, seen) and sure
+        alternate = None if hit else self._alternate(info)
+        if alternate:
+            sure = self._follow(alternate, key, headers, queues, seen) and sure
+        return sure
+
+    def _by_headers(self, name: str, seen: set[str]) -> bool:
+        """Whether headers have a say in the route, so that each message needs a look of its own."""
+        found = self._exchange(name) if name and name not in seen else None
+        if found is None:
+            return False
+        seen.add(name)
+        if found[0].type == "headers":
+            return True
+        onward = [binding.destination for binding in found[1] if binding.destination_type == "exchange"]
+        return any(self._by_headers(each, seen) for each in onward)
+
+    def _exchange(self, name: str) -> tuple[ExchangeInfo, list[BindingInfo]] | None:
+        if name not in self._exchanges:
+            try:
+                info = self._management.exchange(self._vhost, name)
+                self._exchanges[name] = (info, self._management.exchange_bindings(self._vhost, name))
+            except NotFound:
+                self._exchanges[name] = None
+        return self._exchanges[name]
+
+    def _queue(self, name: str) -> tuple[bool, bool]:
+        """Whether a queue exists, and whether it refuses messages when it is full."""
+        if name not in self._queues:
+            try:
+                info = self._management.queue(self._vhost, name)
+            except NotFound:
+                self._queues[name] = (False, False)
+            else:
+                settings = {**(info.effective_policy_definition or {}), **(info.arguments or {})}
+                overflow = str(settings.get("x-overflow") or settings.get("overflow") or "")
+                self._queues[name] = (True, overflow.startswith("reject-publish"))
+        return self._queues[name]
+
+    def _alternate(self, info: ExchangeInfo) -> str | None:
+        by_argument = (info.arguments or {}).get(_ALTERNATE)
+        if by_argument or not info.policy:
+            return str(by_argument) if by_argument else None
+        if self._policies is None:
+            try:
+                policies = self._management.policies(self._vhost)
+            except ApiError:
+                policies = []
+            self._policies = {each.name: each.definition or {} for each in policies}
+        by_policy = self._policies.get(info.policy, {}).get(_ALTERNATE)
+        return str(by_policy) if by_policy else None
+
+
+def _matches(kind: str, binding: BindingInfo, key: str, headers: dict[str, Any]) -> bool | None:
+    """Whether an exchange of a type takes a binding for a message; None where only the broker knows."""
+    if kind == "direct":
+        return binding.routing_key == key
+    if kind == "fanout":
+        return True
+    if kind == "topic":
+        return keys.matches(binding.routing_key, key)
+    if kind == "headers":
+        return _headers_match(binding.arguments or {}, headers)
+    return None
+
+
+def _headers_match(arguments: dict[str, Any], headers: dict[str, Any]) -> bool:
+    how = str(arguments.get("x-match", "all"))
+    with_x = how.endswith("-with-x")
+    wanted = {
+        name: value for name, value in arguments.items() if name != "x-match" and (with_x or not name.startswith("x-"))
+    }
+    hits = [name in headers and (value is None or headers[name] == value) for name, value in wanted.items()]
+    return any(hits) if how.startswith("any") else all(hits)

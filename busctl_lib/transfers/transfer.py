@@ -1,0 +1,401 @@
+"""Transfer: one operation from its plan to its account."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
+from types import TracebackType
+from typing import Literal, Self
+
+import msgspec
+
+from busctl_lib.amqp.movers import Mode, Mover
+from busctl_lib.broker import MessageBroker
+from busctl_lib.envelope import Delivery
+from busctl_lib.errors import BusError, ConfigError, GuardRefused, ResourceLocked
+from busctl_lib.journal import Journal, Operation
+from busctl_lib.management import ManagementClient, QueueInfo
+from busctl_lib.taps.budget import PeekBudget, Spending, peek_budget, spend
+from busctl_lib.transfers.engine import QUORUM_HELD, WINDOW, Engine, Trash
+from busctl_lib.transfers.fixed import FixedSet
+from busctl_lib.transfers.plans import Plan, Sums, pack_set, require_same
+from busctl_lib.transfers.requests import Account, Progress, Request, plain
+from busctl_lib.transfers.resume import Reconciler
+from busctl_lib.transfers.routes import RouteMap
+from busctl_lib.transfers.selection import Selection
+from busctl_lib.transfers.targets import Aimer
+from busctl_lib.transfers.works import identity
+
+LOCK_PREFIX = "busctl.lock."
+_LOCK_TRIES_S = 3.0
+_IDLE_S = 0.25
+Unknown = Literal["resend", "skip"]
+
+
+def lock_name(vhost: str, queue: str) -> str:
+    """The exclusive queue whose owner may move messages out of a queue."""
+    return LOCK_PREFIX + hashlib.sha256(f"{vhost}\0{queue}".encode()).hexdigest()[:24]
+
+
+class Transfer:
+    """Moves messages of one queue, exactly once where the broker allows, and never less.
+
+    ::
+
+        with Transfer(broker, management, journal, Request(kind="replay", source="orders.dead")) as transfer:
+            for progress in transfer.planning():
+                ...
+            print(transfer.plan)                    # nothing has happened so far
+            for progress in transfer.running():
+                ...
+            print(transfer.account)
+
+    Args:
+        broker: To the vhost.
+        management: Of the same cluster.
+        journal: Of this user.
+        request: What shall happen.
+        among: Only these messages, by identity.
+        trash: Takes what is discarded, before it is; needed for that.
+        resumes: An operation of the journal to be gone on with; see `resume`.
+
+    Thread: one, but `engine`'s `pause`, `go_on` and `stop` from any.
+    """
+
+    def __init__(
+        self,
+        broker: MessageBroker,
+        management: ManagementClient,
+        journal: Journal,
+        request: Request,
+        *,
+        among: Counter[bytes] | None = None,
+        trash: Trash | None = None,
+        resumes: Operation | None = None,
+    ) -> None:
+        self.request = request
+        self.plan: Plan | None = None
+        self.account: Account | None = None
+        self.engine: Engine | None = None
+        self._broker, self._management, self._journal = broker, management, journal
+        self._trash = trash
+        self._resources = ExitStack()
+        self._stop_asked: str | None = None
+        self._cluster = management.overview().cluster_name or broker.endpoints[0].address
+        self.operation = resumes or Operation(
+            id=secrets.token_hex(5),
+            kind=request.kind,
+            source=request.source,
+            target=request.target,
+            vhost=broker.virtual_host,
+            broker=self._cluster,
+            plan={"request": plain(request)},
+        )
+        self._resumes = resumes is not None
+        self._routes = RouteMap(management, broker.virtual_host)
+        self._aimer = Aimer(request, self.operation.id, self._routes)
+        self._resources.callback(self._aimer.close)
+        self._among = among
+        self._selection = Selection(request, among)
+        self._resources.callback(self._selection.close)
+        self._mover: Mover | None = None
+        self._budget: PeekBudget | None = None
+        self._spending: Spending | None = None
+        self._fixed: FixedSet | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give everything back and let go of the queue."""
+        if self._mover is not None:
+            self._mover.close()
+            self._mover = None
+        self._resources.close()
+        self._journal.release(self.operation.id)
+
+    def stop(self, why: str = "cancelled") -> None:
+        """End early, with an account: "cancelled", or "interrupted" to be resumed. Thread: any."""
+        self._stop_asked = why
+        if self.engine is not None:
+            self.engine.stop(why)
+
+    # -- the plan
+
+    def planning(self, made: Plan | None = None) -> Iterator[Progress]:
+        """Read the queue and make the plan; nothing changes but what a look changes.
+
+        Args:
+            made: A plan that was made before: refuse where the queue no longer fits it.
+
+        Raises:
+            GuardRefused: the queue cannot be read without harm, somebody else is at it, or the plan no longer fits.
+            NotFound: no such queue.
+        """
+        info = self._look_at_source()
+        waiting = self._broker.declare_queue(self.request.source, passive=True).message_count
+        mover = self._open_mover()
+        sums = Sums(self._aimer, self._routes, self.request)
+        seen: Counter[bytes] = Counter()
+        yield from self._read(mover, info, waiting, sums, seen)
+        whole = sums.examined >= waiting or (self.request.limit or waiting + 1) <= sums.selected
+        total = sums.selected if whole else min(waiting, self.request.limit or waiting)
+        plan = sums.plan(
+            operation=self.operation.id,
+            vhost=self._broker.virtual_host,
+            broker=self._cluster,
+            source=self.request.source,
+            source_type=info.type or "classic",
+            waiting=waiting,
+            messages=pack_set(sums.identities.elements()) if whole else None,
+        )
+        self._say_what_is_special(plan, info, whole)
+        if made is not None:
+            require_same(made, plan, seen)
+            plan = msgspec.structs.replace(made, operation=self.operation.id, targets=plan.targets)
+            total = made.fixed.total() if made.fixed is not None else total
+        self._fixed = FixedSet(total, plan.fixed)
+        self.operation.planned = total
+        self.plan = plan.sign()
+
+    def _look_at_source(self) -> QueueInfo:
+        info = self._management.queue(self._broker.virtual_host, self.request.source)
+        if info.type == "stream":
+            raise GuardRefused(f"{self.request.source} is a stream: its messages cannot be taken out of it")
+        self._budget = peek_budget(self._management, info.vhost, info.name, info=info)
+        self._budget.require(accept_loss=self.request.accept_loss)
+        many = (info.messages_ready or 0) > QUORUM_HELD
+        held = self.request.selects or not self.request.takes
+        if info.type == "quorum" and many and held and not self.request.rewrite:
+            raise GuardRefused(
+                f"{self.request.source} is a quorum queue of {info.messages_ready:,} messages, and what is left alone "
+                f"would have to be held: no more than {QUORUM_HELD:,} at once",
+                hint="--rewrite writes what does not match anew behind the others",
+            )
+        self._spending = self._resources.enter_context(spend(self._budget))
+        return info
+
+    def _open_mover(self) -> Mover:
+        if self._mover is not None:
+            return self._mover
+        self._broker.guard_change(f"{self.request.kind} of {self.request.source!r}")
+        exact = not self.request.fast or self._trash is not None
+        lock = lock_name(self._broker.virtual_host, self.request.source)
+        deadline = time.monotonic() + _LOCK_TRIES_S
+        while True:
+            mover = Mover(
+                self._broker.links.another("transfer"),
+                self.request.source,
+                lock=lock,
+                mode=Mode.EXACT if exact else Mode.FAST,
+                window=WINDOW,
+            )
+            try:
+                self._mover = mover.open()
+            except ResourceLocked as error:
+                mover.abandon()
+                if time.monotonic() > deadline:
+                    raise GuardRefused(
+                        f"another operation is at {self.request.source}, from here or elsewhere",
+                        hint="`busctl ops` shows those of this machine",
+                    ) from error
+                time.sleep(0.2)  # a process that was killed a moment ago has it until the broker notices
+            except BaseException:
+                mover.abandon()
+                raise
+            else:
+                return self._mover
+
+    def _read(
+        self, mover: Mover, info: QueueInfo, waiting: int, sums: Sums, seen: Counter[bytes]
+    ) -> Iterator[Progress]:
+        """Read up to all that waits; what a quorum queue gave stays in the hand, so that it is read once."""
+        again = info.type != "quorum"
+        most = waiting if again else min(waiting, QUORUM_HELD)
+        kept: list[Delivery] = []
+        epoch, idle, of_window = mover.epoch, 0, 0
+        while sums.examined < most and idle < 3 and (self.request.limit or most) > sums.selected:
+            if mover.failure is not None:
+                raise mover.failure
+            if mover.epoch != epoch:
+                raise BusError("the link was lost while the queue was read: nothing was done", hint="Try again.")
+            if of_window >= WINDOW // 2 and again:
+                mover.renew()
+                of_window = 0
+            found = mover.take(min(500, most - sums.examined), _IDLE_S, epoch)
+            idle = 0 if found else idle + 1
+            of_window += len(found)
+            self._sum_up(found, sums, seen)
+            kept += [] if again else found
+            yield Progress(operation=self.operation.id, planned=most, moved=sums.examined, phase="reading")
+        if again:
+            mover.restart()
+        else:
+            mover.push_back(kept)
+            for delivery in kept:
+                assert self._spending is not None
+                self._spending.saw(delivery)
+
+    def _sum_up(self, found: Sequence[Delivery], sums: Sums, seen: Counter[bytes]) -> None:
+        for delivery, meant in zip(found, self._selection.of(found), strict=True):
+            known_as = identity(delivery)
+            seen[known_as] += 1
+            sums.examined += 1
+            if meant and sums.selected < (self.request.limit or sums.selected + 1):
+                sums.add(delivery, known_as)
+
+    def _say_what_is_special(self, plan: Plan, info: QueueInfo, whole: bool) -> None:
+        warnings = plan.warnings
+        if self._selection.trouble:
+            warnings.append(f"--where failed on some messages, which counts as no match: {self._selection.trouble}")
+        if not whole:
+            warnings.append(f"the first {plan.examined:,} of {plan.waiting:,} messages were read for this plan")
+        if info.type == "quorum":
+            warnings.append(f"a quorum queue counts each look ({self._budget.text if self._budget else ''})")
+            if self.request.rewrite:
+                warnings.append("what does not match is written anew: it loses its exchange and key")
+        elif self.request.selects or not self.request.takes:
+            warnings.append("what is left alone is invisible meanwhile and marked redelivered afterwards")
+        if info.consumers:
+            warnings.append(f"{info.consumers} consumers take messages from {info.name} as well")
+
+    # -- the run
+
+    def running(self) -> Iterator[Progress]:
+        """Do what the plan says; the account follows.
+
+        Raises:
+            GuardRefused: a route must be chosen first; nothing was done.
+            BusError: it could not begin.
+        """
+        assert self.plan is not None
+        assert self._fixed is not None
+        self.plan.require_choice()
+        self.operation.state = "running"
+        told = msgspec.structs.replace(self.plan, messages=None)
+        self.operation.plan = {"request": plain(self.request), "plan": msgspec.to_builtins(told)}
+        self._journal.begin(self.operation, self._fixed.copies)
+        yield from self._run()
+
+    def _run(self) -> Iterator[Progress]:
+        assert self._fixed is not None
+        mover = self._open_mover()
+        by_count = self._fixed.copies is None and self.request.selects
+        self.engine = engine = Engine(
+            mover,
+            self._journal,
+            self.operation,
+            self.request,
+            self._aimer,
+            self._fixed,
+            routes=self._routes,
+            match=self._selection.of if by_count else None,
+            trash=self._trash,
+            budget=self._budget,
+        )
+        if self._stop_asked:
+            engine.stop(self._stop_asked)
+        problem: str | None = None
+        try:
+            yield from engine.run()
+        except BusError as error:
+            problem = f"{error} ({error.hint})" if error.hint else str(error)
+            engine.stop("interrupted")
+        except BaseException:
+            with suppress(BusError):
+                self._end(engine, None, "interrupted")
+            raise
+        self._end(engine, problem, None)
+
+    def _end(self, engine: Engine, problem: str | None, state: str | None) -> None:
+        """Write how it ended, as far as the journal can be written."""
+        operation = self.operation
+        left = operation.returned + operation.failed + operation.unknown + engine.gone
+        ended = state or engine.stopped or ("done" if not left else "partial")
+        self.account = Account(
+            operation=operation, reasons=dict(engine.reasons.most_common(20)), gone=engine.gone, problem=problem
+        )
+        try:
+            self._journal.set_state(operation, ended, problem)  # type: ignore[arg-type]
+        except BusError as error:
+            self.account.problem = problem or str(error)
+            raise
+        finally:
+            self._journal.release(operation.id)
+
+    # -- going on
+
+    @classmethod
+    def resume(
+        cls,
+        broker: MessageBroker,
+        management: ManagementClient,
+        journal: Journal,
+        id: str,  # noqa: A002 - its name in JSON
+        *,
+        trash: Trash | None = None,
+        accept_loss: bool = False,
+    ) -> Transfer:
+        """An operation that was interrupted, to be gone on with by `resuming`.
+
+        Raises:
+            ConfigError: no such operation, or of another broker. GuardRefused: there is nothing to go on with.
+        """
+        operation = journal.operation(id)
+        if operation.state != "interrupted" and not operation.unknown:
+            raise GuardRefused(f"operation {operation.id} is {operation.state}: there is nothing to go on with")
+        if "request" not in operation.plan:
+            raise GuardRefused(f"operation {operation.id} ({operation.kind}) cannot be resumed")
+        request = msgspec.convert(operation.plan["request"], Request)
+        request.accept_loss = request.accept_loss or accept_loss
+        transfer = cls(broker, management, journal, request, resumes=operation, trash=trash)
+        if (operation.broker, operation.vhost) != (transfer._cluster, broker.virtual_host):
+            transfer.close()
+            raise ConfigError(f"operation {operation.id} is of vhost {operation.vhost!r} at {operation.broker}")
+        journal.claim(operation.id)
+        return transfer
+
+    def resuming(self, unknown: Unknown | None = None) -> Iterator[Progress]:
+        """Settle what was open, then go on.
+
+        Args:
+            unknown: What to do with messages of unknown outcome: send them again (they may be doubled), or leave them.
+
+        Raises:
+            GuardRefused: the queue's peek budget is gone.
+        """
+        operation, journal = self.operation, self._journal
+        self._budget = peek_budget(self._management, operation.vhost, operation.source)
+        self._budget.require(accept_loss=self.request.accept_loss)
+        self._spending = self._resources.enter_context(spend(self._budget))
+        mover = self._open_mover()
+        journal.set_state(operation, "running")
+        reconciler = Reconciler(
+            mover,
+            journal,
+            operation,
+            self.request,
+            self._management,
+            self._routes,
+            again=self._budget.type != "quorum",
+        )
+        reconciler.settle_open()
+        if unknown == "resend":
+            reconciler.resend_unknown()
+        elif unknown == "skip":
+            journal.leave_unknown(operation.id, "unknown, and left alone on request")
+        counts = journal.counts(operation.id)
+        operation.moved, operation.returned = counts["moved"], counts["returned"]
+        operation.failed, operation.unknown = counts["failed"], counts["unknown"]
+        operation.ended_at = None
+        self._fixed = FixedSet(operation.planned, journal.fixed_set(operation.id) or None)
+        yield from self._run()

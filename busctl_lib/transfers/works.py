@@ -1,0 +1,96 @@
+"""One message on its way through a transfer, and batches of them."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+
+import msgspec
+
+from busctl_lib.amqp import wire
+from busctl_lib.amqp.movers import Batch
+from busctl_lib.envelope import Delivery, Envelope
+from busctl_lib.journal import Intent, identity_of, steady
+from busctl_lib.transfers.targets import Aim
+
+
+class Work(msgspec.Struct):
+    """A message, what it becomes, and what the journal will know of it."""
+
+    delivery: Delivery
+    envelope: Envelope
+    frame: bytes
+    intent: Intent
+    alone: bool = False
+    """Whether a refusal of it must not touch others."""
+    sole: bool = True
+    """Whether it reaches one queue only: refused means then that nobody has it."""
+    rewrites: bool = False
+    """Goes to the tail of its own queue."""
+
+
+class UnderWay(msgspec.Struct):
+    """A batch in the journal and on the wire."""
+
+    number: int
+    works: list[Work]
+    epoch: int
+    batch: Batch | None = None
+
+
+def identity(delivery: Delivery) -> bytes:
+    """The identity of a delivery."""
+    return identity_of(wire.encode_properties(steady(delivery.properties)), delivery.body)
+
+
+def intent_of(delivery: Delivery, aim: Aim | None, seq: int, known_as: bytes, *, keep: bool) -> Intent:
+    """What the journal writes down of a message; with its content where it leaves its queue before it is confirmed."""
+    sent = aim.envelope if aim is not None else delivery
+    return Intent(
+        seq=seq,
+        identity=known_as,
+        message_id=delivery.properties.message_id,
+        exchange=delivery.exchange,
+        routing_key=delivery.routing_key,
+        to_exchange=sent.exchange if aim is not None else "",
+        to_key=sent.routing_key if aim is not None else "",
+        properties=wire.encode_properties(sent.properties) if keep else None,
+        body=sent.body if keep else None,
+    )
+
+
+class Pace:
+    """How fast it goes, and how fast it may go."""
+
+    _SPAN_S = 5.0
+
+    def __init__(self, limit: float | None) -> None:
+        self._limit = limit
+        self._due = time.monotonic()
+        self._done: deque[tuple[float, int]] = deque()
+
+    def may(self, most: int) -> int:
+        """How many messages may go now, at most `most`."""
+        if self._limit is None:
+            return most
+        now = time.monotonic()
+        self._due = max(self._due, now - 0.25)  # what was not used is not saved up
+        if now < self._due:
+            return 0
+        return max(1, min(most, int((now - self._due + 0.25) * self._limit)))
+
+    def count(self, messages: int) -> None:
+        """So many have been sent."""
+        if self._limit is not None:
+            self._due = max(self._due, time.monotonic() - 0.25) + messages / self._limit
+        self._done.append((time.monotonic(), messages))
+
+    @property
+    def rate(self) -> float:
+        """Messages a second over the last seconds."""
+        now = time.monotonic()
+        while self._done and self._done[0][0] < now - self._SPAN_S:
+            self._done.popleft()
+        if not self._done:
+            return 0.0
+        return sum(count for _, count in self._done) / max(0.25, now - self._done[0][0])
