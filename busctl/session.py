@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from busctl_lib.errors import BusError
+from busctl_lib.errors import BusError, GuardRefused
 
 if TYPE_CHECKING:
+    from busctl.busfile import BusFile
     from busctl.config import Settings
     from busctl_lib.broker import MessageBroker
     from busctl_lib.management import ManagementClient
+    from busctl_lib.methods import Method
+    from busctl_lib.rpc.caller import MethodCaller
 
 CONNECT_TIMEOUT_S = 3.5
 """Nobody on the port must be known within five seconds."""
@@ -19,16 +25,22 @@ CONNECT_TIMEOUT_S = 3.5
 class Session:
     """A broker to talk to, with the context's guards. A password that stands in no address is asked for at once.
 
+    Args:
+        settings: what `config.resolve` found.
+        bus_file: the bus file that was named; None: the nearest.
+
     Raises:
         ConfigError: there is no such password.
 
     Thread: open `broker` and `management` on one thread first; both may then be used from any.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, bus_file: Path | None = None) -> None:
         self.settings = settings.with_password()
+        self.bus_file = bus_file
         self._broker: MessageBroker | None = None
         self._management: ManagementClient | None = None
+        self._caller: MethodCaller | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -68,6 +80,41 @@ class Session:
             )
         return self._management
 
+    @cached_property
+    def bus(self) -> BusFile:
+        """What the bus file says; read at the first use. Raises ConfigError."""
+        from busctl.busfile import load
+
+        return load(self.bus_file)
+
+    @property
+    def methods(self) -> Mapping[str, Method]:
+        """The methods that can be called: of the bus file, or where that has none, of the sample bus."""
+        return self.bus.methods()
+
+    def filter_named(self, text: str) -> str:
+        """What stands behind --where: of `@NAME` the bus file's filter of that name, anything else as it is."""
+        return self.bus.filter_named(text) if text.startswith("@") else text
+
+    @property
+    def caller(self) -> MethodCaller:
+        """Calls methods; made at its first use, and kept with its reply addresses."""
+        if self._caller is None:
+            from busctl_lib.rpc.caller import MethodCaller
+
+            self._caller = MethodCaller(self.broker, check_shared=self._check_shared)
+        return self._caller
+
+    def _check_shared(self, queue: str) -> None:
+        """Refuse a shared reply queue where giving back what is not ours does harm."""
+        kind = self.management.queue(self.vhost, queue).type
+        if kind != "classic":
+            raise GuardRefused(
+                f"reply queue {queue!r} is a {kind} queue: replies of others cannot be given back there unharmed",
+                hint='use direct reply-to for this method: replies = "direct"',
+                queue=queue,
+            )
+
     def hint_for_queue(self, name: str) -> str:
         """What to do about a queue that is not there: the name that was probably meant, or where the names are."""
         from busctl_lib.schemas import nearest
@@ -81,6 +128,9 @@ class Session:
 
     def close(self) -> None:
         """Close what was opened."""
+        if self._caller is not None:
+            self._caller.close()
+            self._caller = None
         if self._broker is not None:
             self._broker.close()
             self._broker = None
