@@ -31,7 +31,7 @@ def bus(vhost: TestBroker) -> Iterator[MessageBroker]:
 async def tail(console: Console, queue: str = "trades") -> MessageLog:
     await console.command(f"tail {queue}")
     await console.shows("FOLLOWING")
-    return console.app.screen.query_one("#tail-log", MessageLog)
+    return console.app.screen.query_one("#messages-log", MessageLog)
 
 
 def publish(bus: MessageBroker, first: int, count: int) -> None:

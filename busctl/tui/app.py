@@ -18,6 +18,7 @@ from busctl.tui.filters import EVERYTHING, Filter
 from busctl.tui.messages import (
     Describe,
     OpenList,
+    OpenPeek,
     OpenQueue,
     OpenRpc,
     OpenTail,
@@ -228,6 +229,12 @@ class ConsoleApp(Switching, App[None]):
 
         self.push_screen(TailScreen(self.feed, message.queue))
 
+    @on(OpenPeek)
+    def _open_peek(self, message: OpenPeek) -> None:
+        from busctl.tui.screens.peek import PeekScreen
+
+        self.push_screen(PeekScreen(self.feed, message.queue))
+
     @on(Describe)
     def _describe(self, message: Describe) -> None:
         self.push_screen(DescribeModal(message.title, message.lines))
@@ -275,6 +282,8 @@ class ConsoleApp(Switching, App[None]):
                 self.go(QueuesScreen(self.feed), QueueScreen(self.feed, (self.feed.session.vhost, argument)))
             case "tail":
                 self._open_tail(OpenTail(argument))
+            case "peek":
+                self._open_peek(OpenPeek(argument))
             case "rpc":
                 self.open_rpc(argument)
             case _:

@@ -31,6 +31,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("queues", "[GLOB]", "all queues, or those that match", ("qs",), "queue"),
     Command("queue", "NAME", "one queue: charts, consumers, bindings", (), "queue"),
     Command("tail", "NAME", "the messages of a queue, live and without harm", ("t",), "queue"),
+    Command("peek", "NAME", "what waits in a queue, within its peek budget", ("p",), "queue"),
     Command("rpc", "[METHOD [ARGS]]", "call a method and see its reply", ("call",), "method", free=True),
     Command("exchanges", "[GLOB]", "what comes in, goes out, found no queue", ("exchange", "ex"), "exchange"),
     Command("bindings", "[GLOB]", "what leads where", ("binding", "bi"), "queue"),

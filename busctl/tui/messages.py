@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from busctl.session import Session
     from busctl.tui import sieve
     from busctl.tui.feed import Feed
+    from busctl.tui.screens.queue_charts import Span
     from busctl_lib.errors import BusError
+    from busctl_lib.management.infos import QueueInfo
     from busctl_lib.poller import Snapshot
     from busctl_lib.rpc import Reply
     from busctl_lib.taps import TapEvent, TapPlan
+    from busctl_lib.taps.peek import Peeked
 
 
 class SnapshotTaken(Message):
@@ -64,6 +67,14 @@ class TapEnded(Message):
 
 
 @dataclass
+class PeekEnded(Message):
+    """A look at what waits in a queue came to its end."""
+
+    peeked: Peeked | None
+    error: BusError | None
+
+
+@dataclass
 class TapTold(Message):
     """A tap has something to say that outlives its screen: what it cleaned up, or what it could not give back."""
 
@@ -94,6 +105,13 @@ class OpenTail(Message):
 
 
 @dataclass
+class OpenPeek(Message):
+    """Look at what waits in a queue."""
+
+    queue: str
+
+
+@dataclass
 class OpenRpc(Message):
     """Show the call dialog."""
 
@@ -119,6 +137,14 @@ class Listed(Message):
     def can_replace(self, message: Message) -> bool:
         """Replace an older answer to the same screen."""
         return isinstance(message, Listed)
+
+
+@dataclass
+class SpanAsked(Message):
+    """A queue was asked about with samples of a longer or shorter time."""
+
+    span: Span
+    info: QueueInfo
 
 
 @dataclass

@@ -32,7 +32,7 @@ class DescribeModal(ModalScreen[None]):
     def __init__(self, title: str, lines: Sequence[tuple[str, str]]) -> None:
         super().__init__()
         self._title = title
-        self._lines = [(label, text) for label, text in lines if text]
+        self._lines = [(label, text) for label, text in lines if text not in ("", "[]", "{}")]
 
     def compose(self) -> ComposeResult:
         """One scroll of lines."""

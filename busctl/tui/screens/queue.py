@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
+from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Horizontal, Vertical
 from textual.content import Content
+from textual.message import Message
 from textual.widgets import Static
+from textual.worker import get_current_worker
 
 from busctl.tui.feed import Feed
-from busctl.tui.messages import OpenTail
-from busctl.tui.screens.overview import rate_series
+from busctl.tui.messages import OpenPeek, OpenTail, SpanAsked
+from busctl.tui.nouns import bindings_of_exchange, connection_named
 from busctl.tui.screens.place import Place
-from busctl.tui.screens.queue_tables import arguments_table, bindings_table, consumers_table, settings_of
-from busctl.tui.widgets.chart import Chart, Series
+from busctl.tui.screens.queue_charts import SPANS, Span, depth_lines, rate_lines
+from busctl.tui.screens.queue_tables import (
+    arguments_table,
+    bindings_table,
+    consumers_table,
+    dead_letters_to,
+    saturation,
+    settings_of,
+)
+from busctl.tui.widgets.chart import Chart
 from busctl.tui.widgets.table import LiveTable
 from busctl.views import formats, queues
+from busctl.views.consumers import connection as consumer_connection
 from busctl.views.view import Tone
+from busctl_lib.errors import BusError
+from busctl_lib.management.infos import BindingInfo, ConsumerInfo
 
 if TYPE_CHECKING:
-    from busctl_lib.management.infos import Details, QueueInfo
+    from busctl_lib.management.infos import QueueInfo
     from busctl_lib.poller import QueueKey, Snapshot
 
+SPAN_BEAT_S = 10.0
 _TONES = {
     Tone.NORMAL: "bold",
     Tone.GOOD: "bold $text-success",
@@ -45,12 +61,18 @@ class QueueScreen(Place):
     CSS_PATH = "queue.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("t", "tail", "tail", id="queue.tail", tooltip="Watch the queue's messages, without taking any."),
+        Binding("p", "peek", "peek", id="queue.peek", tooltip="Look at what waits, within the peek budget."),
+        Binding("z", "span", "span", id="queue.span", tooltip="Charts over 10 minutes, an hour, a day, a minute."),
         Binding("tab", "app.focus_next", "next table", id="queue.next", tooltip="Go to the next table."),
     ]
 
     def __init__(self, feed: Feed, key: QueueKey) -> None:
         super().__init__(feed)
         self.key = key
+        self._span = SPANS[0]
+        self._older: QueueInfo | None = None
+        """The queue with samples of the chosen span, when the poller does not bring them."""
+        self._gone_away = threading.Event()
 
     @property
     def crumb(self) -> str:
@@ -66,10 +88,10 @@ class QueueScreen(Place):
         """Facts, charts, tables."""
         yield Static("asking the broker …", id="queue-facts", markup=False)
         with Horizontal(id="queue-charts"):
-            with Vertical(classes="panel") as depth:
+            with Vertical(classes="panel", id="queue-depth-panel") as depth:
                 depth.border_title = "Depth, last 10 min"
                 yield Chart(id="queue-depth")
-            with Vertical(classes="panel") as rates:
+            with Vertical(classes="panel", id="queue-rates-panel") as rates:
                 rates.border_title = "Rates, last 10 min"
                 yield Chart(unit="/s", text=formats.rate, id="queue-rates")
         with Container(id="queue-tables"):
@@ -89,6 +111,7 @@ class QueueScreen(Place):
 
     def on_unmount(self) -> None:
         """No longer."""
+        self._gone_away.set()
         self.feed.poller.unwatch_queue(*self.key)
 
     def show_snapshot(self, snapshot: Snapshot) -> None:
@@ -98,9 +121,9 @@ class QueueScreen(Place):
             self._say_gone(snapshot)
             return
         self.query_one("#queue-facts", Static).update(self._facts(info))
-        self._draw_depth(snapshot, info)
-        self._draw_rates(snapshot, info)
+        self._draw_charts(snapshot, info)
         self._fill("consumers", info.consumer_details, "Nobody consumes from here.")
+        self.query_one("#queue-consumers-panel").border_title = f"Consumers{saturation(info)}"
         self._fill("bindings", snapshot.bindings.get(self.key), "Nothing leads here.")
         self._fill("arguments", settings_of(info), "Declared without arguments, no policy.")
 
@@ -130,6 +153,7 @@ class QueueScreen(Place):
             "durable" if info.durable else "transient",
             *(["auto-delete"] if info.auto_delete else []),
             *(["exclusive"] if info.exclusive else []),
+            *([f"dead letters to {to}"] if (to := dead_letters_to(info)) else []),
             *([f"policy {info.policy}"] if info.policy else []),
             *([f"on {info.leader or info.node}"] if info.leader or info.node else []),
             *([formats.size(info.memory)] if info.memory else []),
@@ -139,37 +163,65 @@ class QueueScreen(Place):
             parts += [(number, "bold"), (f" {label}  ", "$muted")]
         return Content.assemble(*parts, "\n", (formats.safe_text(" · ".join(words)), "$muted"))
 
-    def _draw_depth(self, snapshot: Snapshot, info: QueueInfo) -> None:
-        now = snapshot.taken_wall or 0.0
-        lines = [
-            _depth_series("ready", info.messages_ready_details, info.messages_ready, now),
-            _depth_series("unacked", info.messages_unacknowledged_details, info.messages_unacknowledged, now),
-        ]
-        if not lines[0].points and (history := snapshot.history.get(self.key)):
-            lines = [Series("messages", list(history), info.messages)]
-        self.query_one("#queue-depth", Chart).show(lines, now)
+    def _draw_charts(self, snapshot: Snapshot, info: QueueInfo) -> None:
+        now, span = snapshot.taken_wall or 0.0, self._span
+        if span.asked is not None:
+            if self._older is None:
+                return
+            info = self._older
+        history = snapshot.history.get(self.key, ())
+        self.query_one("#queue-depth", Chart).show(depth_lines(info, now, span, history), now, span.seconds)
+        self.query_one("#queue-rates", Chart).show(rate_lines(info, now, span), now, span.seconds)
 
-    def _draw_rates(self, snapshot: Snapshot, info: QueueInfo) -> None:
-        now = snapshot.taken_wall or 0.0
-        stats = info.message_stats
-        lines = []
-        for name, details in (
-            ("in", stats.publish_details if stats else None),
-            ("out", stats.deliver_get_details if stats else None),
-            ("ack", stats.ack_details if stats else None),
-        ):
-            samples = queues.rates_between(details.samples if details else None)
-            lines.append(rate_series(name, details, samples, now))
-        self.query_one("#queue-rates", Chart).show(lines, now)
+    # --- other spans: the worker never touches a widget
+
+    def action_span(self) -> None:
+        """Show more of the past, or less."""
+        self._span = SPANS[(SPANS.index(self._span) + 1) % len(SPANS)]
+        self._older = None
+        for panel, title in (("#queue-depth-panel", "Depth"), ("#queue-rates-panel", "Rates")):
+            self.query_one(panel).border_title = f"{title}, {self._span.title}"
+        self._ask_span(self._span)
+        self.take_snapshot(self.feed.snapshot)
+
+    @work(thread=True, exclusive=True, exit_on_error=False, group="span")
+    def _ask_span(self, span: Span) -> None:
+        worker = get_current_worker()
+        while span.asked is not None and not worker.is_cancelled:
+            try:
+                info = self.feed.session.management.queue(*self.key, span.asked)
+            except BusError:  # the state line says so already
+                pass
+            else:
+                self.post_message(SpanAsked(span, info))
+            self._gone_away.wait(SPAN_BEAT_S)
+            if self._gone_away.is_set():
+                return
+
+    @on(SpanAsked)
+    def _take_span(self, message: SpanAsked) -> None:
+        if message.span == self._span:
+            self._older = message.info
+            self._draw_charts(self.feed.snapshot, message.info)
+
+    # --- keys
 
     def action_tail(self) -> None:
         """Watch the queue's messages."""
         self.post_message(OpenTail(self.key[1]))
 
+    def action_peek(self) -> None:
+        """Look at what waits in the queue."""
+        self.post_message(OpenPeek(self.key[1]))
 
-def _depth_series(name: str, details: Details | None, count: int | None, now: float) -> Series:
-    samples = sorted((details.samples if details else None) or (), key=lambda sample: sample.timestamp)
-    points = [(sample.timestamp / 1000, sample.sample) for sample in samples]
-    if count is not None and points:
-        points.append((max(now, points[-1][0]), count))
-    return Series(name, points, count)
+    @on(LiveTable.Opened)
+    def _open(self, event: LiveTable.Opened) -> None:
+        row = event.row
+        if isinstance(row, ConsumerInfo):
+            message: Message | None = connection_named(consumer_connection(row))
+        elif isinstance(row, BindingInfo):
+            message = bindings_of_exchange(row.source)
+        else:
+            message = None
+        if message is not None:
+            self.post_message(message)

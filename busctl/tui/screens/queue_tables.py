@@ -66,7 +66,7 @@ def consumers_table() -> LiveTable[ConsumerInfo]:
         Slot(column=column("mode"), least=6, most=24, rank=3),
         Slot(column=column("connection"), least=14, most=60, rank=2),
     ]
-    return LiveTable(CONSUMERS, slots, key=_consumer_key, sort="tag", opens=False, id="queue-consumers")
+    return LiveTable(CONSUMERS, slots, key=_consumer_key, sort="tag", id="queue-consumers")
 
 
 def bindings_table() -> LiveTable[BindingInfo]:
@@ -80,7 +80,6 @@ def bindings_table() -> LiveTable[BindingInfo]:
         slots,
         key=lambda info: (info.source, info.properties_key),
         sort="source",
-        opens=False,
         id="queue-bindings",
     )
 
@@ -93,6 +92,33 @@ def arguments_table() -> LiveTable[Setting]:
         Slot(column=SETTINGS.column("source"), least=8, most=24, rank=2),
     ]
     return LiveTable(SETTINGS, slots, key=lambda found: found, sort="name", opens=False, id="queue-arguments")
+
+
+def saturation(info: QueueInfo) -> str:
+    """Say how much of what its consumers may hold they do hold: all of it means that they are the bottleneck."""
+    limits = [consumer.prefetch_count or 0 for consumer in info.consumer_details or ()]
+    held = info.messages_unacknowledged
+    if not limits or not all(limits) or held is None:
+        return ""
+    share = held / sum(limits)
+    return f", hold {held:,} of {sum(limits):,}{' ▲ saturated' if share >= 0.9 else ''}"
+
+
+def dead_letters_to(info: QueueInfo) -> str | None:
+    """Where its dead letters go: an exchange, with the key they get there; None: nowhere."""
+    arguments = {**(info.effective_policy_definition or {}), **_plain(info.arguments or {})}
+    exchange = arguments.get("dead-letter-exchange")
+    if not isinstance(exchange, str):
+        return None
+    key = arguments.get("dead-letter-routing-key")
+    if exchange == "" and isinstance(key, str):
+        return safe_text(key)
+    return safe_text(f"exchange {exchange or '(default)'}" + (f", key {key}" if isinstance(key, str) else ""))
+
+
+def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments under the names that policies use."""
+    return {name.removeprefix("x-"): value for name, value in arguments.items()}
 
 
 def _consumer_key(info: ConsumerInfo) -> tuple[str, str | None]:

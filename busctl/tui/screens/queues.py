@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 
 from busctl.tui.feed import Feed
 from busctl.tui.filters import EVERYTHING, Filter
-from busctl.tui.messages import OpenQueue, OpenTail
+from busctl.tui.messages import OpenPeek, OpenQueue, OpenTail
 from busctl.tui.nouns import bindings_of_queue, consumers_of_queue
 from busctl.tui.screens.table_place import TablePlace
 from busctl.tui.widgets.slots import Slot
@@ -34,6 +34,7 @@ class QueuesScreen(TablePlace[QueueInfo]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("t", "tail", "tail", id="queues.tail", tooltip="Watch the queue's messages, without taking any."),
+        Binding("p", "peek", "peek", id="queues.peek", tooltip="Look at what waits, within the peek budget."),
         Binding("e", "bindings", "exchange", id="queues.bindings", show=False, tooltip="What leads to the queue."),
         Binding("c", "consumers", "consumers", id="queues.consumers", show=False, tooltip="Who consumes from it."),
         Binding("N", "sort('name')", "sort by name", id="queues.sort-name", show=False),
@@ -123,6 +124,11 @@ class QueuesScreen(TablePlace[QueueInfo]):
         """Watch the queue's messages."""
         if (info := self.table.row) is not None:
             self.post_message(OpenTail(info.name))
+
+    def action_peek(self) -> None:
+        """Look at what waits in the queue."""
+        if (info := self.table.row) is not None:
+            self.post_message(OpenPeek(info.name))
 
     def action_bindings(self) -> None:
         """Show what leads to the queue."""

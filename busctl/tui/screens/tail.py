@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, ClassVar
 
-import msgspec
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 from textual.worker import Worker, get_current_worker
 
-from busctl.tui import sieve
 from busctl.tui.feed import Feed
-from busctl.tui.messages import Sifted, TapBatch, TapEnded, TapOpened, TapTold
-from busctl.tui.screens.place import Place
-from busctl.tui.widgets.body_text import body_text
-from busctl.tui.widgets.message_log import MessageLog, matched_text
+from busctl.tui.messages import TapBatch, TapEnded, TapOpened, TapTold
+from busctl.tui.screens.messages_place import MessagesPlace
 from busctl.views import formats
 from busctl.views.formats import safe_text
 from busctl_lib.broker import State
-from busctl_lib.documents import headers_to_json, to_json
-from busctl_lib.envelope import PROPERTY_NAMES, Delivery
+from busctl_lib.envelope import Delivery
 from busctl_lib.errors import ApiUnreachable, BusError, CannotConnect, GuardRefused
 
 if TYPE_CHECKING:
@@ -36,11 +31,12 @@ TICK_S = 0.1
 BUDGET = 500
 """Rows a tick: more than anyone reads, and no more than the screen can draw while keys still work."""
 RETRY_S = 3.0
+RATE_SPAN_S = 60.0
 _CALM_S = 1.0
 """A batch comes at least so often, so that the rate falls to 0."""
 
 
-class TailScreen(Place):
+class TailScreen(MessagesPlace):
     """Watches a queue through a tap for as long as it is on the stack; then everything is given back.
 
     Args:
@@ -48,12 +44,8 @@ class TailScreen(Place):
         queue: Whose messages.
     """
 
-    CSS_PATH = "tail.tcss"
-    AUTO_FOCUS = "MessageLog"
-    FILTERS = True
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "toggle_follow", "pause/follow", id="tail.pause", tooltip="Stop the rows, or follow again."),
-        Binding("c", "copy_body", "copy", id="tail.copy", tooltip="Copy the body of the message under the cursor."),
     ]
 
     def __init__(self, feed: Feed, queue: str) -> None:
@@ -64,11 +56,11 @@ class TailScreen(Place):
         self._painted.set()
         self._rate = 0.0
         self._one_of = 1.0
+        self._rates: deque[tuple[float, float]] = deque(maxlen=1200)
+        """(when, a second) of each batch of the last minutes."""
         self._trouble: Content | None = None
         self._opened = False
         self._link: str | None = None
-        self._sieve: sieve.Sieve[TapEvent] = sieve.Sieve(matched_text, _document, self._tell_sifted)
-        self._filter_trouble = ""
 
     @property
     def crumb(self) -> str:
@@ -80,31 +72,15 @@ class TailScreen(Place):
         """The same as a command."""
         return self.feed.command("tail", self.queue)
 
-    def compose_place(self) -> ComposeResult:
-        """What is seen, how it goes, the messages, one of them."""
+    def compose_head(self) -> ComposeResult:
+        """What is seen, and how it goes."""
         yield Static("choosing a way to look without harm …", id="tail-coverage", markup=False)
         yield Static("", id="tail-mode", markup=False)
-        yield MessageLog(id="tail-log")
-        with Horizontal(id="tail-detail"):
-            with VerticalScroll(id="tail-body", classes="panel") as body:
-                body.border_title = "Message"
-                yield Static("", id="tail-body-text", markup=False)
-            with VerticalScroll(id="tail-facts", classes="panel") as facts:
-                facts.border_title = "Properties and headers"
-                yield Static("", id="tail-facts-text", markup=False)
 
     def on_mount(self) -> None:
         """Begin to watch."""
         self._watch()
-        self._show_mode()
-
-    def on_unmount(self) -> None:
-        """End what runs elsewhere."""
-        self._sieve.close()
-
-    @property
-    def _log(self) -> MessageLog:
-        return self.query_one("#tail-log", MessageLog)
+        self.show_mode()
 
     # --- the worker: it owns the tap, and never touches a widget
 
@@ -172,19 +148,20 @@ class TailScreen(Place):
         self._trouble = None
         self._opened = True
         self.query_one("#tail-coverage", Static).update(_coverage(message.plan))
-        self._show_mode()
+        self.show_mode()
 
     @on(TapBatch)
     def _take(self, message: TapBatch) -> None:
-        log = self._log
+        log = self.log_rows
         deliveries = sum(isinstance(event, Delivery) for event in message.events)
         self.seen += message.seen
         share = min(message.seconds / 2.0, 1.0)  # the rate of about the last two seconds
         self._rate += (message.seen / max(message.seconds, TICK_S) - self._rate) * share
         self._one_of += ((message.seen / deliveries if deliveries else 1.0) - self._one_of) * share
         self._link = message.link
+        self._rates.append((time.monotonic(), message.seen / max(message.seconds, TICK_S)))
         log.add(message.events)
-        self._show_mode()
+        self.show_mode()
         self.call_after_refresh(self._painted.set)
 
     @on(TapEnded)
@@ -197,13 +174,14 @@ class TailScreen(Place):
         self._trouble = Content.assemble(("✖ ", "bold $text-error"), f"{word}{safe_text(str(error))}{tail}")
         if not self._opened:
             self.query_one("#tail-coverage", Static).update("nothing is watched" + (" yet" if again else ""))
-        self._show_mode()
+        self.show_mode()
 
-    def _show_mode(self) -> None:
+    def show_mode(self) -> None:
+        """Say how it goes."""
         self.query_one("#tail-mode", Static).update(self._mode())
 
     def _mode(self) -> Content:
-        log = self._log
+        log = self.log_rows
         if self._trouble is not None:
             return self._trouble
         if not self._opened:
@@ -218,103 +196,42 @@ class TailScreen(Place):
             if log.following
             else (f"‖ PAUSED  {log.waiting:,} new", "bold $text-warning")
         )
-        parts = [mode, (f"   {formats.rate(round(self._rate, 1))}/s", ""), (f"   {self.seen:,} seen", "$muted")]
+        parts = [
+            mode,
+            (f"   {formats.rate(round(self._rate, 1))}/s ", ""),
+            (self._rate_line(), "$primary"),
+            (f"   {self.seen:,} seen", "$muted"),
+        ]
         if self._one_of >= 1.5:
             parts.append((f"   shown 1 of {self._one_of:.0f}", "bold $text-warning"))
-        if self._filter_trouble:
-            parts.append((f"   the filter {safe_text(self._filter_trouble, 80)}", "bold $text-warning"))
+        if self.filter_trouble:
+            parts.append((f"   the filter {safe_text(self.filter_trouble, 80)}", "bold $text-warning"))
         elif self.filter:
             parts.append((f"   {log.shown:,} of {log.kept:,} kept match", "$text-accent"))
         return Content.assemble(*parts)
 
-    # --- one message
-
-    @on(MessageLog.Opened)
-    def _open(self, event: MessageLog.Opened) -> None:
-        self.add_class("-detail")
-        self._show_detail(event.delivery)
-        self.refresh_bindings()
-
-    @on(MessageLog.Moved)
-    def _moved(self, event: MessageLog.Moved) -> None:
-        if self.has_class("-detail"):
-            self._show_detail(event.delivery)
-
-    @on(MessageLog.FollowChanged)
-    def _follow_changed(self) -> None:
-        if self._log.following:
-            self.remove_class("-detail")
-        self._show_mode()
-
-    def _show_detail(self, delivery: Delivery) -> None:
-        self.query_one("#tail-body-text", Static).update(body_text(delivery.body))
-        self.query_one("#tail-facts-text", Static).update(_facts(delivery))
-        self.query_one("#tail-body").scroll_home(animate=False)
-        self.query_one("#tail-facts").scroll_home(animate=False)
+    def _rate_line(self) -> str:
+        """The rate of the last minute."""
+        if not self._rates:
+            return ""
+        width = 20 if self.size.width >= 110 else 10
+        step = RATE_SPAN_S / width
+        end = math.ceil(self._rates[-1][0] / step) * step
+        return formats.sparkline(formats.buckets(self._rates, width, RATE_SPAN_S, end)).lstrip()
 
     # --- keys
 
-    def show_filtered(self) -> None:
-        """Show the messages that pass; a filter that runs elsewhere tells later."""
-        self._filter_trouble = ""
-        self._sieve.choose(self.filter if self.filter.guarded else None)
-        self._log.set_filter(self.filter)
-        self._show_mode()
-
-    @on(MessageLog.Unsifted)
-    def _sift(self, event: MessageLog.Unsifted) -> None:
-        if event.passing is self.filter:
-            self._sieve.put(event.rows)
-
-    @on(Sifted)
-    def _take_sifted(self, message: Sifted) -> None:
-        result = message.result
-        if result.filter is self.filter:
-            self._log.pass_rows(result.passed)
-            if result.stopped:
-                self._filter_trouble = result.trouble
-            self._show_mode()
-
-    def _tell_sifted(self, result: sieve.Sifted[TapEvent]) -> None:
-        """Runs on the sieve's thread."""
-        self.post_message(Sifted(result))
-
     def action_toggle_follow(self) -> None:
         """Stop the rows, or follow again."""
-        self._log.following = not self._log.following
+        self.log_rows.following = not self.log_rows.following
 
     def action_refresh_now(self) -> None:
         """Try again at once when watching had ended."""
         super().action_refresh_now()
         if self._trouble is not None:
             self._trouble, self._opened = None, False
-            self._show_mode()
+            self.show_mode()
             self._watch()
-
-    def action_copy_body(self) -> None:
-        """Copy the body of the message under the cursor."""
-        if (delivery := self._log.delivery) is not None:
-            self.app.copy_to_clipboard(delivery.body.decode("utf-8", "backslashreplace"))
-            self.notify(f"{formats.size(len(delivery.body))} copied", markup=False)
-
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Escape closes the message first."""
-        if action == "up" and self.has_class("-detail"):
-            return True
-        return super().check_action(action, parameters)
-
-    def action_up(self) -> None:
-        """Close the message, else go up."""
-        if self.has_class("-detail"):
-            self.remove_class("-detail")
-            self._log.focus()
-        else:
-            super().action_up()
-
-
-def _document(event: TapEvent) -> bytes:
-    """What jq looks at: the document of a message."""
-    return to_json(event) if isinstance(event, Delivery) else msgspec.json.encode({"note": event.text})
 
 
 def _coverage(plan: TapPlan) -> Content:
@@ -326,27 +243,3 @@ def _coverage(plan: TapPlan) -> Content:
         (f"  · sees {safe_text(plan.sees)}", ""),
         (f"  · not: {safe_text('; '.join(plan.misses))}", "$muted"),
     )
-
-
-def _facts(delivery: Delivery) -> Content:
-    facts: list[tuple[str, object]] = [("exchange", delivery.exchange or "(default)"), ("key", delivery.routing_key)]
-    facts += [
-        (name, value)
-        for name in PROPERTY_NAMES
-        if name != "headers" and (value := getattr(delivery.properties, name)) is not None
-    ]
-    headers = headers_to_json(delivery.headers)
-    width = min(max((len(name) for name, _ in [*facts, *headers.items()]), default=0), 28)
-    parts: list[str | tuple[str, str]] = []
-    for name, value in facts:
-        parts += [(f"{name:<{width}}  ", "$muted"), f"{safe_text(str(value))}\n"]
-    if headers:
-        parts.append(("headers\n", "bold"))
-    for name, value in headers.items():
-        parts += [(f"{safe_text(name):<{width}}  ", "$muted"), f"{safe_text(str(value))}\n"]
-    for death in delivery.deaths:
-        parts += [
-            ("✖ died  ", "$text-error"),
-            safe_text(f"{death.reason} in {death.queue}, {death.count or 1} times\n"),
-        ]
-    return Content.assemble(*parts)

@@ -130,6 +130,14 @@ class MessageLog(Rows):
             return
         self._append(rows)
 
+    def replace(self, rows: Sequence[Row]) -> None:
+        """Show these instead; the cursor goes to the first."""
+        self._rows, self._held, self._bytes = [], [], 0
+        self._shown = [] if self._passing else self._rows
+        self._append(rows)
+        self._cursor = 0
+        self._settle()
+
     class Unsifted(Message):
         """Rows came that a filter which runs elsewhere must look at; they are shown when `pass_rows` says so."""
 
