@@ -37,6 +37,7 @@ def open_tap(
     *,
     lease_folder: Path,
     limit: int | None = None,
+    exact: bool = False,
     watch_s: float = WATCH_S,
 ) -> Tap:
     """Open the tap that a plan describes; it is a context manager and gives everything back on leaving.
@@ -47,6 +48,7 @@ def open_tap(
         management: A client of the same cluster.
         lease_folder: Where the lease of a firehose is written down; the same for all runs on this machine.
         limit: How many messages will be read; holding and consuming take no more from the queue than that.
+        exact: Keep the AMQP types of header values, for captures.
         watch_s: How often the tap looks whether it still shows what the plan promises.
 
     Raises:
@@ -66,5 +68,5 @@ def open_tap(
         tap = HoldTap(plan, broker, management, limit=limit, watch_s=watch_s)
     else:
         tap = ConsumeTap(plan, broker, limit=limit, watch_s=watch_s)
-    tap.cleaned = cleaned
+    tap.cleaned, tap.exact = cleaned, exact
     return tap.open()

@@ -20,7 +20,7 @@ class CopyTap(QueueTap):
         self._queue.declare()
         for binding in self.plan.bindings:
             self._queue.bind(binding)
-        self._queue.subscribe()
+        self._queue.subscribe(exact=self.exact)
 
     def _give_back(self) -> None:
         self._queue.remove()

@@ -52,7 +52,7 @@ class FirehoseTap(QueueTap):
         self._bind()
         if not self._lease.is_on():
             self._lease.switch_on()
-        self._queue.subscribe()
+        self._queue.subscribe(exact=self.exact)
         self._looked_at = time.monotonic()
         self._wake.set()  # somebody may have switched it off between our look and our binding
 
@@ -151,8 +151,10 @@ def _properties(table: dict[str, Any], now: float) -> Properties:
         if value is None:
             continue
         if name == "timestamp":
-            value = _uncut_timestamp(value, now)
-        elif name not in ("headers", "delivery_mode", "priority"):
+            value = _uncut_timestamp(int(value), now)
+        elif name in ("delivery_mode", "priority"):
+            value = int(value)
+        elif name != "headers":
             value = _text(value)
         found[name] = value
     return Properties(**found)

@@ -64,10 +64,10 @@ class TapQueue:
         if binding in self.bindings:
             self.bindings.remove(binding)
 
-    def subscribe(self) -> None:
-        """Let the messages come."""
+    def subscribe(self, *, exact: bool = False) -> None:
+        """Let the messages come; `exact` as of `MessageBroker.subscribe`."""
         self._subscription = self._broker.subscribe(
-            self.name, self._take, auto_ack=True, on_cancelled=lambda _reason: self._on_lost()
+            self.name, self._take, auto_ack=True, exact=exact, on_cancelled=lambda _reason: self._on_lost()
         )
 
     def restore(self) -> None:

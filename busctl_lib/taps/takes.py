@@ -44,6 +44,7 @@ class TakingTap(Tap):
             prefetch=self._prefetch,
             arguments=self._arguments,
             stream=self.plan.way == "stream",
+            exact=self.exact,
         )
 
     def _receive(self, delivery: Delivery) -> None:

@@ -150,6 +150,8 @@ class Tap:
         """What killed taps had left behind and was put right before this one was opened, a sentence each."""
         self.account: str | None = None
         """After closing: what looking did to the queue, in one sentence, if anything."""
+        self.exact = False
+        """Set before opening: keep the AMQP types of header values, for captures."""
         self._broker = broker
         self._buffer = Buffer()
         self._watch_s = watch_s

@@ -1,0 +1,77 @@
+"""Reading captures, what `tail -o jsonl` printed, and the folders of rabtap."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import zstandard
+
+from busctl_lib.captures import rabtap
+from busctl_lib.captures.lines import delivery_of
+from busctl_lib.envelope import Delivery
+from busctl_lib.errors import ConfigError, InvalidMessage
+
+_MAGIC = b"\x28\xb5\x2f\xfd"
+
+
+class CaptureReader:
+    """Yields the messages of a capture, in order; can be read once for a stream, and any number of times for a path.
+
+    Args:
+        source: A file, compressed or not, a folder that rabtap wrote, or an open binary stream.
+
+    Raises:
+        ConfigError: it cannot be read.
+        InvalidMessage: while reading, when a line is no message or not the one that was captured (fact `line`).
+    """
+
+    def __init__(self, source: Path | IO[bytes]) -> None:
+        self.warnings: list[str] = []
+        """What was skipped, a sentence each."""
+        self._source = source
+        self.name = str(source) if isinstance(source, Path) else "standard input"
+        if isinstance(source, Path) and not source.exists():
+            raise ConfigError(f"{source} is not there")
+
+    def __iter__(self) -> Iterator[Delivery]:
+        if isinstance(self._source, Path) and self._source.is_dir():
+            yield from rabtap.read_folder(self._source)
+            return
+        try:
+            if isinstance(self._source, Path):
+                with self._source.open("rb") as file:
+                    yield from self._messages(file)
+            else:
+                yield from self._messages(self._source)
+        except OSError as error:
+            raise ConfigError(f"{self.name} cannot be read: {error.strerror or error}") from error
+
+    def _messages(self, file: IO[bytes]) -> Iterator[Delivery]:
+        for number, line in enumerate(self._lines(file), 1):
+            if not line.strip():
+                continue
+            if not line.endswith(b"\n"):
+                try:
+                    yield delivery_of(line)  # whole all the same: an editor left the last line's end away
+                except InvalidMessage:
+                    self.warnings.append(f"{self.name}: line {number} was cut in the middle and is skipped")
+                continue
+            try:
+                yield delivery_of(line)
+            except InvalidMessage as error:
+                facts = {**error.facts, "line": number}
+                raise InvalidMessage(f"{self.name}, line {number}: {error}", hint=error.hint, **facts) from None
+
+    def _lines(self, file: IO[bytes]) -> Iterator[bytes]:
+        buffered = file if isinstance(file, io.BufferedReader) else io.BufferedReader(file)  # type: ignore[type-var]
+        if buffered.peek(4)[:4] != _MAGIC:
+            yield from buffered
+            return
+        unpacked = zstandard.ZstdDecompressor().stream_reader(buffered, read_across_frames=True)
+        try:
+            yield from io.BufferedReader(unpacked)
+        except zstandard.ZstdError as error:
+            self.warnings.append(f"{self.name}: the rest cannot be unpacked and is skipped ({error})")
