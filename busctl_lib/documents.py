@@ -20,8 +20,9 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from busctl_lib.codecs import KEY_ID_HEADER, Keyring, decode_body, steps_of
 from busctl_lib.envelope import PROPERTY_NAMES, Death, Delivery, Properties, TypedBytes, TypedFloat, TypedInt
-from busctl_lib.errors import InvalidMessage
+from busctl_lib.errors import CodecError, InvalidMessage
 
 _PLAIN = (str, int, bool, type(None))
 _PROPERTIES = tuple(name for name in PROPERTY_NAMES if name != "headers")
@@ -30,9 +31,14 @@ _NOT_SHOWN = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\
 """What JSON lets through and a terminal acts on: DEL, the second control block, line separators, text direction."""
 
 
-def document(delivery: Delivery) -> dict[str, Any]:
-    """Build the document of a delivery as a dict; `body` is the parsed JSON, where the body is JSON."""
-    found = _head(delivery)
+def document(delivery: Delivery, *, keys: Keyring | None = None) -> dict[str, Any]:
+    """Build the document of a delivery as a dict; `body` is the parsed JSON, where the body is JSON.
+
+    Args:
+        delivery: stays as it is.
+        keys: to decrypt with.
+    """
+    found, _ = _all_but_body(delivery, keys)
     text = found.get("text")
     if text is not None and not _is_cut(delivery):
         parsed = _parse(text)
@@ -41,16 +47,29 @@ def document(delivery: Delivery) -> dict[str, Any]:
     return found
 
 
-def to_json(delivery: Delivery) -> bytes:
-    """Write the document as one line of JSON, without the line's end.
+def capture_document(delivery: Delivery) -> dict[str, Any]:
+    """Build the document that a capture keeps: every header type exact, absent headers absent, nothing twice."""
+    found = _head(delivery)
+    del found["deaths"], found["headers"]
+    if delivery.properties.headers is not None:
+        found["headers"] = headers_to_json(delivery.properties.headers, exact=True)
+    text = _text(delivery.body, cut=False)
+    if text is None:
+        found["base64"] = base64.b64encode(delivery.body).decode()
+    else:
+        found["text"] = text
+    return found
+
+
+def to_json(delivery: Delivery, *, keys: Keyring | None = None) -> bytes:
+    """Write the document as one line of JSON, without the line's end. Args as of `document`.
 
     The body is put in as it was written, so 150.0 stays 150.0 and a number of 30 digits keeps them all. Characters that
     would move a terminal's cursor or turn its text around are escaped.
     """
-    found = _head(delivery)
+    found, raw = _all_but_body(delivery, keys)
     text = found.get("text")
     if text is not None and not _is_cut(delivery) and _parse(text) is not _NOT_JSON:
-        raw = delivery.body
         spaced = any(space in raw for space in (b"\n", b"\r", b"\t"))
         found["body"] = msgspec.Raw(msgspec.json.format(raw, indent=-1) if spaced else raw)
     line = _encode(found)
@@ -63,7 +82,8 @@ def to_json(delivery: Delivery) -> bytes:
 def delivery_from(document: dict[str, Any]) -> Delivery:
     """Rebuild the delivery that a document shows, with all that the document says of it.
 
-    `body` and `deaths` are not read: they repeat `text` and the header `x-death`.
+    `body` and `deaths` are not read: they repeat `text` and the header `x-death`. A body that was `decoded` comes back
+    as its text, no longer compressed or encrypted; a capture is what keeps the wire body.
 
     Raises:
         InvalidMessage: a key is missing or of another type (facts `field`, `expected`, `found`).
@@ -73,6 +93,10 @@ def delivery_from(document: dict[str, Any]) -> Delivery:
         _refuse("document", "an object", document)
     body = _body_from(document)
     properties = _properties_from(document)
+    if _take(document, "decoded", list, []):
+        properties.content_encoding = None
+        if properties.headers is not None:
+            properties.headers = {n: v for n, v in properties.headers.items() if n != KEY_ID_HEADER} or None
     size = _take(document, "size", int, len(body))
     return Delivery(
         exchange=_take(document, "exchange", str),
@@ -83,13 +107,39 @@ def delivery_from(document: dict[str, Any]) -> Delivery:
         received_at=_seconds(_take(document, "received_at", str), "received_at"),
         via=_take(document, "via", str),
         redelivered=_take(document, "redelivered", bool, None),
-        wire_size=size if size != len(body) else None,
+        wire_size=size if size != len(body) and not document.get("decoded") else None,
     )
 
 
 def iso_time(seconds: float) -> str:
     """Seconds since 1970 as `2026-01-02T03:04:05.678901Z`: always with microseconds, so that text sorts as time."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _all_but_body(delivery: Delivery, keys: Keyring | None) -> tuple[dict[str, Any], bytes]:
+    """Make the document without its `body`; and the bytes that `text` or `base64` shows."""
+    found = _head(delivery)
+    encoding = delivery.properties.content_encoding
+    steps = steps_of(encoding) if encoding is not None else []
+    body = delivery.body
+    text: str | None = None
+    if not steps:
+        text = _text(body, cut=_is_cut(delivery))
+    elif _is_cut(delivery):
+        found["undecoded"] = f"encoded ({','.join(steps)}), and only {len(body)} bytes of it were seen"
+    else:
+        try:
+            body = decode_body(delivery, keys=keys)
+        except CodecError as error:
+            found["undecoded"] = str(error)
+        else:
+            found["decoded"] = steps
+            text = _text(body, cut=False)
+    if text is None:
+        found["base64"] = base64.b64encode(body).decode()
+    else:
+        found["text"] = text
+    return found, body
 
 
 def _head(delivery: Delivery) -> dict[str, Any]:
@@ -107,11 +157,6 @@ def _head(delivery: Delivery) -> dict[str, Any]:
     found["properties"] = {name: value for name in _PROPERTIES if (value := getattr(properties, name)) is not None}
     found["headers"] = headers_to_json(properties.headers or {})
     found["deaths"] = [_death(death) for death in delivery.deaths]
-    text = _text(delivery)
-    if text is None:
-        found["base64"] = base64.b64encode(delivery.body).decode()
-    else:
-        found["text"] = text
     return found
 
 
@@ -119,11 +164,11 @@ def _is_cut(delivery: Delivery) -> bool:
     return delivery.wire_size is not None and delivery.wire_size != len(delivery.body)
 
 
-def _text(delivery: Delivery) -> str | None:
+def _text(body: bytes, *, cut: bool) -> str | None:
     try:
-        if _is_cut(delivery):  # a character cut in two at the end does not make the rest binary
-            return codecs.getincrementaldecoder("utf-8")().decode(delivery.body)
-        return delivery.body.decode()
+        if cut:  # a character cut in two at the end does not make the rest binary
+            return codecs.getincrementaldecoder("utf-8")().decode(body)
+        return body.decode()
     except UnicodeDecodeError:
         return None
 

@@ -27,6 +27,13 @@
     │   └── RemoteError            the reply is an error (type, message)
     ├── InvalidMessage             against its schema (field, expected, found)
     ├── CodecError                 a body that cannot be encoded or decoded
+    │   ├── UnknownEncoding        content_encoding names a step not known here
+    │   ├── BodyTooLarge           more would come out than the reader allows
+    │   ├── Truncated              compressed or encrypted data that ends early
+    │   ├── UnknownKey             encrypted, and the key is not held
+    │   ├── WrongKey               encrypted by another key than the one held under that id
+    │   ├── WrongMessage           encrypted for another message
+    │   └── Tampered               encrypted, and changed on its way
     ├── TimedOut                   an operation ran into its deadline
     │   └── ExpressionTimedOut     an expression computed for too long, or needed too much memory
     ├── GuardRefused               one of our own guards said no; nothing was done
@@ -159,6 +166,34 @@ class InvalidMessage(BusError):
 
 class CodecError(BusError):
     """A body that cannot be encoded or decoded."""
+
+
+class UnknownEncoding(CodecError):
+    """`content_encoding` names a step not known here. Facts: `encoding`."""
+
+
+class BodyTooLarge(CodecError):
+    """More would come out of a body than its reader allows. Facts: `limit` (bytes)."""
+
+
+class Truncated(CodecError):
+    """Compressed or encrypted data that ends early."""
+
+
+class UnknownKey(CodecError):
+    """The body is encrypted and its key is not held. Facts: `key_id`."""
+
+
+class WrongKey(CodecError):
+    """The body was encrypted by another key than the one held under that id. Facts: `key_id`."""
+
+
+class WrongMessage(CodecError):
+    """The body was encrypted for another message: replayed, or its properties were changed. Facts: `key_id`."""
+
+
+class Tampered(CodecError):
+    """The encrypted body was changed on its way. Facts: `key_id`."""
 
 
 class TimedOut(BusError):

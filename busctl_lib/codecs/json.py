@@ -1,4 +1,4 @@
-"""The body pipeline: message <-> wire body."""
+"""Message <-> JSON body."""
 
 from __future__ import annotations
 

@@ -1,0 +1,21 @@
+"""The body pipeline: message <-> wire body.
+
+`encode_json` and `decode_json` are a message's own form. `encode_body` compresses and encrypts an envelope's body and
+says so in `content_encoding`; `decode_body` undoes what the headers say, under a limit on what comes out. How it looks
+on the wire, for readers without this library: docs/message-conventions.md.
+"""
+
+from __future__ import annotations
+
+from busctl_lib.codecs.encryption import KEY_ID_HEADER as KEY_ID_HEADER
+from busctl_lib.codecs.json import JSON as JSON
+from busctl_lib.codecs.json import decode_json as decode_json
+from busctl_lib.codecs.json import encode_json as encode_json
+from busctl_lib.codecs.keyrings import Keyring as Keyring
+from busctl_lib.codecs.keyrings import new_key as new_key
+from busctl_lib.codecs.pipeline import COMPRESSIONS as COMPRESSIONS
+from busctl_lib.codecs.pipeline import LIMIT_BYTES as LIMIT_BYTES
+from busctl_lib.codecs.pipeline import Compression as Compression
+from busctl_lib.codecs.pipeline import decode_body as decode_body
+from busctl_lib.codecs.pipeline import encode_body as encode_body
+from busctl_lib.codecs.pipeline import steps_of as steps_of
