@@ -38,6 +38,12 @@ COMMANDS: dict[str, Entry] = {
     "nodes": Entry("busctl.cli.nodes:nodes", "List the nodes of the cluster."),
     "tail": Entry("busctl.cli.tail:tail", "Show live messages of a queue without taking them."),
     "publish": Entry("busctl.cli.publish:publish", "Publish a message and wait until the broker has it."),
+    "replay": Entry("busctl.cli.replay:replay", "Send dead letters back to where they came from, losing none."),
+    "move": Entry("busctl.cli.transfers:move", "Move messages from one queue to another."),
+    "copy": Entry("busctl.cli.transfers:copy", "Copy messages of one queue to another."),
+    "park": Entry("busctl.cli.transfers:park", "Put messages of a queue aside."),
+    "discard": Entry("busctl.cli.transfers:discard", "Throw messages of a queue away, into the trash."),
+    "ops": Entry("busctl.cli.ops:ops", "List what busctl changed; resume, undo or export it."),
     "rpc": Entry("busctl.cli.rpc:rpc", "Call a method of a service over the bus."),
     "contexts": Entry("busctl.cli.contexts:contexts", "Name brokers: list, add, use, remove and check them."),
 }

@@ -142,6 +142,9 @@ class Mover:
     Thread: public methods from the owner's thread.
     """
 
+    exact = True
+    """Header values keep their AMQP types: what is moved is not changed."""
+
     def __init__(self, link: Link, queue: str, *, lock: str | None, mode: Mode, window: int) -> None:
         self.link = link
         self.queue = queue

@@ -105,7 +105,7 @@ def unpack(intent: Intent) -> Envelope:
     """The message of an intent that keeps it, as it was to be sent."""
     assert intent.properties is not None
     assert intent.body is not None
-    properties = wire.decode_properties(b"\0" * 12 + intent.properties)
+    properties = wire.decode_properties(b"\0" * 12 + intent.properties, exact=True)
     return Envelope(exchange=intent.to_exchange, routing_key=intent.to_key, properties=properties, body=intent.body)
 
 

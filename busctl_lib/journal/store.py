@@ -122,6 +122,11 @@ class Journal:
                 ),
             )
 
+    def set_undone(self, operation: Operation) -> None:
+        """Write by which operation it was undone."""
+        with self._transaction() as db:
+            db.execute("UPDATE operations SET undone_by=? WHERE id=?", (operation.undone_by, operation.id))
+
     def operation(self, id: str) -> Operation:  # noqa: A002 - its name in JSON
         """One operation by its id or the beginning of it. Raises ConfigError when there is none, or more than one."""
         found = self._operations("WHERE id = ?", (id,)) or self._operations(

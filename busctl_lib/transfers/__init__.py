@@ -10,3 +10,8 @@ from busctl_lib.transfers.requests import Request as Request
 from busctl_lib.transfers.resume import audit as audit
 from busctl_lib.transfers.transfer import Transfer as Transfer
 from busctl_lib.transfers.transfer import lock_name as lock_name
+from busctl_lib.transfers.trash import Trash as Trash
+from busctl_lib.transfers.trash import trash_folder as trash_folder
+from busctl_lib.transfers.undo import Restore as Restore
+from busctl_lib.transfers.undo import mark_undone as mark_undone
+from busctl_lib.transfers.undo import undo_of as undo_of

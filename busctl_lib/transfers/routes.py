@@ -42,7 +42,7 @@ class RouteMap:
         self._exchanges: dict[str, tuple[ExchangeInfo, list[BindingInfo]] | None] = {}
         self._queues: dict[str, tuple[bool, bool]] = {}
         self._policies: dict[str, dict[str, Any]] | None = None
-        self._read_at = 0.0
+        self._read_at = -1e9
         self._spent_s = 0.0
 
     def reach(self, envelope: Envelope) -> Reach:
@@ -67,6 +67,10 @@ class RouteMap:
             if not self._by_headers(envelope.exchange, set()):
                 self._reached[where] = found
         return found
+
+    def forget(self) -> None:
+        """Read everything anew at the next question."""
+        self._read_at = -1e9
 
     def _find(self, envelope: Envelope) -> Reach:
         exchange, key = envelope.exchange, envelope.routing_key

@@ -16,11 +16,11 @@ import msgspec
 from busctl_lib.amqp.movers import Mode, Mover
 from busctl_lib.broker import MessageBroker
 from busctl_lib.envelope import Delivery
-from busctl_lib.errors import BusError, ConfigError, GuardRefused, ResourceLocked
+from busctl_lib.errors import BusError, ConfigError, GuardRefused, NotFound, ResourceLocked
 from busctl_lib.journal import Journal, Operation
 from busctl_lib.management import ManagementClient, QueueInfo
 from busctl_lib.taps.budget import PeekBudget, Spending, peek_budget, spend
-from busctl_lib.transfers.engine import QUORUM_HELD, WINDOW, Engine, Trash
+from busctl_lib.transfers.engine import QUORUM_HELD, WINDOW, Engine
 from busctl_lib.transfers.fixed import FixedSet
 from busctl_lib.transfers.plans import Plan, Sums, pack_set, require_same
 from busctl_lib.transfers.requests import Account, Progress, Request, plain
@@ -28,6 +28,7 @@ from busctl_lib.transfers.resume import Reconciler
 from busctl_lib.transfers.routes import RouteMap
 from busctl_lib.transfers.selection import Selection
 from busctl_lib.transfers.targets import Aimer
+from busctl_lib.transfers.trash import TRASH_MESSAGES, Trash
 from busctl_lib.transfers.works import identity
 
 LOCK_PREFIX = "busctl.lock."
@@ -60,7 +61,6 @@ class Transfer:
         journal: Of this user.
         request: What shall happen.
         among: Only these messages, by identity.
-        trash: Takes what is discarded, before it is; needed for that.
         resumes: An operation of the journal to be gone on with; see `resume`.
 
     Thread: one, but `engine`'s `pause`, `go_on` and `stop` from any.
@@ -74,7 +74,6 @@ class Transfer:
         request: Request,
         *,
         among: Counter[bytes] | None = None,
-        trash: Trash | None = None,
         resumes: Operation | None = None,
     ) -> None:
         self.request = request
@@ -82,7 +81,7 @@ class Transfer:
         self.account: Account | None = None
         self.engine: Engine | None = None
         self._broker, self._management, self._journal = broker, management, journal
-        self._trash = trash
+        self._trash: Trash | None = None
         self._resources = ExitStack()
         self._stop_asked: str | None = None
         self._cluster = management.overview().cluster_name or broker.endpoints[0].address
@@ -95,7 +94,10 @@ class Transfer:
             broker=self._cluster,
             plan={"request": plain(request)},
         )
-        self._resumes = resumes is not None
+        if request.kind == "discard" or request.discard:
+            self._trash = Trash(self.operation.id)
+            self._resources.callback(self._trash.close)
+            self.operation.trash = str(self._trash.path)
         self._routes = RouteMap(management, broker.virtual_host)
         self._aimer = Aimer(request, self.operation.id, self._routes)
         self._resources.callback(self._aimer.close)
@@ -265,6 +267,8 @@ class Transfer:
                 warnings.append("what does not match is written anew: it loses its exchange and key")
         elif self.request.selects or not self.request.takes:
             warnings.append("what is left alone is invisible meanwhile and marked redelivered afterwards")
+        if self._trash is not None and plan.selected > TRASH_MESSAGES:
+            warnings.append(f"the trash keeps the first {TRASH_MESSAGES:,} only: the rest cannot be put back")
         if info.consumers:
             warnings.append(f"{info.consumers} consumers take messages from {info.name} as well")
 
@@ -280,11 +284,22 @@ class Transfer:
         assert self.plan is not None
         assert self._fixed is not None
         self.plan.require_choice()
+        if self.request.kind == "park":
+            self._declare_parking()
         self.operation.state = "running"
         told = msgspec.structs.replace(self.plan, messages=None)
         self.operation.plan = {"request": plain(self.request), "plan": msgspec.to_builtins(told)}
         self._journal.begin(self.operation, self._fixed.copies)
         yield from self._run()
+
+    def _declare_parking(self) -> None:
+        """The queue that gets what is parked, of the source's type, where it is not there."""
+        try:
+            self._broker.declare_queue(self.request.target or "", passive=True)
+        except NotFound:
+            kind = self.plan.source_type if self.plan is not None else "classic"
+            self._broker.declare_queue(self.request.target or "", arguments={"x-queue-type": kind})
+            self._routes.forget()
 
     def _run(self) -> Iterator[Progress]:
         assert self._fixed is not None
@@ -299,7 +314,7 @@ class Transfer:
             self._fixed,
             routes=self._routes,
             match=self._selection.of if by_count else None,
-            trash=self._trash,
+            trash=self._trash.keep if self._trash is not None else None,
             budget=self._budget,
         )
         if self._stop_asked:
@@ -342,7 +357,6 @@ class Transfer:
         journal: Journal,
         id: str,  # noqa: A002 - its name in JSON
         *,
-        trash: Trash | None = None,
         accept_loss: bool = False,
     ) -> Transfer:
         """An operation that was interrupted, to be gone on with by `resuming`.
@@ -357,7 +371,7 @@ class Transfer:
             raise GuardRefused(f"operation {operation.id} ({operation.kind}) cannot be resumed")
         request = msgspec.convert(operation.plan["request"], Request)
         request.accept_loss = request.accept_loss or accept_loss
-        transfer = cls(broker, management, journal, request, resumes=operation, trash=trash)
+        transfer = cls(broker, management, journal, request, resumes=operation)
         if (operation.broker, operation.vhost) != (transfer._cluster, broker.virtual_host):
             transfer.close()
             raise ConfigError(f"operation {operation.id} is of vhost {operation.vhost!r} at {operation.broker}")

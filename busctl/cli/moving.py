@@ -1,0 +1,248 @@
+"""What commands that move messages share: the plan on stderr, the question, progress, Ctrl-C, the account."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+
+from busctl.cli import confirm, exits, output
+from busctl.cli.progress import Progress
+from busctl.views import formats
+from busctl.views.formats import safe_text
+from busctl_lib.errors import ConfigError
+
+if TYPE_CHECKING:
+    from busctl.session import Session
+    from busctl_lib import transfers
+    from busctl_lib.journal import Journal, Operation
+    from busctl_lib.transfers import Account, Plan, Request, Restore, Transfer
+
+WhereOption = Annotated[
+    str | None, typer.Option("--where", metavar="JQ", help="Only messages whose document makes this true.")
+]
+GroupOption = Annotated[
+    str | None, typer.Option("--group", metavar="ID", help="Only this group of `busctl dead QUEUE`.")
+]
+IdsOption = Annotated[
+    str | None, typer.Option("--ids", metavar="A,B", help="Only messages with these message ids, or identities.")
+]
+LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many, the oldest.")]
+RateOption = Annotated[float | None, typer.Option("--rate", metavar="PER_S", help="At most so many a second.")]
+FastOption = Annotated[
+    bool, typer.Option("--fast", help="Confirms instead of transactions: after a kill the open batch is unknown.")
+]
+RewriteOption = Annotated[
+    bool, typer.Option("--rewrite", help="Write what does not match anew instead of holding it (quorum queues).")
+]
+AcceptLossOption = Annotated[
+    bool, typer.Option("--accept-loss", help="Go on although the queue's peek budget is gone.")
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Make the plan, show it, and stop.")]
+OutputOption = Annotated[
+    output.Format | None, typer.Option("-o", "--output", help="How to print the operation.", show_default="table")
+]
+_TARGETS_SHOWN = 12
+
+
+def selection(where: str | None, group: str | None, ids: str | None, limit: int | None) -> dict[str, Any]:
+    """The part of a request that says which messages."""
+    given = [each.strip() for each in (ids or "").split(",") if each.strip()]
+    return {"where": where, "group": group, "ids": given, "limit": limit}
+
+
+def check_rate(rate: float | None) -> None:
+    """Refuse a rate that is none."""
+    if rate is not None and not 0 < rate < float("inf"):
+        raise ConfigError("--rate must be above 0")
+
+
+@contextlib.contextmanager
+def opened(session: Session, request: Request, **extra: Any) -> Iterator[tuple[Transfer, Journal]]:
+    """A transfer of the session's broker, with this user's journal."""
+    from busctl_lib.journal import Journal
+    from busctl_lib.transfers import Transfer
+
+    session.broker.connect()
+    with Journal() as journal, Transfer(session.broker, session.management, journal, request, **extra) as transfer:
+        yield transfer, journal
+
+
+def make_plan(transfer: Transfer | Restore, made: Plan | None = None) -> Plan:
+    """Read the queue, with progress on a terminal."""
+    with Progress() as line, stopping(transfer):
+        for progress in transfer.planning(made):
+            line.show(f"reading {transfer.request.source}: {progress.moved:,} of {progress.planned:,}")
+    assert transfer.plan is not None
+    return transfer.plan
+
+
+def show_plan(plan: Plan, form: output.Format | None) -> None:
+    """Print a plan: JSON for programs, lines for people."""
+    if form in (output.Format.JSON, output.Format.JSONL):
+        (output.write_json if form is output.Format.JSON else output.write_jsonl)(plan)
+        return
+    for label, text in plan_lines(plan):
+        output.write_line(f"{label:<9} {safe_text(text)}")
+
+
+def plan_lines(plan: Plan) -> list[tuple[str, str]]:
+    """A plan in words: labels and texts, foreign ones among them."""
+    verb = {"undo": "put back"}.get(plan.request.kind, plan.request.kind)
+    lines = [("plan", f"{verb} {plan.selected:,} of {plan.waiting:,} messages of {plan.source}")]
+    for target in plan.targets[:_TARGETS_SHOWN]:
+        lines.append(("to", f"{_where(target)}  {target.count:,} messages, {_reach(target)}"))
+    if len(plan.targets) > _TARGETS_SHOWN:
+        lines.append(("", f"and {len(plan.targets) - _TARGETS_SHOWN:,} more routes"))
+    lines += [("stays", f"{count:,} messages: {reason}") for reason, count in plan.stays.items()]
+    if plan.strips:
+        lines.append(("removes", f"{plan.strips:,} headers of the broker and of failures, and user_id"))
+    if plan.adds:
+        lines.append(("adds", ", ".join(plan.adds)))
+    if plan.replayed_before:
+        lines.append(("before", f"{plan.replayed_before:,} were replayed before, at most {plan.most_replays} times"))
+    lines += [("note", warning) for warning in plan.warnings]
+    lines += [("edit", line) for line in plan.diff]
+    return lines
+
+
+def _where(target: transfers.Target) -> str:
+    if not target.exchange:
+        return f"queue {target.routing_key}" if target.routing_key else "the trash"
+    return f"exchange {target.exchange}, key {target.routing_key}"
+
+
+def _reach(target: transfers.Target) -> str:
+    if target.problem:
+        return f"which would stay: {target.problem}"
+    if target.choose:
+        return f"reaches {', '.join(target.choose)} as well: choose --route original or --route queue"
+    return f"reaches {', '.join(target.queues)}" if target.queues else "not checked"
+
+
+def ask(session: Session, plan: Plan, *, yes: bool, way_back: str | None) -> None:
+    """Show what would happen and ask. Raises GuardRefused."""
+    plan.require_choice()
+    verb = {"undo": "put back"}.get(plan.request.kind, plan.request.kind)
+    change = confirm.Change(
+        does=f"{verb} {plan.selected:,} messages of {plan.source}",
+        name=plan.source,
+        hits=plan_lines(plan)[1:],
+        way_back=way_back,
+    )
+    confirm.allow(session.settings, change, yes=yes)
+
+
+def run(transfer: Transfer | Restore, steps: Iterator[transfers.Progress], form: output.Format | None) -> int:
+    """Run it to its account, print that, and give the exit code."""
+    with Progress() as line, stopping(transfer):
+        waited: str | None = None
+        for progress in steps:
+            if progress.waiting and progress.waiting != waited:
+                exits.note(f"waiting: {progress.waiting}")
+            waited = progress.waiting
+            line.show(_line(progress))
+    account = transfer.account
+    assert account is not None
+    tell(account, form)
+    return exit_code(account)
+
+
+def _line(progress: transfers.Progress) -> str:
+    done = f"{progress.done:,} of {progress.planned:,}  {formats.rate(progress.rate)}/s"
+    left = f"  {formats.duration(progress.left_s)} left" if progress.left_s is not None else ""
+    kept = progress.returned + progress.failed
+    stays = f"  {kept:,} stay" if kept else ""
+    return f"{progress.phase} {done}{left}{stays}"
+
+
+def tell(account: Account, form: output.Format | None) -> None:
+    """Print how it ended."""
+    operation = account.operation
+    if form in (output.Format.JSON, output.Format.JSONL):
+        found = as_json(operation)
+        for name in ("reasons", "came_back", "gone", "problem"):
+            if value := getattr(account, name):
+                found[name] = msgspec.to_builtins(value)
+        (output.write_json if form is output.Format.JSON else output.write_jsonl)(found)
+    else:
+        output.write_line(safe_text(summary(operation)))
+        for reason, count in account.reasons.items():
+            output.write_line(safe_text(f"  {count:,} stayed: {reason}"))
+        if account.gone:
+            output.write_line(f"  {account.gone:,} had been taken by somebody else")
+        for back in account.came_back or []:
+            output.write_line(safe_text(f"  {back.count:,} came back: {back.cause} (group {back.group})"))
+        if account.came_back == []:
+            output.write_line("  none came back while watched")
+    if account.problem:
+        exits.note(f"busctl: {account.problem}")
+    if operation.state == "interrupted" or operation.unknown:
+        again = " --unknown resend|skip" if operation.unknown else ""
+        exits.note(f"go on with: busctl ops resume {operation.id}{again}")
+
+
+def summary(operation: Operation) -> str:
+    """An operation's end in one line."""
+    parts = [f"{operation.moved:,} of {operation.planned:,} done"]
+    parts += [f"{operation.returned:,} returned"] if operation.returned else []
+    parts += [f"{operation.failed:,} failed"] if operation.failed else []
+    parts += [f"{operation.unknown:,} unknown"] if operation.unknown else []
+    return f"{operation.kind} {operation.id} {operation.state}: {', '.join(parts)}"
+
+
+def as_json(operation: Operation) -> dict[str, Any]:
+    """An operation as its contract has it."""
+    found: dict[str, Any] = msgspec.to_builtins(operation)
+    found.pop("plan", None)
+    for name in ("target", "planned", "moved", "returned", "failed", "unknown", "started_at", "ended_at"):
+        found.setdefault(name, getattr(operation, name))
+    found.setdefault("state", operation.state)
+    return found
+
+
+def exit_code(account: Account) -> int:
+    """0 all done, 130 interrupted, 8 partly."""
+    operation = account.operation
+    if account.problem is None and operation.state == "interrupted":
+        return exits.ExitCode.INTERRUPTED
+    whole = operation.state == "done" and not (operation.returned or operation.failed or operation.unknown)
+    return exits.ExitCode.DONE if whole else exits.ExitCode.PARTLY
+
+
+@contextlib.contextmanager
+def stopping(transfer: Transfer | Restore) -> Iterator[None]:
+    """Let Ctrl-C end the transfer with an account; once more ends it without waiting."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    hits = 0
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        nonlocal hits
+        hits += 1
+        if hits > 1 or transfer.engine is None:
+            raise KeyboardInterrupt
+        exits.note("stopping after the batch under way; again to leave at once")
+        transfer.stop("interrupted")
+
+    with _handled(stop):
+        yield
+
+
+@contextlib.contextmanager
+def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    every = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    numbers = [number for number in every if signal.getsignal(number) is not signal.SIG_IGN]
+    before = [signal.signal(number, handler) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, old in zip(numbers, before, strict=True):
+            signal.signal(number, old)

@@ -1,0 +1,132 @@
+"""`busctl move`, `copy`, `park` and `discard`: messages of one queue, exactly as they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from busctl.cli import exits, flags, moving
+from busctl.cli.confirm import YesOption
+from busctl_lib.errors import ConfigError
+
+if TYPE_CHECKING:
+    from busctl.cli import output
+
+SourceArgument = Annotated[str, typer.Argument(metavar="QUEUE", help="The queue whose messages are meant.")]
+TargetArgument = Annotated[str, typer.Argument(metavar="TARGET", help="The queue that gets them.")]
+PARKED = ".parked"
+
+
+def move(
+    ctx: typer.Context,
+    source: SourceArgument,
+    target: TargetArgument,
+    where: moving.WhereOption = None,
+    group: moving.GroupOption = None,
+    ids: moving.IdsOption = None,
+    limit: moving.LimitOption = None,
+    rate: moving.RateOption = None,
+    fast: moving.FastOption = False,
+    rewrite: moving.RewriteOption = False,
+    accept_loss: moving.AcceptLossOption = False,
+    dry_run: moving.DryRunOption = False,
+    yes: YesOption = False,
+    form: moving.OutputOption = None,
+) -> int:
+    """Move messages from one queue to another; nothing of them changes but their route."""
+    chosen = moving.selection(where, group, ids, limit)
+    facts = {"rate": rate, "fast": fast, "rewrite": rewrite, "accept_loss": accept_loss, **chosen}
+    return _transfer(ctx, "move", source, target, facts, dry_run=dry_run, yes=yes, form=form)
+
+
+def copy(
+    ctx: typer.Context,
+    source: SourceArgument,
+    target: TargetArgument,
+    where: moving.WhereOption = None,
+    group: moving.GroupOption = None,
+    ids: moving.IdsOption = None,
+    limit: moving.LimitOption = None,
+    rate: moving.RateOption = None,
+    fast: moving.FastOption = False,
+    accept_loss: moving.AcceptLossOption = False,
+    dry_run: moving.DryRunOption = False,
+    yes: YesOption = False,
+    form: moving.OutputOption = None,
+) -> int:
+    """Copy messages of one queue to another; the originals stay where they are."""
+    chosen = moving.selection(where, group, ids, limit)
+    facts = {"rate": rate, "fast": fast, "accept_loss": accept_loss, **chosen}
+    return _transfer(ctx, "copy", source, target, facts, dry_run=dry_run, yes=yes, form=form)
+
+
+def park(
+    ctx: typer.Context,
+    source: SourceArgument,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="QUEUE", help="Where; QUEUE.parked by default.", show_default=False)
+    ] = None,
+    where: moving.WhereOption = None,
+    group: moving.GroupOption = None,
+    ids: moving.IdsOption = None,
+    limit: moving.LimitOption = None,
+    rate: moving.RateOption = None,
+    fast: moving.FastOption = False,
+    rewrite: moving.RewriteOption = False,
+    accept_loss: moving.AcceptLossOption = False,
+    dry_run: moving.DryRunOption = False,
+    yes: YesOption = False,
+    form: moving.OutputOption = None,
+) -> int:
+    """Put messages aside, into a queue that is declared for it where it is not there."""
+    chosen = moving.selection(where, group, ids, limit)
+    facts = {"rate": rate, "fast": fast, "rewrite": rewrite, "accept_loss": accept_loss, **chosen}
+    target = to or source + PARKED
+    return _transfer(ctx, "park", source, target, facts, dry_run=dry_run, yes=yes, form=form)
+
+
+def discard(
+    ctx: typer.Context,
+    source: SourceArgument,
+    where: moving.WhereOption = None,
+    group: moving.GroupOption = None,
+    ids: moving.IdsOption = None,
+    limit: moving.LimitOption = None,
+    rate: moving.RateOption = None,
+    rewrite: moving.RewriteOption = False,
+    accept_loss: moving.AcceptLossOption = False,
+    dry_run: moving.DryRunOption = False,
+    yes: YesOption = False,
+    form: moving.OutputOption = None,
+) -> int:
+    """Throw messages away, into the trash of this machine; `busctl ops undo` puts them back."""
+    chosen = moving.selection(where, group, ids, limit)
+    facts = {"rate": rate, "rewrite": rewrite, "accept_loss": accept_loss, **chosen}
+    return _transfer(ctx, "discard", source, None, facts, dry_run=dry_run, yes=yes, form=form)
+
+
+def _transfer(
+    ctx: typer.Context,
+    kind: Any,
+    source: str,
+    target: str | None,
+    facts: dict[str, Any],
+    *,
+    dry_run: bool,
+    yes: bool,
+    form: output.Format | None,
+) -> int:
+    from busctl_lib.transfers import Request
+
+    moving.check_rate(facts["rate"])
+    if source == target:
+        raise ConfigError("the source and the target are one queue")
+    request = Request(kind=kind, source=source, target=target, **facts)
+    with flags.open_session(ctx) as session, moving.opened(session, request) as (transfer, _journal):
+        plan = moving.make_plan(transfer)
+        if dry_run:
+            moving.show_plan(plan, form)
+            return exits.ExitCode.DONE
+        moving.ask(session, plan, yes=yes, way_back=f"busctl ops undo {transfer.operation.id}")
+        return moving.run(transfer, transfer.running(), form)
