@@ -45,6 +45,7 @@ COMMANDS: dict[str, Entry] = {
     "discard": Entry("busctl.cli.transfers:discard", "Throw messages of a queue away, into the trash."),
     "ops": Entry("busctl.cli.ops:ops", "List what busctl changed; resume, undo or export it."),
     "rpc": Entry("busctl.cli.rpc:rpc", "Call a method of a service over the bus."),
+    "keys": Entry("busctl.cli.keys:keys", "Keep the keys that message bodies are encrypted with."),
     "contexts": Entry("busctl.cli.contexts:contexts", "Name brokers: list, add, use, remove and check them."),
 }
 
