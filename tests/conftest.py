@@ -13,9 +13,11 @@ from busctl_lib.pytest_plugin import TestBroker
 
 
 def pytest_configure() -> None:
-    # A run in the background of a script inherits an ignored SIGINT, and so would every program that a test interrupts.
+    # A run in the background of a script inherits an ignored SIGINT, one under nohup an ignored SIGHUP, and so would
+    # every program that a test ends by a signal.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

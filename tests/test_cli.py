@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -256,10 +258,20 @@ def test_the_global_flags_belong_to_one_run_only(monkeypatch: pytest.MonkeyPatch
 # --- the program as a process
 
 
-def start(code: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path.cwd()
+@contextlib.contextmanager
+def start(code: str) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path.cwd(),
     )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()  # leaving the block would wait for it for ever
 
 
 CLEANING = """
