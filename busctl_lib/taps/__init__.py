@@ -21,13 +21,26 @@ from busctl_lib.taps.leases import lease_folder as lease_folder
 from busctl_lib.taps.planner import plan as plan_tap
 from busctl_lib.taps.plans import RefusedWay as RefusedWay
 from busctl_lib.taps.plans import TapPlan as TapPlan
+from busctl_lib.taps.several import Taps as Taps
 from busctl_lib.taps.takes import ConsumeTap, HoldTap, StreamTap
 from busctl_lib.taps.tap import WATCH_S
 from busctl_lib.taps.tap import Note as Note
 from busctl_lib.taps.tap import Tap as Tap
 from busctl_lib.taps.tap import TapEvent as TapEvent
 
-__all__ = ["Note", "RefusedWay", "Tap", "TapEvent", "TapPlan", "clean_leases", "lease_folder", "open_tap", "plan_tap"]
+__all__ = [
+    "Note",
+    "RefusedWay",
+    "Tap",
+    "TapEvent",
+    "TapPlan",
+    "Taps",
+    "clean_leases",
+    "lease_folder",
+    "make_tap",
+    "open_tap",
+    "plan_tap",
+]
 
 
 def open_tap(
@@ -57,6 +70,22 @@ def open_tap(
     Effect: as the plan says; and what killed taps of this machine left on at this cluster is switched off first.
     """
     cleaned = clean_leases(management, lease_folder)
+    tap = make_tap(plan, broker, management, lease_folder=lease_folder, limit=limit, exact=exact, watch_s=watch_s)
+    tap.cleaned = cleaned
+    return tap.open()
+
+
+def make_tap(
+    plan: TapPlan,
+    broker: MessageBroker,
+    management: ManagementClient,
+    *,
+    lease_folder: Path,
+    limit: int | None = None,
+    exact: bool = False,
+    watch_s: float = WATCH_S,
+) -> Tap:
+    """Make a tap without opening it, for `Taps`. Args as of `open_tap`."""
     tap: Tap
     if plan.way == "firehose":
         tap = FirehoseTap(plan, broker, management, lease_folder, watch_s=watch_s)
@@ -68,5 +97,5 @@ def open_tap(
         tap = HoldTap(plan, broker, management, limit=limit, watch_s=watch_s)
     else:
         tap = ConsumeTap(plan, broker, limit=limit, watch_s=watch_s)
-    tap.cleaned, tap.exact = cleaned, exact
-    return tap.open()
+    tap.exact = exact
+    return tap

@@ -31,7 +31,7 @@ class CopyTap(QueueTap):
         delivery.queue = self.plan.queue
         delivery.via = "copy"
         delivery.redelivered = None  # the copy's flag says nothing about the original
-        self._buffer.put(delivery)
+        self.buffer.put(delivery)
 
     def _check(self, *, after_gap: bool) -> None:
         self._keep_queue(after_gap=after_gap)

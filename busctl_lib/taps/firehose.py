@@ -102,7 +102,7 @@ class FirehoseTap(QueueTap):
 
     def _take(self, delivery: Delivery) -> None:
         if self._wanted(delivery.headers):
-            self._buffer.put(published(delivery, self.plan.queue or _only(delivery.headers.get("routed_queues"))))
+            self.buffer.put(published(delivery, self.plan.queue or _only(delivery.headers.get("routed_queues"))))
 
     def _wanted(self, trace: dict[str, Any]) -> bool:
         plan = self.plan

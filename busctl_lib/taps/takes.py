@@ -34,7 +34,7 @@ class TakingTap(Tap):
         self.queue = plan.queue
         self._prefetch = prefetch
         self._arguments: dict[str, Any] | None = None
-        self._buffer = Buffer(sys.maxsize, sys.maxsize)
+        self.buffer = Buffer(sys.maxsize, sys.maxsize)
         self._subscription: Subscription | None = None
 
     def _set_up(self) -> None:
@@ -51,7 +51,7 @@ class TakingTap(Tap):
         """Pass a delivery on. Thread: I/O."""
         self._heard_at = delivery.received_at
         delivery.via = self.plan.way
-        self._buffer.put(delivery)
+        self.buffer.put(delivery)
 
     def _check(self, *, after_gap: bool) -> None:
         self._broker.declare_queue(self.queue, passive=True)
@@ -68,7 +68,7 @@ class TakingTap(Tap):
 
     def _unshown(self) -> Sequence[Delivery]:
         """What was taken and must go back."""
-        return self._buffer.rest()
+        return self.buffer.rest()
 
 
 class StreamTap(TakingTap):
@@ -87,9 +87,10 @@ class StreamTap(TakingTap):
         delivery.redelivered = None
         super()._receive(delivery)
 
-    def _taken(self, delivery: Delivery) -> None:
+    def taken(self, delivery: Delivery) -> None:
+        """Ask for more."""
         if self._subscription is not None:
-            self._subscription.ack(delivery)  # asks for more; a stream forgets nothing by it
+            self._subscription.ack(delivery)  # a stream forgets nothing by it
 
 
 def _offset(given: str | int | None) -> str | int | datetime:

@@ -152,8 +152,9 @@ class Tap:
         """After closing: what looking did to the queue, in one sentence, if anything."""
         self.exact = False
         """Set before opening: keep the AMQP types of header values, for captures."""
+        self.buffer = Buffer()
+        """Where events go; what `Taps` exchanges before opening."""
         self._broker = broker
-        self._buffer = Buffer()
         self._watch_s = watch_s
         self._wake = threading.Event()
         self._closing = threading.Event()
@@ -184,7 +185,7 @@ class Tap:
     @property
     def dropped(self) -> int:
         """How many messages the reader was too slow for."""
-        return self._buffer.dropped
+        return self.buffer.dropped
 
     def open(self) -> Self:
         """Set the tap up; when that fails, or is interrupted, what was done of it is taken back. Once only."""
@@ -206,7 +207,7 @@ class Tap:
             return
         self._closing.set()
         self._wake.set()
-        self._buffer.end()
+        self.buffer.end()
         if self._watcher is not None:
             self._watcher.join(30)
         self._broker.remove_listener(self._on_link)
@@ -219,9 +220,9 @@ class Tap:
         Raises:
             BusError: the tap cannot go on (the queue was deleted, somebody keeps switching tracing off).
         """
-        event = self._buffer.get(timeout)
+        event = self.buffer.get(timeout)
         if isinstance(event, Delivery):
-            self._taken(event)
+            self.taken(event)
         return event
 
     def settle(self, deliveries: Sequence[Delivery]) -> None:
@@ -247,7 +248,7 @@ class Tap:
             if event is not None:
                 count += isinstance(event, Delivery)
                 yield event
-            elif self._buffer.ended:
+            elif self.buffer.ended:
                 return
 
     # -- for the ways
@@ -264,12 +265,12 @@ class Tap:
         """See that the tap still shows what it promises. Thread: the watch."""
         raise NotImplementedError
 
-    def _taken(self, delivery: Delivery) -> None:
+    def taken(self, delivery: Delivery) -> None:
         """Note that the reader took a message. Thread: the reader's."""
 
     def _note(self, kind: Literal["gap", "dropped", "changed"], text: str, **facts: float) -> None:
         count = facts.get("count")
-        self._buffer.put(
+        self.buffer.put(
             Note(
                 kind=kind,
                 text=text,
@@ -309,7 +310,7 @@ class Tap:
             try:
                 due = time.monotonic() + self._look()
             except BusError as error:
-                self._buffer.end(error)
+                self.buffer.end(error)
                 return
 
     def _look(self) -> float:

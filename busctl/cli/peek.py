@@ -1,0 +1,65 @@
+"""`busctl peek`: look at what waits in a queue, within its peek budget."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+
+from busctl.cli import exits, flags, selecting
+from busctl.cli.printing import MessageFormat, printer_of
+from busctl.cli.tail import expression
+from busctl_lib.errors import NotFound
+
+if TYPE_CHECKING:
+    from busctl_lib.envelope import Delivery
+
+_SHOWN_BYTES = 16_384
+"""More of a body is not laid out for a line."""
+
+
+def peek(
+    ctx: typer.Context,
+    queue: Annotated[str, typer.Argument(help="The queue to look into.", show_default=False)],
+    number: Annotated[int, typer.Option("-n", "--count", min=1, help="Look at so many messages.")] = 10,
+    form: Annotated[MessageFormat, typer.Option("-o", "--output", help="How to print.")] = MessageFormat.PRETTY,
+    where: selecting.WhereOption = None,
+    jq: selecting.JqOption = None,
+    fields: selecting.FieldsOption = None,
+    separator: selecting.SeparatorOption = None,
+    translate: selecting.TranslateOption = None,
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="Look also where that may drop or dead-letter a message.")
+    ] = False,
+) -> int:
+    """Look at what waits in a queue, and give it back in order.
+
+    Looking marks messages as redelivered, and a quorum queue counts it: when only two looks are left it is refused
+    (exit code 9). What it did to the queue is said afterwards.
+    """
+    from busctl_lib.taps.peek import peek as look
+
+    printer = printer_of(form, fields=fields, separator=separator)
+    with flags.open_session(ctx) as session:
+        chosen = selecting.Selection(expression(session, where, "--where"), expression(session, jq, "--jq"), translate)
+        session.broker.connect()
+        try:
+            found = look(session.broker, session.management, session.vhost, queue, number, accept_loss=accept_loss)
+        except NotFound as error:
+            error.hint = error.hint or session.hint_for_queue(queue)
+            raise
+        with chosen:
+            shown = [shown for _, shown in chosen.choose(found.messages)]
+            if form is MessageFormat.PRETTY and fields is None:
+                shown = [_cut(message) for message in shown]
+            chosen.print(shown, printer, form)
+        exits.note(f"{queue}: {found.ready:,} ready; {found.account}")
+    return exits.ExitCode.DONE
+
+
+def _cut(message: Delivery) -> Delivery:
+    """Cut a large body, for a line only."""
+    if len(message.body) <= _SHOWN_BYTES:
+        return message
+    return msgspec.structs.replace(message, body=message.body[:_SHOWN_BYTES], wire_size=len(message.body))

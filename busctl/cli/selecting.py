@@ -1,0 +1,199 @@
+"""What of a flow of messages is shown: --where, --jq, --translate, and pairs of requests and replies."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+
+from busctl.cli import exits, output
+from busctl.cli.printing import MessageFormat, Printer
+from busctl.views import formats
+from busctl_lib.errors import ConfigError
+
+if TYPE_CHECKING:
+    from busctl_lib.codecs import Keyring
+    from busctl_lib.envelope import Delivery
+    from busctl_lib.expressions import Expression, GuardedExpression
+    from busctl_lib.rpc.pairs import SpiedCall
+
+WhereOption = Annotated[
+    str | None, typer.Option("--where", metavar="JQ", help="Only messages whose document this jq expression matches.")
+]
+JqOption = Annotated[
+    str | None, typer.Option("--jq", metavar="JQ", help="Print what this jq expression makes of each document.")
+]
+FieldsOption = Annotated[
+    str | None, typer.Option("--fields", metavar="A,B.C", help="Print only these fields of each document.")
+]
+SeparatorOption = Annotated[
+    str | None, typer.Option("--raw-separator", metavar="TEXT", help=r"What stands behind each raw body: \n, \0, ...")
+]
+TranslateOption = Annotated[
+    str | None, typer.Option("--translate", metavar="CMD", help="Show what this command makes of each body.")
+]
+_TRANSLATE_S = 10.0
+
+
+class Selection(contextlib.ExitStack):
+    """Chooses and shapes messages; its expressions run in processes of their own while it is entered.
+
+    Args:
+        where: Only what matches.
+        jq: What is printed of each.
+        translate: A command that bodies are piped through before.
+        keys: To decode bodies with.
+    """
+
+    def __init__(
+        self,
+        where: Expression | None = None,
+        jq: Expression | None = None,
+        translate: str | None = None,
+        keys: Keyring | None = None,
+    ) -> None:
+        super().__init__()
+        self._keys = keys
+        self._where = self._guarded(where)
+        self._jq = self._guarded(jq)
+        self._translate = _command(translate) if translate is not None else None
+        self._translate_failed = 0
+        self.narrows = where is not None
+        """Whether it shows fewer messages than come."""
+
+    def __enter__(self) -> Selection:
+        super().__enter__()
+        for guarded in (self._where, self._jq):
+            if guarded is not None:
+                self.enter_context(guarded)
+        return self
+
+    def _guarded(self, expression: Expression | None) -> GuardedExpression | None:
+        from busctl_lib.expressions import GuardedExpression
+
+        return GuardedExpression(expression) if expression is not None else None
+
+    def choose(self, deliveries: Sequence[Delivery]) -> list[tuple[Delivery, Delivery]]:
+        """Give what matches, as it came and as it is to be shown."""
+        pairs = [(delivery, self._translated(delivery)) for delivery in deliveries]
+        if self._where is None or not pairs:
+            return pairs
+        matches = self._where.matches(self._documents([shown for _, shown in pairs]))
+        _tell_once(self._where)
+        return [pair for pair, match in zip(pairs, matches, strict=True) if match]
+
+    def print(self, shown: Sequence[Delivery], printer: Printer, form: MessageFormat) -> None:
+        """Print what was chosen."""
+        if self._jq is None:
+            printer.print(shown)
+            return
+        if shown:
+            found = self._jq.results(self._documents(shown))
+            _tell_once(self._jq)
+            lines = [_result(bytes(one), form) for results in found for one in results]
+            if lines:
+                output.write_bytes(b"".join(lines))
+
+    def _documents(self, deliveries: Sequence[Delivery]) -> list[bytes]:
+        from busctl_lib.documents import to_json
+
+        return [to_json(delivery, keys=self._keys) for delivery in deliveries]
+
+    def _translated(self, delivery: Delivery) -> Delivery:
+        if self._translate is None:
+            return delivery
+        try:
+            done = subprocess.run(  # noqa: S603 - the command is the user's own
+                self._translate, input=delivery.body, capture_output=True, timeout=_TRANSLATE_S, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            said = str(error)
+        else:
+            if done.returncode == 0:
+                properties = msgspec.structs.replace(delivery.properties, content_encoding=None)
+                return msgspec.structs.replace(delivery, body=done.stdout, properties=properties, wire_size=None)
+            said = f"exit code {done.returncode}: {done.stderr.decode('utf-8', 'backslashreplace').strip()[:200]}"
+        if not self._translate_failed:
+            exits.note(f"--translate failed, the body is shown as it is ({said})")
+        self._translate_failed += 1
+        return delivery
+
+
+def _command(text: str) -> list[str]:
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise ConfigError(f"--translate: {error}") from None
+    if not words:
+        raise ConfigError("--translate: which command?")
+    return ["/bin/sh", "-c", text]
+
+
+def _tell_once(guarded: GuardedExpression) -> None:
+    if guarded.trouble is not None and guarded.expression.trouble is None:
+        guarded.expression.trouble = guarded.trouble
+        exits.note(f"{guarded.expression.name}: a message it fails on is left out ({guarded.trouble})")
+
+
+def _result(one: bytes, form: MessageFormat) -> bytes:
+    """A result as a line: JSON, or with `-o raw` of a string the text itself."""
+    if form is MessageFormat.RAW and one[:1] == b'"':
+        text = msgspec.json.decode(one, type=str)
+        one = (formats.safe_text(text, keep_lines=True) if output.is_terminal() else text).encode()
+    elif output.is_terminal():
+        one = formats.safe_text(one.decode()).encode()
+    return one + b"\n"
+
+
+class PairPrinter(Printer):
+    """Prints requests with their replies and the time between; counts what has no other half."""
+
+    def __init__(self, form: MessageFormat, keys: Keyring | None = None) -> None:
+        from busctl_lib.rpc.pairs import Pairs
+
+        self._pairs = Pairs()
+        self._form = form
+        self._keys = keys
+        self.printed = 0
+
+    def print(self, deliveries: Sequence[Delivery]) -> None:
+        """Print the pairs that these messages complete, and the requests that waited too long."""
+        calls = [call for delivery in deliveries for call in self._pairs.take(delivery)]
+        calls += self._pairs.expire(time.time())
+        lines = [line for call in calls for line in self._lines(call)]
+        if lines:
+            output.write_bytes(b"".join(lines))
+
+    def end(self) -> None:
+        """Say what is still without a reply."""
+        if self._pairs.open:
+            exits.note(f"{self._pairs.open} requests without a reply so far")
+
+    def _lines(self, call: SpiedCall) -> Iterator[bytes]:
+        if self._form is MessageFormat.PRETTY:
+            took = formats.duration(call.latency_s) if call.latency_s is not None else formats.UNKNOWN
+            halves = f"{_brief(call.request)} -> {_brief(call.reply)}"
+            yield f"{took:>8}  {call.state:<9}  {formats.safe_text(call.method)}  {halves}\n".encode()
+            return
+        from busctl_lib.documents import document
+
+        found: dict[str, Any] = {"state": call.state, "method": call.method, "queue": call.queue}
+        found |= {"correlation_id": call.correlation_id, "seconds": call.latency_s, "error": call.error}
+        found |= {
+            name: document(half, keys=self._keys)
+            for name, half in (("request", call.request), ("reply", call.reply))
+            if half is not None
+        }
+        yield msgspec.json.encode({name: value for name, value in found.items() if value is not None}) + b"\n"
+
+
+def _brief(delivery: Delivery | None) -> str:
+    from busctl.views import messages
+
+    return formats.UNKNOWN if delivery is None else messages.one_line(delivery, 100)

@@ -1,0 +1,224 @@
+"""Watching: open taps, show what comes until there is enough, give everything back."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from busctl.cli import confirm, exits, output
+
+if TYPE_CHECKING:
+    from busctl.cli.selecting import Selection
+    from busctl.session import Session
+    from busctl_lib.captures import CaptureWriter
+    from busctl_lib.envelope import Delivery
+    from busctl_lib.taps import TapEvent, TapPlan, Taps
+
+_BATCH = 256
+_LOOK_S = 0.5
+"""How often to look whether anybody still reads stdout."""
+
+Show = Callable[["Sequence[Delivery]"], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Targets:
+    """What is to be watched."""
+
+    queues: Sequence[str] = ()
+    exchange: str | None = None
+    key: str | None = None
+    everything: bool = False
+    via: str = "auto"
+    since: str | int = "next"
+    accept_loss: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Watch:
+    """What is done with the messages.
+
+    Args:
+        show: Prints those that were chosen.
+        number: Stop after so many.
+        seconds: Stop after so long.
+        capture: Keeps those that were chosen.
+    """
+
+    selection: Selection
+    show: Show
+    number: int | None = None
+    seconds: float | None = None
+    capture: CaptureWriter | None = None
+    watch_stdout: bool = True
+    shown: int = field(default=0, init=False)
+
+
+def plan_all(session: Session, targets: Targets, *, explain: bool) -> list[TapPlan]:
+    """Plan a tap for each target. Raises what planning raises, with the name that was probably meant."""
+    if targets.queues:
+        return [_plan(session, targets, queue, explain=explain) for queue in dict.fromkeys(targets.queues)]
+    return [_plan(session, targets, None, explain=explain)]
+
+
+def _plan(session: Session, targets: Targets, queue: str | None, *, explain: bool) -> TapPlan:
+    from busctl_lib.errors import ApiUnreachable, NotFound
+    from busctl_lib.taps import plan_tap
+
+    try:
+        return plan_tap(
+            session.management,
+            session.vhost,
+            queue,
+            exchange=targets.exchange,
+            key=targets.key,
+            everything=targets.everything,
+            via=targets.via,
+            since=targets.since,
+            production=session.settings.production,
+            accept_loss=targets.accept_loss,
+        )
+    except ApiUnreachable as error:
+        if not explain:
+            hint = f"AMQP answers; say where the API is with --api-url{f', {error.hint}' if error.hint else ''}"
+            raise ApiUnreachable(f"tail cannot know how to watch without harm: {error}", hint=hint) from error
+        raise
+    except NotFound as error:
+        meant = session.hint_for_queue(queue) if queue else _nearest_exchange(session, targets.exchange)
+        error.hint = error.hint or meant
+        raise
+
+
+def _nearest_exchange(session: Session, exchange: str | None) -> str | None:
+    from busctl_lib.schemas import nearest
+
+    meant = nearest(exchange or "", [info.name for info in session.management.exchanges(session.vhost) if info.name])
+    return f"did you mean {meant}?" if meant else None
+
+
+def allow(session: Session, plans: Sequence[TapPlan], *, yes: bool) -> None:
+    """Ask before what costs the whole vhost or takes messages away, where that has to be asked."""
+    for plan in plans:
+        if plan.way == "firehose":
+            does, name = f"switch the tracing of vhost {plan.vhost!r} on", plan.vhost
+        elif plan.way == "consume":
+            does, name = f"take messages away from queue {plan.queue!r}", plan.queue or ""
+        else:
+            continue
+        change = confirm.Change(does=does, name=name, hits=[("costs", plan.costs)], destructive=False)
+        confirm.allow(session.settings, change, yes=yes)
+
+
+def watch(session: Session, plans: Sequence[TapPlan], doing: Watch) -> int:
+    """Watch until there is enough; returns the exit code."""
+    from busctl_lib.taps import Taps, clean_leases, lease_folder, make_tap
+
+    for sentence in clean_leases(session.management, lease_folder()):
+        exits.note(sentence)
+    folder, exact = lease_folder(), doing.capture is not None
+    limit = None if doing.selection.narrows else doing.number
+    taps = Taps(
+        [
+            make_tap(plan, session.broker, session.management, lease_folder=folder, limit=limit, exact=exact)
+            for plan in plans
+        ]
+    )
+    try:
+        with doing.selection:
+            taps.__enter__()
+            _introduce(plans)
+            _follow(taps, doing)
+    finally:
+        with patiently():
+            taps.close()
+        for sentence in taps.sentences:
+            exits.note(sentence)
+    if doing.number is not None and doing.shown < doing.number:
+        exits.note(f"{doing.shown} of {doing.number} messages came in time")
+        return exits.ExitCode.TIMED_OUT
+    return exits.ExitCode.DONE
+
+
+def _introduce(plans: Sequence[TapPlan]) -> None:
+    for plan in plans:
+        exits.note(f"{plan.target} via {plan.way}: {plan.coverage}")
+        if plan.way not in ("copy", "stream"):
+            exits.note(plan.costs)
+
+
+def _follow(taps: Taps, doing: Watch) -> None:
+    """Show until there is enough of messages or time."""
+    from busctl_lib.taps import Note
+
+    deadline = None if doing.seconds is None else time.monotonic() + doing.seconds
+    while doing.number is None or doing.shown < doing.number:
+        left = _LOOK_S if deadline is None else min(_LOOK_S, deadline - time.monotonic())
+        if left <= 0:
+            break
+        events = _take(taps, left, _BATCH if doing.number is None else min(_BATCH, doing.number - doing.shown))
+        if not events and doing.watch_stdout and output.reader_gone():
+            raise exits.PipeClosed
+        deliveries: list[Delivery] = []
+        for event in events:
+            if isinstance(event, Note):
+                _pass_on(taps, doing, deliveries)
+                deliveries = []
+                exits.note(f"-- {event.text} --")
+            else:
+                deliveries.append(event)
+        _pass_on(taps, doing, deliveries)
+
+
+def _pass_on(taps: Taps, doing: Watch, deliveries: list[Delivery]) -> None:
+    """Choose, keep, print; and only then may what was taken away be gone."""
+    chosen = doing.selection.choose(deliveries)
+    if doing.capture is not None and chosen:
+        for delivery, _ in chosen:
+            doing.capture.write(delivery)
+        doing.capture.flush()
+    doing.show([shown for _, shown in chosen])
+    doing.shown += len(chosen)
+    taps.settle(deliveries)
+
+
+def _take(taps: Taps, timeout: float, most: int) -> list[TapEvent]:
+    """Wait for an event, and take what else is there already: a burst is written at once."""
+    events: list[TapEvent] = []
+    event = taps.next(timeout)
+    while event is not None:
+        events.append(event)
+        if len(events) >= most:
+            break
+        event = taps.next(0)
+    return events
+
+
+@contextlib.contextmanager
+def patiently() -> Iterator[None]:
+    """Let giving back finish when Ctrl-C is hit again; a further one leaves the rest to the next run."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    hits = 0
+
+    def once_more(number: int, frame: FrameType | None) -> None:
+        nonlocal hits
+        hits += 1
+        if hits > 1:
+            raise KeyboardInterrupt
+        exits.note("giving back what was borrowed; again to leave that to the next run")
+
+    every = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    numbers = [number for number in every if signal.getsignal(number) is not signal.SIG_IGN]
+    before = [signal.signal(number, once_more) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
