@@ -183,7 +183,7 @@ async def test_a_call_shows_its_reply_and_each_failure_its_own_way(vhost: TestBr
         bus.delete_queue("tes_requests")
         line.value = "get_position 1"  # type: ignore[attr-defined]
         await console.press("enter")
-        await console.shows("✖ nobody answers: ", "no such queue")
+        await console.shows("✖ nobody answers: ", "such queue")
         await console.press("escape")
         await console.shows("Needs attention")
     consumer.stop()
@@ -206,7 +206,8 @@ async def test_the_end_of_an_earlier_call_is_not_shown_as_the_end_of_the_last(
         console.app.screen.query_one("#rpc-line", Input).value = "get_orderbook AAPL"
         await console.press("enter")
         await console.shows("call two")
-        calls = console.app.feed.rpc._calls
+        (consumer_of_calls,) = console.app.feed.caller._consumers.values()
+        calls = consumer_of_calls._calls
         assert len(calls) == 1
         go_on.set()
         await console.until(lambda: not calls, "the first call has ended")

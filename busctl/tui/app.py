@@ -91,7 +91,7 @@ class ConsoleApp(Switching, App[None]):
             "minus", "again", "again", id="app.again", key_display="-", show=False, tooltip="The last command again."
         ),
         Binding("ctrl+s", "save_picture", "picture", id="app.picture", show=False, tooltip="Save the screen as SVG."),
-        Binding("question_mark", "help", "help", id="app.help", key_display="?", tooltip="Keys and commands."),
+        Binding("question_mark,f1", "help", "help", id="app.help", key_display="?", tooltip="Keys and commands."),
         Binding("q", "quit", "quit", id="app.quit", tooltip="Leave the console."),
         Binding("ctrl+c", "quit", "quit", id="app.interrupt", show=False, system=True),
     ]
@@ -121,7 +121,8 @@ class ConsoleApp(Switching, App[None]):
 
     @on(SnapshotTaken)
     def _show(self, message: SnapshotTaken) -> None:
-        if message.feed not in (None, self.feed):  # of a broker that was left meanwhile
+        # One of a broker that was left meanwhile, or one that came while the screens were being taken down.
+        if message.feed not in (None, self.feed) or not self.is_running:
             return
         self.feed.snapshot = message.snapshot
         if (place := self.place) is not None:
@@ -156,7 +157,7 @@ class ConsoleApp(Switching, App[None]):
         self.go(self._list(OpenList(noun)))
 
     def action_rpc(self) -> None:
-        """Open the call dialog."""
+        """Go to the workbench for calls."""
         self.open_rpc("")
 
     def action_prompt(self, kind: str) -> None:
@@ -248,10 +249,10 @@ class ConsoleApp(Switching, App[None]):
         self.open_rpc(message.line)
 
     def open_rpc(self, line: str) -> None:
-        """Open the call dialog with a beginning."""
-        from busctl.tui.modals.rpc import RpcModal
+        """Go to the workbench for calls, with a beginning."""
+        from busctl.tui.screens.rpc import RpcScreen
 
-        self.push_screen(RpcModal(self.feed, line))
+        self.go(RpcScreen(self.feed, line))
 
     @on(RunCommand)
     def _run(self, message: RunCommand) -> None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from busctl.contexts import ConsoleConfig, config_path, load_with_demos
 from busctl.tui.history import History
+from busctl.tui.rpc_history import RpcHistory
 from busctl.views.commands import command_line
 from busctl_lib.errors import ConfigError
 from busctl_lib.poller import Poller, Snapshot
+from busctl_lib.schemas import METHODS
 
 if TYPE_CHECKING:
     from busctl.session import Session
-    from busctl_lib.rpc import RPCConsumer
+    from busctl_lib.methods import Method
+    from busctl_lib.rpc.caller import MethodCaller
 
 
 class Feed:
@@ -43,6 +46,9 @@ class Feed:
         self.lists: dict[str, Sequence[Any]] = {}
         """What the lists held when they were last shown, by their noun."""
         self.held = held or Held()
+        self.bus_file_trouble = ""
+        """Why the bus file cannot be used, once it was looked for."""
+        self.rpc_history = RpcHistory()
         self.history = History()
 
     @property
@@ -51,11 +57,22 @@ class Feed:
         return self.session.settings.context or "local"
 
     @cached_property
-    def rpc(self) -> RPCConsumer:
-        """The one caller of all dialogs: it keeps its reply address open."""
-        from busctl_lib.rpc import RPCConsumer
+    def caller(self) -> MethodCaller:
+        """The one caller of the workbench: it keeps its reply addresses open."""
+        from busctl_lib.rpc.caller import MethodCaller
 
-        return RPCConsumer(self.session.broker)
+        return MethodCaller(self.session.broker)
+
+    @cached_property
+    def methods(self) -> Mapping[str, Method]:
+        """What can be called: the bus file's methods, else those of the sample bus."""
+        from busctl import busfile
+
+        try:
+            return busfile.load().methods()
+        except ConfigError as error:
+            self.bus_file_trouble = str(error)
+            return METHODS
 
     @cached_property
     def context_names(self) -> Sequence[str]:

@@ -21,7 +21,6 @@ from busctl.tui.widgets.prompt import Kind, Prompt
 from busctl.tui.widgets.state_line import StateLine
 from busctl.views import formats
 from busctl_lib.poller import Snapshot
-from busctl_lib.schemas import METHODS
 
 
 class Place(Screen[None]):
@@ -136,7 +135,7 @@ class Place(Screen[None]):
             case "queue":
                 return [name for _, name in self.feed.snapshot.queues]
             case "method":
-                return METHODS
+                return self.feed.methods
             case "theme":
                 return [name for name in self.app.available_themes if name.startswith("busctl-")]
             case "context":

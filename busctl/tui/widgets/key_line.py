@@ -7,6 +7,7 @@ from typing import NamedTuple
 from rich.cells import cell_len
 from textual import events
 from textual.app import App, RenderResult
+from textual.binding import Binding
 from textual.content import Content
 from textual.screen import Screen
 from textual.widget import Widget
@@ -72,7 +73,7 @@ class KeyLine(Widget):
         return Content.assemble(*parts)
 
     def _keys(self) -> tuple[list[_Key], list[_Key]]:
-        place: list[_Key] = []
+        place: list[tuple[int, _Key]] = []
         console: list[_Key] = []
         seen: set[str] = set()
         for node, binding, enabled, _ in self.screen.active_bindings.values():
@@ -80,8 +81,18 @@ class KeyLine(Widget):
                 continue
             seen.add(binding.action)
             key = _Key(binding.key, self.app.get_key_display(binding), binding.description)
-            (console if isinstance(node, App) else place).append(key)
-        return place, console
+            if isinstance(node, App):
+                console.append(key)
+            else:
+                place.append((self._order(node, binding), key))
+        return [key for _, key in sorted(place, key=lambda pair: pair[0])], console
+
+    def _order(self, node: object, binding: Binding) -> int:
+        """What is special here comes before what every place has: where room is short, that goes first."""
+        own = {found.id for found in type(self.screen).__dict__.get("BINDINGS", ()) if isinstance(found, Binding)}
+        if node is not self.screen:
+            return 0
+        return 1 if binding.id in own else 2 if binding.action == "up" else 3
 
     def on_click(self, event: events.Click) -> None:
         """Press the key."""
