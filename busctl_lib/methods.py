@@ -164,6 +164,19 @@ def free_body(args: Sequence[str], base: Mapping[str, Any] | None = None) -> Any
     return made
 
 
+def content_type_of(body: bytes) -> str:
+    """Name what a body is by looking at it: JSON, text, or bytes."""
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        return "application/octet-stream"
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return "text/plain"
+    return "application/json"
+
+
 def _named(name: str, method: Method) -> Field:
     for field in method.fields:
         if field.name == name:

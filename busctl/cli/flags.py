@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperOption
@@ -12,6 +14,9 @@ from busctl.config import RUNNING_DEMO, Flags, resolve
 from busctl.session import Session
 from busctl_lib.errors import ConfigError
 
+if TYPE_CHECKING:
+    from busctl.busfile import BusFile
+
 _PANEL = "Broker"
 
 
@@ -19,6 +24,14 @@ class GlobalFlags(Flags):
     """What was typed anywhere on the command line."""
 
     debug: bool = False
+    bus_file: str | None = None
+    """The bus file; the nearest if None."""
+
+    @property
+    def bus_path(self) -> Path | None:
+        """The bus file that was named, by flag or BUSCTL_BUS_FILE."""
+        named = self.bus_file or os.environ.get("BUSCTL_BUS_FILE")
+        return Path(named) if named else None
 
 
 def _remember(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> Any:
@@ -49,6 +62,9 @@ def _declaration(
         str | None, _option("--api-url", help_text="The management API, if not on that host.", metavar="URL")
     ] = None,
     vhost: Annotated[str | None, _option("--vhost", help_text="The virtual host.", metavar="NAME")] = None,
+    bus_file: Annotated[
+        str | None, _option("--bus-file", help_text="The bus file, if not bus.toml here or above.", metavar="FILE")
+    ] = None,
     debug: Annotated[bool, _option("--debug", help_text="Show where an error came from.")] = False,
 ) -> None:
     """Declare the flags; their values go to the invocation's GlobalFlags."""
@@ -72,6 +88,17 @@ def parameters() -> list[Any]:
     return options
 
 
+def bus_file(ctx: typer.Context) -> BusFile:
+    """Read the bus file, where no broker is asked.
+
+    Raises:
+        ConfigError: a mistake in it.
+    """
+    from busctl.busfile import load
+
+    return load(ctx.obj.bus_path if isinstance(ctx.obj, GlobalFlags) else None)
+
+
 def open_session(ctx: typer.Context) -> Session:
     """Open the session that the command line, the environment and the config file ask for.
 
@@ -82,4 +109,4 @@ def open_session(ctx: typer.Context) -> Session:
     settings = resolve(ctx.obj)
     if settings.sources.get("context") == RUNNING_DEMO:
         exits.note(f"nothing is configured: this is the running demo (context {settings.context})")
-    return Session(settings)
+    return Session(settings, bus_file=ctx.obj.bus_path)

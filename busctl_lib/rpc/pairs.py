@@ -79,7 +79,7 @@ class Pairs:
     """Pairs requests with replies; takes every message a tap shows, in order.
 
     Args:
-        queue: only requests to this queue, or (with an exchange) this routing key.
+        queue: only requests to this queue.
         patience_s: after how long a request without deadline counts as an orphan.
     """
 
@@ -104,7 +104,7 @@ class Pairs:
         """Look at one message; yields what it tells, if anything."""
         address = delivery.properties.reply_to
         if address and not self._is_known_reply(delivery):
-            if self._queue in (None, delivery.routing_key):
+            if self._queue in (None, _queue_of(delivery)):
                 self._ask(delivery, address)
         elif delivery.properties.correlation_id is not None or delivery.routing_key in self._addresses:
             learnt = self._answer(delivery)
@@ -121,7 +121,7 @@ class Pairs:
                 yield SpiedCall(
                     state="orphan",
                     method=call.method,
-                    queue=request.routing_key,
+                    queue=_queue_of(request),
                     correlation_id=request.properties.correlation_id,
                     at=now,
                     request=request,
@@ -163,7 +163,7 @@ class Pairs:
         return SpiedCall(
             state=state,
             method=call.method,
-            queue=call.request.routing_key,
+            queue=_queue_of(call.request),
             correlation_id=correlation_id,
             at=reply.received_at,
             latency_s=latency_s,
@@ -199,6 +199,11 @@ def method_of(request: Delivery) -> str:
         message = None
     action = message.get("action") if isinstance(message, dict) else None
     return action if isinstance(action, str) else request.properties.type or request.routing_key
+
+
+def _queue_of(request: Delivery) -> str:
+    """Where a request went: the queue if the tap knows it, which by the default exchange is the key."""
+    return request.queue or request.routing_key
 
 
 def _cut(request: Delivery) -> Delivery:
