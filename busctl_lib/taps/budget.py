@@ -210,6 +210,8 @@ def _limit(management: ManagementClient, info: QueueInfo, release: tuple[int, ..
     else:
         given.append(info.effective_policy_definition.get(_LIMIT_POLICY))
     numbers = [limit for limit in given if isinstance(limit, int)]
+    if release < (4, 0):  # where -1 means "never", not yet "without end": 3.10.8 drops a message given back once
+        numbers = [max(limit, 0) for limit in numbers]
     limits = [limit for limit in numbers if limit >= 0]
     if limits:
         return min(limits)
