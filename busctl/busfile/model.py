@@ -109,6 +109,8 @@ class BusFile:
         self.groups = dict(groups or {})
         """name -> queue names and globs."""
         self.expectations = dict(expectations or {})
+        self.has_methods = bool(methods)
+        """Whether the methods are this file's own."""
         self._methods = dict(methods or {name: partial(_given, one) for name, one in METHODS.items()})
         self._schemas = dict(schemas or {})
 
