@@ -1,0 +1,243 @@
+"""Undo: what an operation moved goes back; what it took away comes back out of the trash."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from busctl_lib.amqp.confirms import Entry
+from busctl_lib.broker import MessageBroker
+from busctl_lib.captures import CaptureReader
+from busctl_lib.envelope import Envelope, Outcome
+from busctl_lib.errors import BusError, ConfigError, GuardRefused, PublishFailed
+from busctl_lib.journal import Intent, Journal, Operation, Verdict, identity, steady
+from busctl_lib.management import ManagementClient
+from busctl_lib.publishers import MessagePublisher
+from busctl_lib.transfers.plans import Plan, Target
+from busctl_lib.transfers.requests import Account, Progress, Request, plain
+from busctl_lib.transfers.transfer import Transfer
+
+_BATCH = 250
+
+
+def undo_of(broker: MessageBroker, management: ManagementClient, journal: Journal, id: str) -> Transfer | Restore:  # noqa: A002
+    """The operation that undoes another one.
+
+    Raises:
+        ConfigError: no such operation, or of another broker. GuardRefused: it cannot be undone, and why.
+    """
+    done = journal.operation(id)
+    if done.state in ("running", "planned", "interrupted"):
+        raise GuardRefused(f"operation {done.id} is {done.state}", hint=f"end it first: busctl ops resume {done.id}")
+    if done.undone_by is not None:
+        raise GuardRefused(f"operation {done.id} was undone by {done.undone_by}")
+    cluster = management.overview().cluster_name or broker.endpoints[0].address
+    if (done.broker, done.vhost) != (cluster, broker.virtual_host):
+        raise ConfigError(f"operation {done.id} is of vhost {done.vhost!r} at {done.broker}")
+    if done.trash is not None:
+        return Restore(broker, journal, done, cluster)
+    if done.kind not in ("move", "park", "copy") or done.target is None:
+        raise GuardRefused(f"operation {done.id} ({done.kind}) cannot be undone: {_why_not(done)}")
+    request = Request(kind="undo", source=done.target, target=done.source)
+    if done.kind == "copy":
+        request = Request(kind="undo", source=done.target, discard=True)
+    among = journal.identities(done.id, "moved")
+    transfer = Transfer(broker, management, journal, request, among=among)
+    transfer.operation.undoes = done.id
+    return transfer
+
+
+def _why_not(done: Operation) -> str:
+    if done.kind == "replay":
+        return "its messages went to where they are consumed"
+    if done.kind == "undo":
+        return "do the operation again instead"
+    return "nothing was kept"
+
+
+def mark_undone(journal: Journal, account: Account) -> None:
+    """Write into an operation that it was undone, so that it is not undone twice."""
+    undoes, by = account.operation.undoes, account.operation
+    if undoes is not None and by.moved:
+        done = journal.operation(undoes)
+        done.undone_by = by.id
+        journal.set_undone(done)
+
+
+class Restore:
+    """Puts the messages of a trash back into the queue they were taken from.
+
+    Args:
+        broker: To the vhost.
+        journal: Of this user.
+        done: The operation that took them away.
+        cluster: The broker's name.
+        resumes: A restore that was interrupted.
+    """
+
+    def __init__(
+        self,
+        broker: MessageBroker,
+        journal: Journal,
+        done: Operation,
+        cluster: str,
+        *,
+        resumes: Operation | None = None,
+    ) -> None:
+        assert done.trash is not None
+        self.request = Request(kind="undo", source=done.source)
+        self.plan: Plan | None = None
+        self.account: Account | None = None
+        self.engine: Restore | None = None
+        self._broker, self._journal = broker, journal
+        self._trash = Path(done.trash)
+        self._queue = done.source
+        self._stop: str | None = None
+        self._resumes = resumes is not None
+        self.operation = resumes or Operation(
+            id=secrets.token_hex(5),
+            kind="undo",
+            source="trash",
+            target=done.source,
+            vhost=done.vhost,
+            broker=cluster,
+            undoes=done.id,
+            plan={"request": plain(self.request), "restores": done.id},
+        )
+        self._wanted = journal.identities(done.id, "moved") if done.kind in ("discard", "undo") else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._journal.release(self.operation.id)
+
+    def stop(self, why: str = "cancelled") -> None:
+        """End early. Thread: any."""
+        self._stop = why
+
+    def planning(self, _made: Plan | None = None) -> Iterator[Progress]:
+        """Count what is in the trash. Raises NotFound: the queue is not there; ConfigError: nor is the trash."""
+        self._broker.guard_change(f"putting messages back into {self._queue!r}")
+        self._broker.declare_queue(self._queue, passive=True)
+        count = sum(1 for _ in self._messages())
+        self.operation.planned = count
+        self.plan = Plan(
+            operation=self.operation.id,
+            request=self.request,
+            vhost=self.operation.vhost,
+            broker=self.operation.broker,
+            source=f"the trash of {self.operation.undoes}",
+            source_type="trash",
+            waiting=count,
+            examined=count,
+            selected=count,
+            targets=[Target(exchange="", routing_key=self._queue, count=count, queues=[self._queue])],
+            warnings=["their exchange and key will be the queue's own; headers are as they were"],
+            made_at=time.time(),
+        ).sign()
+        yield Progress(operation=self.operation.id, planned=count, phase="reading")
+
+    def running(self) -> Iterator[Progress]:
+        """Publish them, each confirmed."""
+        if not self._resumes:
+            self.operation.state = "running"
+            self._journal.begin(self.operation)
+        self.engine = self
+        skip = self._journal.identities(self.operation.id, "moved", "unknown")
+        seq = self._journal.next_seq(self.operation.id)
+        number = 0
+        problem: str | None = None
+        batch: list[tuple[Intent, Envelope]] = []
+        try:
+            for envelope in self._messages():
+                known_as = identity(envelope)
+                if skip[known_as] > 0:
+                    skip[known_as] -= 1
+                    continue
+                batch.append((self._intent(envelope, seq, known_as), envelope))
+                seq += 1
+                if len(batch) >= _BATCH:
+                    number += 1
+                    yield self._publish(number, batch)
+                    batch = []
+                    if self._stop:
+                        break
+            if batch:
+                yield self._publish(number + 1, batch)
+        except BusError as error:
+            problem = str(error)
+            self._stop = "interrupted"
+        self._end(problem)
+
+    def _end(self, problem: str | None) -> None:
+        operation = self.operation
+        left = operation.returned + operation.failed + operation.unknown
+        state = self._stop or ("partial" if left else "done")
+        self.account = Account(operation=operation, problem=problem)
+        try:
+            self._journal.set_state(operation, state, problem)  # type: ignore[arg-type]
+        finally:
+            self._journal.release(operation.id)
+
+    def _messages(self) -> Iterator[Envelope]:
+        """What is in the trash; what a kill put in twice counts once."""
+        wanted = Counter(self._wanted) if self._wanted is not None else None
+        for file in sorted(self._trash.glob("*.jsonl.zst")):
+            for delivery in CaptureReader(file):
+                if wanted is not None:
+                    known_as = identity(delivery)
+                    if wanted[known_as] <= 0:
+                        continue
+                    wanted[known_as] -= 1
+                properties = steady(delivery.properties)
+                yield Envelope(exchange="", routing_key=self._queue, properties=properties, body=delivery.body)
+
+    @staticmethod
+    def _intent(envelope: Envelope, seq: int, known_as: bytes) -> Intent:
+        return Intent(seq, known_as, envelope.properties.message_id, "", "", envelope.exchange, envelope.routing_key)
+
+    def _publish(self, number: int, batch: list[tuple[Intent, Envelope]]) -> Progress:
+        operation = self.operation
+        self._journal.open_batch(operation.id, number, [intent for intent, _ in batch], exact=False)
+        publisher = MessagePublisher(self._broker)
+        left = threading.Semaphore(0)
+        outcomes: dict[int, Entry] = {}
+
+        def settled(place: int, entry: Entry) -> None:
+            outcomes[place] = entry
+            left.release()
+
+        for place, (_, envelope) in enumerate(batch):
+            try:
+                publisher.send_envelope(envelope, lambda entry, place=place: settled(place, entry))  # type: ignore[misc]
+            except PublishFailed:
+                left.release()
+        for _ in batch:
+            left.acquire()
+        verdicts = [_verdict(intent, outcomes.get(place)) for place, (intent, _) in enumerate(batch)]
+        self._journal.close_batch(operation.id, number, verdicts)
+        for verdict in verdicts:
+            name = verdict.outcome
+            setattr(operation, name, getattr(operation, name) + 1)
+        return Progress(operation=operation.id, planned=operation.planned, moved=operation.moved)
+
+
+def _verdict(intent: Intent, entry: Entry | None) -> Verdict:
+    if entry is None or entry.outcome is Outcome.NEVER_SENT:
+        return Verdict(intent, "failed", "it was not sent")
+    if entry.outcome is Outcome.CONFIRMED:
+        return Verdict(intent, "moved")
+    return Verdict(intent, "unknown" if entry.outcome is Outcome.UNKNOWN else "returned", entry.reason)
