@@ -14,8 +14,8 @@ import typer
 
 from busctl.cli import confirm, exits, output
 from busctl.cli.progress import Progress
-from busctl.views import formats
 from busctl.views.formats import safe_text
+from busctl.views.plans import account_lines, plan_lines, progress_line, summary, verb
 from busctl_lib.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -48,7 +48,6 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Make the plan, sh
 OutputOption = Annotated[
     output.Format | None, typer.Option("-o", "--output", help="How to print the operation.", show_default="table")
 ]
-_TARGETS_SHOWN = 12
 
 
 def selection(where: str | None, group: str | None, ids: str | None, limit: int | None) -> dict[str, Any]:
@@ -92,46 +91,11 @@ def show_plan(plan: Plan, form: output.Format | None) -> None:
         output.write_line(f"{label:<9} {safe_text(text)}")
 
 
-def plan_lines(plan: Plan) -> list[tuple[str, str]]:
-    """A plan in words: labels and texts, foreign ones among them."""
-    verb = {"undo": "put back"}.get(plan.request.kind, plan.request.kind)
-    lines = [("plan", f"{verb} {plan.selected:,} of {plan.waiting:,} messages of {plan.source}")]
-    for target in plan.targets[:_TARGETS_SHOWN]:
-        lines.append(("to", f"{_where(target)}  {target.count:,} messages, {_reach(target)}"))
-    if len(plan.targets) > _TARGETS_SHOWN:
-        lines.append(("", f"and {len(plan.targets) - _TARGETS_SHOWN:,} more routes"))
-    lines += [("stays", f"{count:,} messages: {reason}") for reason, count in plan.stays.items()]
-    if plan.strips:
-        lines.append(("removes", f"{plan.strips:,} headers of the broker and of failures, and user_id"))
-    if plan.adds:
-        lines.append(("adds", ", ".join(plan.adds)))
-    if plan.replayed_before:
-        lines.append(("before", f"{plan.replayed_before:,} were replayed before, at most {plan.most_replays} times"))
-    lines += [("note", warning) for warning in plan.warnings]
-    lines += [("edit", line) for line in plan.diff]
-    return lines
-
-
-def _where(target: transfers.Target) -> str:
-    if not target.exchange:
-        return f"queue {target.routing_key}" if target.routing_key else "the trash"
-    return f"exchange {target.exchange}, key {target.routing_key}"
-
-
-def _reach(target: transfers.Target) -> str:
-    if target.problem:
-        return f"which would stay: {target.problem}"
-    if target.choose:
-        return f"reaches {', '.join(target.choose)} as well: choose --route original or --route queue"
-    return f"reaches {', '.join(target.queues)}" if target.queues else "not checked"
-
-
 def ask(session: Session, plan: Plan, *, yes: bool, way_back: str | None) -> None:
     """Show what would happen and ask. Raises GuardRefused."""
     plan.require_choice()
-    verb = {"undo": "put back"}.get(plan.request.kind, plan.request.kind)
     change = confirm.Change(
-        does=f"{verb} {plan.selected:,} messages of {plan.source}",
+        does=f"{verb(plan.request.kind)} {plan.selected:,} messages of {plan.source}",
         name=plan.source,
         hits=plan_lines(plan)[1:],
         way_back=way_back,
@@ -147,19 +111,11 @@ def run(transfer: Transfer | Restore, steps: Iterator[transfers.Progress], form:
             if progress.waiting and progress.waiting != waited:
                 exits.note(f"waiting: {progress.waiting}")
             waited = progress.waiting
-            line.show(_line(progress))
+            line.show(progress_line(progress))
     account = transfer.account
     assert account is not None
     tell(account, form)
     return exit_code(account)
-
-
-def _line(progress: transfers.Progress) -> str:
-    done = f"{progress.done:,} of {progress.planned:,}  {formats.rate(progress.rate)}/s"
-    left = f"  {formats.duration(progress.left_s)} left" if progress.left_s is not None else ""
-    kept = progress.returned + progress.failed
-    stays = f"  {kept:,} stay" if kept else ""
-    return f"{progress.phase} {done}{left}{stays}"
 
 
 def tell(account: Account, form: output.Format | None) -> None:
@@ -173,28 +129,13 @@ def tell(account: Account, form: output.Format | None) -> None:
         (output.write_json if form is output.Format.JSON else output.write_jsonl)(found)
     else:
         output.write_line(safe_text(summary(operation)))
-        for reason, count in account.reasons.items():
-            output.write_line(safe_text(f"  {count:,} stayed: {reason}"))
-        if account.gone:
-            output.write_line(f"  {account.gone:,} had been taken by somebody else")
-        for back in account.came_back or []:
-            output.write_line(safe_text(f"  {back.count:,} came back: {back.cause} (group {back.group})"))
-        if account.came_back == []:
-            output.write_line("  none came back while watched")
+        for said in account_lines(account):
+            output.write_line(safe_text(f"  {said}"))
     if account.problem:
         exits.note(f"busctl: {account.problem}")
     if operation.state == "interrupted" or operation.unknown:
         again = " --unknown resend|skip" if operation.unknown else ""
         exits.note(f"go on with: busctl ops resume {operation.id}{again}")
-
-
-def summary(operation: Operation) -> str:
-    """An operation's end in one line."""
-    parts = [f"{operation.moved:,} of {operation.planned:,} done"]
-    parts += [f"{operation.returned:,} returned"] if operation.returned else []
-    parts += [f"{operation.failed:,} failed"] if operation.failed else []
-    parts += [f"{operation.unknown:,} unknown"] if operation.unknown else []
-    return f"{operation.kind} {operation.id} {operation.state}: {', '.join(parts)}"
 
 
 def as_json(operation: Operation) -> dict[str, Any]:

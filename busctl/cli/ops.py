@@ -12,6 +12,7 @@ from busctl.cli import exits, flags, moving, output
 from busctl.cli.confirm import YesOption
 from busctl.views.formats import safe_text
 from busctl.views.operations import OPERATIONS
+from busctl.views.plans import summary
 
 if TYPE_CHECKING:
     from busctl.session import Session
@@ -82,7 +83,7 @@ def show(ctx: typer.Context, id: IdArgument, form: moving.OutputOption = None) -
             write = output.write_json if form is output.Format.JSON else output.write_jsonl
             write({**moving.as_json(found), "plan": found.plan})
             return
-        output.write_line(safe_text(moving.summary(found)))
+        output.write_line(safe_text(summary(found)))
         for column in OPERATIONS.select(wide=True):
             if column.value(found) not in (None, ""):
                 output.write_line(f"  {column.name:<11} {column.text(found)}")
