@@ -1,0 +1,80 @@
+"""Transfers in words: a plan, how far it is, how it ended. Foreign texts among them: make them safe to show them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from busctl.views import formats
+
+if TYPE_CHECKING:
+    from busctl_lib.journal import Operation
+    from busctl_lib.transfers import Account, Plan, Progress, Target
+
+_TARGETS_SHOWN = 12
+
+
+def verb(kind: str) -> str:
+    """What an operation of a kind does."""
+    return {"undo": "put back"}.get(kind, kind)
+
+
+def plan_lines(plan: Plan) -> list[tuple[str, str]]:
+    """A plan in words: labels and texts, foreign ones among them."""
+    lines = [("plan", f"{verb(plan.request.kind)} {plan.selected:,} of {plan.waiting:,} messages of {plan.source}")]
+    for target in plan.targets[:_TARGETS_SHOWN]:
+        lines.append(("to", f"{_where(target)}  {target.count:,} messages, {_reach(target)}"))
+    if len(plan.targets) > _TARGETS_SHOWN:
+        lines.append(("", f"and {len(plan.targets) - _TARGETS_SHOWN:,} more routes"))
+    lines += [("stays", f"{count:,} messages: {reason}") for reason, count in plan.stays.items()]
+    if plan.strips:
+        lines.append(("removes", f"{plan.strips:,} headers of the broker and of failures, and user_id"))
+    if plan.adds:
+        lines.append(("adds", ", ".join(plan.adds)))
+    if plan.replayed_before:
+        lines.append(("before", f"{plan.replayed_before:,} were replayed before, at most {plan.most_replays} times"))
+    lines += [("note", warning) for warning in plan.warnings]
+    lines += [("edit", line) for line in plan.diff]
+    return lines
+
+
+def _where(target: Target) -> str:
+    if not target.exchange:
+        return f"queue {target.routing_key}" if target.routing_key else "the trash"
+    return f"exchange {target.exchange}, key {target.routing_key}"
+
+
+def _reach(target: Target) -> str:
+    if target.problem:
+        return f"which would stay: {target.problem}"
+    if target.choose:
+        return f"reaches {', '.join(target.choose)} as well: choose --route original or --route queue"
+    return f"reaches {', '.join(target.queues)}" if target.queues else "not checked"
+
+
+def progress_line(progress: Progress) -> str:
+    """How far it is, in one line."""
+    done = f"{progress.done:,} of {progress.planned:,}  {formats.rate(progress.rate)}/s"
+    left = f"  {formats.duration(progress.left_s)} left" if progress.left_s is not None else ""
+    kept = progress.returned + progress.failed
+    stays = f"  {kept:,} stay" if kept else ""
+    return f"{progress.phase} {done}{left}{stays}"
+
+
+def summary(operation: Operation) -> str:
+    """An operation's end in one line."""
+    parts = [f"{operation.moved:,} of {operation.planned:,} done"]
+    parts += [f"{operation.returned:,} returned"] if operation.returned else []
+    parts += [f"{operation.failed:,} failed"] if operation.failed else []
+    parts += [f"{operation.unknown:,} unknown"] if operation.unknown else []
+    return f"{operation.kind} {operation.id} {operation.state}: {', '.join(parts)}"
+
+
+def account_lines(account: Account) -> list[str]:
+    """How it ended, beside its summary."""
+    lines = [f"{count:,} stayed: {reason}" for reason, count in account.reasons.items()]
+    if account.gone:
+        lines.append(f"{account.gone:,} had been taken by somebody else")
+    lines += [f"{back.count:,} came back: {back.cause} (group {back.group})" for back in account.came_back or []]
+    if account.came_back == []:
+        lines.append("none came back while watched")
+    return lines
