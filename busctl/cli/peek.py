@@ -10,6 +10,7 @@ import typer
 from busctl.cli import exits, flags, selecting
 from busctl.cli.printing import MessageFormat, printer_of
 from busctl.cli.tail import expression
+from busctl.keyfile import load_keys
 from busctl_lib.errors import NotFound
 
 if TYPE_CHECKING:
@@ -40,9 +41,12 @@ def peek(
     """
     from busctl_lib.taps.peek import peek as look
 
-    printer = printer_of(form, fields=fields, separator=separator)
+    keys = load_keys()
+    printer = printer_of(form, fields=fields, separator=separator, keys=keys)
     with flags.open_session(ctx) as session:
-        chosen = selecting.Selection(expression(session, where, "--where"), expression(session, jq, "--jq"), translate)
+        chosen = selecting.Selection(
+            expression(session, where, "--where"), expression(session, jq, "--jq"), translate, keys
+        )
         session.broker.connect()
         try:
             found = look(session.broker, session.management, session.vhost, queue, number, accept_loss=accept_loss)

@@ -72,7 +72,8 @@ class Raw(Printer):
 class Pretty(Printer):
     """One line a message; on a terminal as wide as that and with coloured names, elsewhere whole and plain."""
 
-    def __init__(self) -> None:
+    def __init__(self, keys: Keyring | None = None) -> None:
+        self._keys = keys
         self._key_width = 8
         self._type_width = 4
 
@@ -82,7 +83,7 @@ class Pretty(Printer):
         from busctl.views.formats import cell_width
         from busctl.views.view import Tone
 
-        row = messages.row(delivery)
+        row = messages.row(_decoded(delivery, self._keys))
         self._key_width = min(32, max(self._key_width, cell_width(row.key)))
         self._type_width = min(20, max(self._type_width, cell_width(row.type)))
         head = f"{_padded(row.key, self._key_width)}  {row.size:>8}  {_padded(row.type, self._type_width)}  "
@@ -164,7 +165,26 @@ def printer_of(
         return Fields(fields, form, keys)
     if form is MessageFormat.RAW:
         return Raw(b"\n" if separator is None else separator_of(separator))
-    return Jsonl(keys) if form is MessageFormat.JSONL else Pretty()
+    return Jsonl(keys) if form is MessageFormat.JSONL else Pretty(keys)
+
+
+def _decoded(delivery: Delivery, keys: Keyring | None) -> Delivery:
+    """The message with its own bytes for a body, or why they cannot be had."""
+    if delivery.properties.content_encoding is None:
+        return delivery
+    import msgspec
+
+    from busctl_lib.codecs import decode_body, steps_of
+    from busctl_lib.errors import CodecError
+
+    size = len(delivery.body) if delivery.wire_size is None else delivery.wire_size
+    if not steps_of(delivery.properties.content_encoding) or size != len(delivery.body):
+        return delivery
+    try:
+        body = decode_body(delivery, keys=keys)
+    except CodecError as error:
+        body = f"<{error}>".encode()
+    return msgspec.structs.replace(delivery, body=body, wire_size=size)
 
 
 def _padded(text: str, width: int) -> str:

@@ -7,24 +7,29 @@ import json
 import re
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from busctl.cli import exits, flags, output
+from busctl.cli import confirm, exits, flags, output, templates
+from busctl.cli.confirm import YesOption
 from busctl.cli.lists import seconds
-from busctl.cli.sending import Sending
+from busctl.cli.sending import Sending, stamped
 from busctl.views import formats
 from busctl_lib.envelope import PROPERTY_NAMES, Envelope, Properties
-from busctl_lib.errors import ConfigError, InvalidMessage, Unroutable
+from busctl_lib.errors import BusError, ConfigError, InvalidMessage, Unroutable
 from busctl_lib.schemas import nearest, schema_of, validate
 
 if TYPE_CHECKING:
     from busctl.session import Session
+    from busctl_lib.codecs import Keyring
 
 _PAIR = re.compile(r"^(?P<name>[A-Za-z_][\w.-]*)(?P<sign>:=|=)(?P<text>.*)$", re.DOTALL)
 _INTEGERS = {"delivery_mode": (1, 2), "priority": (0, 255), "timestamp": (0, 2**63 - 1)}
 """The least and the most of each."""
+_BINDINGS = 8
+"""So many bindings are named where none fits."""
 _EXPIRATION_MAX_MS = 2**32 - 1
 _DIRECT = [name for name in PROPERTY_NAMES if name != "headers"]
 
@@ -51,7 +56,8 @@ WordsArgument = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="QUEUE MESSAGE",
-        help="The queue; then a body, or NAME=TEXT and NAME:=JSON pairs that make one, or - for standard input.",
+        help="The queue; then a body, or NAME=TEXT and NAME:=JSON pairs that make one, or @FILE, or - for standard "
+        "input. {{n}} {{uuid}} {{now}} {{rand 1 100}} are filled in for each message.",
         show_default=False,
     ),
 ]
@@ -67,9 +73,18 @@ PropertyOption = Annotated[
 ]
 RawOption = Annotated[bool, typer.Option("--raw", help="The body as it is, even if it looks like a pair.")]
 CheckOption = Annotated[
-    bool, typer.Option("--validate/--no-validate", help="Check a message whose action has a schema.")
+    bool,
+    typer.Option("--check/--no-check", "--validate/--no-validate", help="Check a message whose action has a schema."),
 ]
 CountOption = Annotated[int, typer.Option(min=1, help="How many times to send it.")]
+ConcurrencyOption = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="At most so many on their way at a time.")
+]
+CompressOption = Annotated[
+    str | None, typer.Option(metavar="zstd|gzip", help="Compress the body, where that makes it smaller.")
+]
+EncryptOption = Annotated[bool, typer.Option("--encrypt", help="Encrypt the body with the current key (busctl keys).")]
+PriorityOption = Annotated[int | None, typer.Option(min=0, max=255, help="The message's priority.")]
 RateOption = Annotated[float | None, typer.Option(metavar="PER_S", help="At most so many a second.")]
 TimeoutOption = Annotated[str, typer.Option(metavar="DURATION", help="How long each may take to be confirmed.")]
 FormOption = Annotated[
@@ -88,8 +103,13 @@ def publish(
     check: CheckOption = True,
     count: CountOption = 1,
     rate: RateOption = None,
+    concurrency: ConcurrencyOption = None,
     timeout: TimeoutOption = "30s",
+    priority: PriorityOption = None,
+    compress: CompressOption = None,
+    encrypt: EncryptOption = False,
     form: FormOption = None,
+    yes: YesOption = False,
 ) -> None:
     """Publish a message and wait until the broker has it.
 
@@ -99,18 +119,125 @@ def publish(
     if rate is not None and not rate > 0:  # nan is not
         raise ConfigError("--rate must be above 0")
     timeout_s = seconds(timeout, "--timeout")
-    body = _body(rest, raw=raw)
-    if check:
-        _validate(body)
-    envelope = Envelope(
+    if not timeout_s:
+        raise ConfigError("--timeout must be above 0: a publish without a confirm is not known to have arrived")
+    draft = Draft(
         exchange=exchange or "",
         routing_key=key or "" if queue is None else queue,
-        properties=_properties(headers or [], properties or [], body),
-        body=body.data,
+        words=_read(rest, raw=raw),
+        raw=raw,
+        check=check,
+        headers=headers or [],
+        properties=[*(properties or []), *([f"priority={priority}"] if priority is not None else [])],
+        compress=_compression(compress),
+        keys=_keys() if encrypt else None,
     )
+    draft.envelope(1)  # what is wrong with it is told before anything is connected
+    letters = ((index / rate if rate is not None else 0.0, draft.envelope(index + 1)) for index in range(count))
     with flags.open_session(ctx) as session:
-        sending = Sending(session.broker, envelope, count=count, rate=rate, timeout_s=timeout_s)
+        change = confirm.Change(
+            does=f"publish {count:,} message{'s' * (count > 1)} to {draft.target!r}",
+            name=draft.target,
+            destructive=False,
+        )
+        confirm.allow(session.settings, change, yes=yes)
+        sending = Sending(
+            session.broker,
+            letters,
+            count=count,
+            target=draft.target,
+            timeout_s=timeout_s,
+            concurrency=concurrency,
+        )
         _send(sending, session, form)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """What was typed, from which each message is made."""
+
+    exchange: str
+    routing_key: str
+    words: list[str] | bytes
+    """What makes the body."""
+    raw: bool
+    check: bool
+    headers: list[str]
+    properties: list[str]
+    compress: str | None
+    keys: Keyring | None
+
+    @property
+    def target(self) -> str:
+        """Where it goes, in a word."""
+        return self.exchange or self.routing_key
+
+    def envelope(self, number: int) -> Envelope:
+        """Make one message, the first has the number 1. Raises ConfigError or InvalidMessage."""
+        fill = (lambda text: text) if self.raw else (lambda text: templates.render(text, number))
+        if isinstance(self.words, bytes):
+            body = _of_bytes(self.words if self.raw else _filled(self.words, number))
+        else:
+            body = _body([fill(word) for word in self.words], raw=self.raw)
+        if self.check:
+            _validate(body)
+        made = stamped(
+            Envelope(
+                exchange=self.exchange,
+                routing_key=fill(self.routing_key),
+                properties=_properties(list(map(fill, self.headers)), list(map(fill, self.properties)), body),
+                body=body.data,
+            )
+        )
+        if self.compress is not None or self.keys is not None:
+            from busctl_lib.codecs import encode_body
+
+            encode_body(made, compress=self.compress, keys=self.keys)
+        return made
+
+
+def _filled(data: bytes, number: int) -> bytes:
+    """Fill in the variables of a body that is text."""
+    if b"{{" not in data:
+        return data
+    return templates.render(data.decode("utf-8", "surrogateescape"), number).encode("utf-8", "surrogateescape")
+
+
+def _read(words: list[str], *, raw: bool) -> list[str] | bytes:
+    """Read the body where it is not in the words themselves, and look at the variables in it."""
+    if raw:
+        return words
+    for word in words:
+        templates.check(word)
+    if words == ["-"]:
+        return sys.stdin.buffer.read()
+    if len(words) != 1 or not words[0].startswith("@"):
+        return words
+    try:
+        data = Path(words[0][1:]).read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"{words[0][1:]} cannot be read: {error.strerror or error}", hint="--raw sends the text as it is"
+        ) from None
+    templates.check(data.decode("utf-8", "surrogateescape"))
+    return data
+
+
+def _compression(name: str | None) -> str | None:
+    from busctl_lib.codecs import COMPRESSIONS
+
+    if name is not None and name not in COMPRESSIONS:
+        raise ConfigError(f"--compress: one of {', '.join(COMPRESSIONS)}, found {formats.safe_text(name, 40)!r}")
+    return name
+
+
+def _keys() -> Keyring:
+    from busctl.keyfile import load_keys
+
+    held = load_keys()
+    if held is None:
+        raise ConfigError("--encrypt: there are no keys", hint="`busctl keys generate` makes one")
+    return held
 
 
 def _send(sending: Sending, session: Session, form: ReceiptFormat | None) -> None:
@@ -123,7 +250,8 @@ def _send(sending: Sending, session: Session, form: ReceiptFormat | None) -> Non
         if sending.started:
             _account(sending, form)
     if stopped_by is not None:
-        exits.note(f"busctl: {stopped_by}")
+        hint = f" ({stopped_by.hint})" if stopped_by.hint else ""
+        exits.note(f"busctl: stopped half-way: {stopped_by}{hint}")
         raise typer.Exit(exits.ExitCode.PARTLY)
 
 
@@ -139,8 +267,6 @@ def _split(words: list[str], exchange: str | None, key: str | None) -> tuple[str
 
 
 def _body(words: list[str], *, raw: bool) -> Body:
-    if words == ["-"] and not raw:
-        return _of_bytes(sys.stdin.buffer.read())
     pairs = [] if raw else [_PAIR.match(word) for word in words]
     if pairs and all(pairs):
         message = _object([pair for pair in pairs if pair is not None])
@@ -248,11 +374,18 @@ def _property(name: str, text: str) -> str | int:
 
 
 def _with_nearest(error: Unroutable, session: Session) -> Unroutable:
-    """Add the queue that was probably meant, if the API can be asked."""
+    """Add the queue that was probably meant, or what the exchange has for bindings, if the API can be asked."""
     sent = error.facts
-    if sent.get("exchange"):
+    if not sent.get("exchange"):
+        return Unroutable(str(error), **(sent | {"hint": session.hint_for_queue(sent["routing_key"])}))
+    try:
+        bindings = session.management.exchange_bindings(session.vhost, sent["exchange"])
+    except BusError:
         return error
-    return Unroutable(str(error), **(sent | {"hint": session.hint_for_queue(sent["routing_key"])}))
+    listed = [f"{info.routing_key or info.arguments or ''!r} to {info.destination}" for info in bindings[:_BINDINGS]]
+    more = f" and {len(bindings) - _BINDINGS} more" if len(bindings) > _BINDINGS else ""
+    hint = f"its bindings are {', '.join(listed)}{more}" if listed else "nothing is bound to it"
+    return Unroutable(str(error), **(sent | {"hint": hint}))
 
 
 def _account(sending: Sending, form: ReceiptFormat | None) -> None:

@@ -24,6 +24,7 @@ from busctl.cli.tail import (
     expression,
     targets_of,
 )
+from busctl.keyfile import load_keys
 from busctl_lib.errors import ConfigError
 
 _SIZE = re.compile(r"(\d+)(?:([kKMG])i?)?B?", re.ASCII)
@@ -62,7 +63,7 @@ def record(
     seconds = None if for_ is None else lists.seconds(for_, "--for")
     size = None if rotate is None else _bytes(rotate)
     with flags.open_session(ctx) as session:
-        chosen = selecting.Selection(expression(session, where, "--where"))
+        chosen = selecting.Selection(expression(session, where, "--where"), keys=load_keys())
         session.broker.connect()
         plans = watching.plan_all(session, targets, explain=False)
         watching.allow(session, plans, yes=yes)

@@ -1,4 +1,4 @@
-"""Sending: one envelope, once or many times, and the account of what became of each."""
+"""Sending: envelopes, one after the other in their time, and the account of what became of each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import queue
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -28,27 +28,50 @@ _LAST_CONFIRMS_S = 5.0
 """How long what is under way is waited for after an interruption."""
 
 
+Letters = Iterable[tuple[float, Envelope]]
+"""When each is due, in seconds since the first, and what it is."""
+_SPARED = (Outcome.NEVER_SENT, Outcome.UNKNOWN)
+"""Outcomes after which the next would fare no better."""
+
+
 class Sending:
-    """Publishes an envelope `count` times, pipelined, each with an id and a time of its own; stops at a failure.
+    """Publishes envelopes, pipelined; stops at a failure.
 
     Args:
-        rate: at most so many a second.
+        letters: what to send, and when.
+        count: how many these are, if that is known.
+        target: where to, in a word.
+        kind: of the operation.
         timeout_s: how long each may take.
+        concurrency: at most so many without an outcome at a time; None leaves it to the broker's window.
+        go_on: do not stop at a message that is returned, refused or nacked.
     """
 
     def __init__(
-        self, broker: MessageBroker, envelope: Envelope, *, count: int = 1, rate: float | None, timeout_s: float
+        self,
+        broker: MessageBroker,
+        letters: Letters,
+        *,
+        count: int | None,
+        target: str,
+        timeout_s: float,
+        kind: str = "publish",
+        concurrency: int | None = None,
+        go_on: bool = False,
     ) -> None:
         self._broker = broker
-        self._envelope = envelope
+        self._letters = letters
         self._count = count
-        self._rate = rate
+        self._target = target
+        self._kind = kind
         self._timeout_s = timeout_s
+        self._concurrency = concurrency
+        self._go_on = go_on
         self._settled: queue.SimpleQueue[tuple[Entry, float]] = queue.SimpleQueue()
         self._sent = 0
         self._outcomes: Counter[Outcome] = Counter()
         self._failure: BusError | None = None
-        self._last_id: str | None = None
+        self._last: Envelope | None = None
         self._started_at = self._ended_at = time.time()
         self.state = "planned"
         """planned, running, done, partial, failed or cancelled."""
@@ -86,13 +109,15 @@ class Sending:
 
     def operation(self) -> dict[str, Any]:
         """Give the account as an operation in JSON."""
+        last = self._last
         account = {
-            "kind": "publish",
-            "target": self._envelope.exchange or self._envelope.routing_key,
-            "exchange": self._envelope.exchange,
-            "routing_key": self._envelope.routing_key,
+            "kind": self._kind,
+            "target": self._target,
+            **(
+                {"exchange": last.exchange, "routing_key": last.routing_key} if last and self._kind == "publish" else {}
+            ),
             "state": self.state,
-            "planned": self._count,
+            "planned": self._planned,
             "confirmed": self._outcomes[Outcome.CONFIRMED],
             "returned": self._outcomes[Outcome.RETURNED],
             "failed": sum(self._outcomes[kind] for kind in (Outcome.NACKED, Outcome.REFUSED, Outcome.NEVER_SENT)),
@@ -100,23 +125,27 @@ class Sending:
             "started_at": _iso(self._started_at),
             "ended_at": _iso(self._ended_at),
         }
-        if self._count == 1:
-            account["message_id"] = self._last_id
+        if self._planned == 1 and last is not None:
+            account["message_id"] = last.properties.message_id
         return account
+
+    @property
+    def _planned(self) -> int:
+        return self._count if self._count is not None else self._sent
 
     def summary(self) -> str:
         """Put the account into a line."""
-        target = self._envelope.exchange or self._envelope.routing_key
         confirmed, took = self._outcomes[Outcome.CONFIRMED], self._ended_at - self._started_at
-        if self._count == 1:
+        if self._planned == 1 and self._kind == "publish" and self._last is not None:
             outcome = next(iter(self._outcomes), Outcome.UNKNOWN)
-            return f"{target}: {outcome.value} in {formats.duration(took)}, message id {self._last_id}"
+            message_id = self._last.properties.message_id
+            return f"{self._target}: {outcome.value} in {formats.duration(took)}, message id {message_id}"
         others = [f"{number} {kind.value}" for kind, number in self._outcomes.items() if kind is not Outcome.CONFIRMED]
         lost = self._sent - self._outcomes.total()
         others += [f"{lost} unknown"] if lost else []
-        others += [f"{self._count - self._sent} not sent"] if self._sent < self._count else []
+        others += [f"{self._planned - self._sent} not sent"] if self._sent < self._planned else []
         return (
-            f"{target}: {confirmed} of {self._count} confirmed in {formats.duration(took)}"
+            f"{self._target}: {confirmed} of {self._planned} confirmed in {formats.duration(took)}"
             f" ({formats.rate(confirmed / took if took else None)}/s){''.join(f', {other}' for other in others)}"
         )
 
@@ -124,28 +153,35 @@ class Sending:
         from busctl_lib.publishers import MessagePublisher
 
         publisher, began = MessagePublisher(self._broker), time.monotonic()
-        with Progress(wanted=self._count > 1) as progress:
-            for index in range(self._count):
-                due = began + index / self._rate if self._rate is not None else began
-                self._take(due - time.monotonic(), on_receipt)
-                if self._failure is not None:
+        with Progress(wanted=self._count != 1) as progress:
+            for due_s, envelope in self._letters:
+                self._take(began + due_s - time.monotonic(), on_receipt)
+                self._wait_for_room(on_receipt)
+                if self._failure is not None and self._stops(self._failure):
                     return
-                self._send(publisher)
-                progress.show(f"{self._outcomes[Outcome.CONFIRMED]} of {self._count} confirmed")
+                self._send(publisher, envelope)
+                progress.show(self._bar())
 
-    def _send(self, publisher: MessagePublisher) -> None:
-        given = self._envelope.properties
-        self._last_id = given.message_id or uuid.uuid4().hex
-        properties = msgspec.structs.replace(
-            given,
-            message_id=self._last_id,
-            timestamp=given.timestamp if given.timestamp is not None else int(time.time()),
-        )
+    def _stops(self, failure: BusError) -> bool:
+        return not self._go_on or getattr(failure, "outcome", None) in _SPARED
+
+    def _wait_for_room(self, on_receipt: OnReceipt | None) -> None:
+        while self._concurrency is not None and self._sent - self._outcomes.total() >= self._concurrency:
+            entry, elapsed_s = self._settled.get(timeout=self._timeout_s + _LAST_CONFIRMS_S)
+            self._note(entry, elapsed_s, on_receipt)
+
+    def _bar(self) -> str:
+        confirmed = self._outcomes[Outcome.CONFIRMED]
+        if self._count is None:
+            return f"{confirmed:,} confirmed"
+        full = 20 * confirmed // max(1, self._count)
+        return f"[{'#' * full}{'.' * (20 - full)}] {confirmed:,} of {self._count:,} confirmed"
+
+    def _send(self, publisher: MessagePublisher, envelope: Envelope) -> None:
+        self._last = envelope
         began = time.monotonic()
         publisher.send_envelope(
-            msgspec.structs.replace(self._envelope, properties=properties),
-            lambda entry: self._settled.put((entry, time.monotonic() - began)),
-            timeout=self._timeout_s,
+            envelope, lambda entry: self._settled.put((entry, time.monotonic() - began)), timeout=self._timeout_s
         )
         self._sent += 1
 
@@ -174,7 +210,7 @@ class Sending:
 
         assert entry.outcome is not None
         self._outcomes[entry.outcome] += 1
-        if entry.outcome is not Outcome.CONFIRMED and self._failure is None:
+        if entry.outcome is not Outcome.CONFIRMED and (self._failure is None or entry.outcome in _SPARED):
             self._failure = failure_of(entry)
         if on_receipt is not None:
             receipt = {
@@ -187,7 +223,7 @@ class Sending:
             on_receipt(receipt | ({"reason": entry.reason} if entry.reason else {}))
 
     def _conclude(self) -> BusError | None:
-        if self._failure is None and self._outcomes[Outcome.CONFIRMED] == self._count:
+        if self._failure is None and self._outcomes[Outcome.CONFIRMED] == self._planned:
             self.state = "done"
             return None
         if self._failure is None:
@@ -197,6 +233,17 @@ class Sending:
             return self._failure
         self.state = "failed"
         raise self._failure
+
+
+def stamped(envelope: Envelope) -> Envelope:
+    """Give a message an id and the time, where it has none."""
+    given = envelope.properties
+    properties = msgspec.structs.replace(
+        given,
+        message_id=given.message_id or uuid.uuid4().hex,
+        timestamp=given.timestamp if given.timestamp is not None else int(time.time()),
+    )
+    return msgspec.structs.replace(envelope, properties=properties)
 
 
 def _iso(seconds: float) -> str:

@@ -13,6 +13,7 @@ import typer
 from busctl.cli import exits, flags, lists, output, selecting, watching
 from busctl.cli.confirm import YesOption
 from busctl.cli.printing import MessageFormat, Printer, printer_of
+from busctl.keyfile import load_keys
 from busctl_lib.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -91,9 +92,14 @@ def tail(
     if pair + (jq is not None) + (fields is not None) > 1:
         raise ConfigError("--jq, --fields and --pair are three ways to shape what is printed: choose one")
     seconds = None if for_ is None else lists.seconds(for_, "--for")
-    printer = selecting.PairPrinter(form) if pair else printer_of(form, fields=fields, separator=separator)
+    keys = load_keys()
+    printer = (
+        selecting.PairPrinter(form, keys) if pair else printer_of(form, fields=fields, separator=separator, keys=keys)
+    )
     with flags.open_session(ctx) as session:
-        chosen = selecting.Selection(expression(session, where, "--where"), expression(session, jq, "--jq"), translate)
+        chosen = selecting.Selection(
+            expression(session, where, "--where"), expression(session, jq, "--jq"), translate, keys
+        )
         if not explain:
             session.broker.connect()  # first, because everything needs it and its errors are the clearest
         plans = watching.plan_all(session, targets, explain=explain)

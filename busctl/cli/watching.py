@@ -111,7 +111,8 @@ def allow(session: Session, plans: Sequence[TapPlan], *, yes: bool) -> None:
             does, name = f"take messages away from queue {plan.queue!r}", plan.queue or ""
         else:
             continue
-        change = confirm.Change(does=does, name=name, hits=[("costs", plan.costs)], destructive=False)
+        hits = [("costs", plan.costs)] if session.settings.production else []
+        change = confirm.Change(does=does, name=name, hits=hits, destructive=False)
         confirm.allow(session.settings, change, yes=yes)
 
 

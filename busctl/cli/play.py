@@ -1,0 +1,207 @@
+"""`busctl play`: publish the messages of captures again."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+
+from busctl.cli import confirm, exits, flags, lists, output, selecting
+from busctl.cli.confirm import YesOption
+from busctl.cli.publish import FormOption, ReceiptFormat, TimeoutOption
+from busctl.cli.sending import Sending
+from busctl.cli.tail import expression
+from busctl.keyfile import load_keys
+from busctl.views import formats
+from busctl_lib.envelope import Envelope
+from busctl_lib.errors import ConfigError, InvalidMessage
+
+if TYPE_CHECKING:
+    from busctl.session import Session
+    from busctl_lib.captures import CaptureReader
+    from busctl_lib.envelope import Delivery
+    from busctl_lib.expressions import GuardedExpression
+
+_BATCH = 64
+_STREAM_OFFSET = "x-stream-offset"
+
+
+def play(
+    ctx: typer.Context,
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE...", help="Captures, folders of rabtap, or - for standard input.", show_default=False
+        ),
+    ],
+    to: Annotated[str | None, typer.Option("--to", metavar="QUEUE", help="To this queue, not where they went.")] = None,
+    speed: Annotated[float | None, typer.Option(metavar="N", help="2 is twice as fast; default: as recorded.")] = None,
+    rate: Annotated[
+        float | None, typer.Option(metavar="PER_S", help="So many a second, whatever the gaps were.")
+    ] = None,
+    where: selecting.WhereOption = None,
+    edit: Annotated[
+        str | None, typer.Option("--edit", metavar="JQ", help="Change each body, which must be JSON.")
+    ] = None,
+    number: Annotated[int | None, typer.Option("-n", "--count", min=1, help="At most so many messages.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent where, and send nothing.")] = False,
+    timeout: TimeoutOption = "30s",
+    form: FormOption = None,
+    yes: YesOption = False,
+) -> int:
+    """Publish captured messages again, exactly as they were, with the gaps they had.
+
+    A message that no queue takes, or that is refused, does not stop the others; the account says how many (exit code
+    8). Broken messages of a capture are found before the first is sent.
+    """
+    _check(speed, rate)
+    timeout_s = lists.seconds(timeout, "--timeout")
+    if not timeout_s:
+        raise ConfigError("--timeout must be above 0: a publish without a confirm is not known to have arrived")
+    with flags.open_session(ctx) as session:
+        chosen = selecting.Selection(expression(session, where, "--where"), keys=load_keys())
+        changed = expression(session, edit, "--edit")
+        with chosen:
+            deliveries = list(_chosen(_readers(files), chosen, number))
+        if changed is not None:
+            from busctl_lib.expressions import GuardedExpression
+
+            with GuardedExpression(changed) as guarded:
+                deliveries = [_edited(delivery, guarded) for delivery in deliveries]
+        if dry_run:
+            _preview(deliveries, to)
+            return exits.ExitCode.DONE
+        if not deliveries:
+            exits.note("nothing to publish")
+            return exits.ExitCode.DONE
+        _allow(session, deliveries, to, yes=yes)
+        sending = Sending(
+            session.broker,
+            zip(_due(deliveries, speed, rate), (_envelope(delivery, to) for delivery in deliveries), strict=True),
+            count=len(deliveries),
+            target=to or ", ".join(files),
+            kind="play",
+            timeout_s=timeout_s,
+            go_on=True,
+        )
+        return _send(sending, form)
+
+
+def _check(speed: float | None, rate: float | None) -> None:
+    if speed is not None and rate is not None:
+        raise ConfigError("--speed keeps the gaps in proportion, --rate ignores them: choose one")
+    for name, value in (("--speed", speed), ("--rate", rate)):
+        if value is not None and not value > 0:  # nan is not
+            raise ConfigError(f"{name} must be above 0")
+
+
+def _readers(files: Sequence[str]) -> list[CaptureReader]:
+    from busctl_lib.captures import CaptureReader
+
+    return [CaptureReader(sys.stdin.buffer if file == "-" else Path(file)) for file in files]
+
+
+def _chosen(readers: Sequence[CaptureReader], chosen: selecting.Selection, number: int | None) -> Iterator[Delivery]:
+    count = 0
+    for reader in readers:
+        batch: list[Delivery] = []
+        for delivery in _with_end(reader):
+            if delivery is not None:
+                batch.append(delivery)
+            if delivery is None or len(batch) >= _BATCH:
+                for found, _ in chosen.choose(batch):
+                    if number is not None and count >= number:
+                        return
+                    count += 1
+                    yield found
+                batch = []
+        for warning in reader.warnings:
+            exits.note(warning)
+
+
+def _with_end(reader: CaptureReader) -> Iterator[Delivery | None]:
+    yield from reader
+    yield None
+
+
+def _edited(delivery: Delivery, guarded: GuardedExpression) -> Delivery:
+    from busctl_lib.transfers.targets import Stays, edited
+
+    try:
+        return msgspec.structs.replace(delivery, body=edited(guarded, delivery))
+    except Stays as error:
+        where = _where_to((delivery.exchange, delivery.routing_key))
+        raise InvalidMessage(
+            f"a message to {where} cannot be edited: {error}; nothing was sent", field="body", expected="", found=""
+        ) from None
+
+
+def _envelope(delivery: Delivery, to: str | None) -> Envelope:
+    """Make what is sent: the message as it was; only what a stream adds on reading stays away."""
+    properties = delivery.properties
+    if properties.headers and _STREAM_OFFSET in properties.headers:
+        kept = {name: value for name, value in properties.headers.items() if name != _STREAM_OFFSET}
+        properties = msgspec.structs.replace(properties, headers=kept or None)
+    return Envelope(
+        exchange=delivery.exchange if to is None else "",
+        routing_key=delivery.routing_key if to is None else to,
+        properties=properties,
+        body=delivery.body,
+    )
+
+
+def _due(deliveries: Sequence[Delivery], speed: float | None, rate: float | None) -> Iterator[float]:
+    first = deliveries[0].received_at
+    latest = 0.0
+    for index, delivery in enumerate(deliveries):
+        if rate is not None:
+            yield index / rate
+        else:
+            latest = max(latest, (delivery.received_at - first) / (speed or 1.0))  # a clock may have been set back
+            yield latest
+
+
+def _routes(deliveries: Sequence[Delivery], to: str | None) -> dict[tuple[str, str], int]:
+    counts: dict[tuple[str, str], int] = {}
+    for delivery in deliveries:
+        route = (delivery.exchange, delivery.routing_key) if to is None else ("", to)
+        counts[route] = counts.get(route, 0) + 1
+    return counts
+
+
+def _where_to(route: tuple[str, str]) -> str:
+    return f"exchange {route[0]}, key {route[1]}" if route[0] else f"queue {route[1]}"
+
+
+def _preview(deliveries: Sequence[Delivery], to: str | None) -> None:
+    for route, count in sorted(_routes(deliveries, to).items()):
+        output.write_line(formats.safe_text(f"{count:>8}  {_where_to(route)}"))
+    exits.note(f"{len(deliveries)} messages would be sent; nothing was")
+
+
+def _allow(session: Session, deliveries: Sequence[Delivery], to: str | None, *, yes: bool) -> None:
+    routes = _routes(deliveries, to)
+    hits = [("messages", f"{count:,} to {_where_to(route)}") for route, count in sorted(routes.items())[:10]]
+    name = to or next(iter(routes))[1] or next(iter(routes))[0]
+    does = f"publish {len(deliveries):,} messages again"
+    confirm.allow(session.settings, confirm.Change(does=does, name=name, hits=hits, destructive=False), yes=yes)
+
+
+def _send(sending: Sending, form: ReceiptFormat | None) -> int:
+    """Send and print the account, whatever the end."""
+    try:
+        stopped_by = sending.run(output.write_jsonl if form is ReceiptFormat.JSONL else None)
+    finally:
+        if form is ReceiptFormat.JSON and sending.started:
+            output.write_json(sending.operation())
+        elif form is not ReceiptFormat.JSONL and sending.started:
+            output.write_line(formats.safe_text(sending.summary()))
+    if stopped_by is not None:
+        hint = f" ({stopped_by.hint})" if stopped_by.hint else ""
+        exits.note(f"busctl: not all were confirmed: {stopped_by}{hint}")
+        return exits.ExitCode.PARTLY
+    return exits.ExitCode.DONE
