@@ -17,9 +17,10 @@ from busctl_lib.amqp.endpoints import Endpoint, resolve_endpoints
 from busctl_lib.amqp.links import BrokerStats, CloseReport, Links
 from busctl_lib.amqp.states import LinkEvent, State
 from busctl_lib.amqp.subscriptions import Subscription
-from busctl_lib.amqp.topology import BindingSpec, ExchangeSpec, QueueSpec, Topology
+from busctl_lib.amqp.topology import BindingSpec, ExchangeSpec, QueueSpec, Topology, with_priority
 from busctl_lib.envelope import Delivery
 from busctl_lib.errors import ConfigError, GuardRefused
+from busctl_lib.tracing import Tracer
 
 T = TypeVar("T")
 
@@ -36,6 +37,11 @@ class QueueDeclared(msgspec.Struct, frozen=True):
     consumer_count: int
 
 
+def dead_letter_queue(queue: str) -> str:
+    """The name of a queue's dead-letter queue."""
+    return f"{queue}.dead"
+
+
 class MessageBroker:
     """A connection to one broker or cluster.
 
@@ -50,6 +56,8 @@ class MessageBroker:
         connect_timeout_s: for one host.
         client_name: what the broker's operators see as the connection's name.
         read_only: refuse everything that changes the bus; exclusive queues of one's own stay possible.
+        tracing: begin traces where there are none, and make OpenTelemetry spans where it is installed. Without it a
+            trace that comes with a message still goes on with what its handler publishes.
 
     Thread: all methods from any thread, except callbacks of `subscribe` (I/O thread).
     """
@@ -71,6 +79,7 @@ class MessageBroker:
         connect_timeout_s: float = 10.0,
         client_name: str = "busctl_lib",
         read_only: bool = False,
+        tracing: bool = False,
     ) -> None:
         if sum(given is not None for given in (url, urls, hosts)) > 1:
             raise ConfigError("give one of url, urls and hosts")
@@ -86,6 +95,7 @@ class MessageBroker:
         )
         self.endpoints = resolve_endpoints(default, url=url, urls=urls, hosts=hosts)
         self.read_only = read_only
+        self.tracer = Tracer(self.endpoints[0].host, self.endpoints[0].port) if tracing else None
         self.links = Links(self.endpoints, connect_timeout_s=connect_timeout_s, client_name=client_name)
         self._own_queues: set[str] = set()
 
@@ -174,6 +184,8 @@ class MessageBroker:
         durable: bool = True,
         exclusive: bool = False,
         auto_delete: bool = False,
+        dead_letter: bool = False,
+        max_priority: int | None = None,
         arguments: dict[str, Any] | None = None,
         passive: bool = False,
         timeout: float = 30.0,
@@ -183,10 +195,22 @@ class MessageBroker:
         No queue type is sent unless `arguments` names one. Exclusive queues are not durable and vanish with the link;
         they are declared again after a reconnect.
 
+        Args:
+            dead_letter: declare the queue `QUEUE.dead` as well, of the same type, and have the broker move there what
+                is rejected, expires or passes a limit of this one. A `MessageConsumer` puts there what it gives up.
+            max_priority: 1 to 255, up to 10 is wise: a classic queue hands out what has a higher `priority` first.
+                Quorum queues take no such setting: before RabbitMQ 4.0 they know no priorities; from there on they have
+                two levels, two messages of `priority` above 4 to one of the rest; from 4.3 on strictly by priority.
+
         Raises:
             NotFound: passive, and it is not there. PreconditionFailed: it exists with other settings.
-            ConfigError: neither durable nor exclusive, which RabbitMQ 4.3 answers by closing the connection.
+            ConfigError: neither durable nor exclusive, which RabbitMQ 4.3 answers by closing the connection; or
+                settings that do not go together.
         """
+        if max_priority is not None:
+            arguments = with_priority(queue, arguments or {}, max_priority)
+        if dead_letter and not passive:
+            arguments = self._declare_dead(queue, arguments or {}, timeout)
         if not passive and not exclusive:
             self.guard_change(f"declaring queue {queue!r}")
             if not durable:
@@ -205,6 +229,20 @@ class MessageBroker:
         if exclusive and not passive:
             self._own_queues.add(answer.queue)
         return QueueDeclared(answer.queue, answer.message_count, answer.consumer_count)
+
+    def _declare_dead(self, queue: str, arguments: dict[str, Any], timeout: float) -> dict[str, Any]:
+        """Declare the dead-letter queue of a queue; returns the queue's arguments with the way there."""
+        if not queue:
+            raise ConfigError("a queue named by the broker cannot have a dead-letter queue", hint="Give it a name.")
+        kind = arguments.get("x-queue-type")
+        dead = dead_letter_queue(queue)
+        self.declare_queue(dead, arguments={"x-queue-type": kind} if kind == "quorum" else None, timeout=timeout)
+        return {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead, **arguments}
+
+    def ensure(self, specs: Sequence[ExchangeSpec | QueueSpec | BindingSpec], timeout: float = 30.0) -> None:
+        """Declare several things in order, on one channel. They are not declared again after a reconnect."""
+        self.guard_change("declaring queues and exchanges")
+        self._run(lambda topology: topology.ensure(specs), timeout)
 
     def declare_exchange(
         self,
@@ -233,7 +271,6 @@ class MessageBroker:
             internal=internal,
             arguments=dict(arguments or {}),
         )
-
         self._run(lambda topology: topology.declare_exchange(spec, passive=passive), timeout)
 
     def bind_queue(
@@ -277,8 +314,7 @@ class MessageBroker:
         """Undo `bind_queue`; a binding that is not there is fine."""
         if queue not in self._own_queues:
             self.guard_change(f"unbinding queue {queue!r}")
-        spec = BindingSpec.of(exchange, queue, routing_key, arguments)
-        self._run(lambda topology: topology.unbind(spec), timeout)
+        self._run(lambda topology: topology.unbind(BindingSpec.of(exchange, queue, routing_key, arguments)), timeout)
 
     def delete_queue(
         self, queue: str, *, if_unused: bool = False, if_empty: bool = False, timeout: float = 30.0
@@ -286,7 +322,6 @@ class MessageBroker:
         """Delete a queue; returns how many messages went with it. A queue that is not there is fine (0)."""
         if queue not in self._own_queues:
             self.guard_change(f"deleting queue {queue!r}")
-
         count = self._run(
             lambda topology: topology.delete_queue(queue, if_unused=if_unused, if_empty=if_empty), timeout
         )
@@ -296,13 +331,11 @@ class MessageBroker:
     def purge_queue(self, queue: str, *, timeout: float = 30.0) -> int:
         """Drop what waits in a queue; returns how many messages that was. Raises NotFound."""
         self.guard_change(f"purging queue {queue!r}")
-
         return self._run(lambda topology: topology.purge_queue(queue), timeout)
 
     def delete_exchange(self, exchange: str, *, if_unused: bool = False, timeout: float = 30.0) -> None:
         """Delete an exchange; one that is not there is fine."""
         self.guard_change(f"deleting exchange {exchange!r}")
-
         self._run(lambda topology: topology.delete_exchange(exchange, if_unused=if_unused), timeout)
 
     def _run(self, work: Callable[[Topology], Coroutine[Any, None, T]], timeout: float) -> T:

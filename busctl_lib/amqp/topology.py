@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -49,6 +49,18 @@ class QueueSpec(msgspec.Struct, kw_only=True):
             auto_delete=self.auto_delete,
             arguments=self.arguments,
         )
+
+
+def with_priority(queue: str, arguments: dict[str, Any], max_priority: int) -> dict[str, Any]:
+    """The arguments of a queue that hands out by priority. Raises ConfigError where they do not go together."""
+    if not 1 <= max_priority <= 255:
+        raise ConfigError(f"max_priority must be 1 to 255, found {max_priority}", hint="Up to 10 is wise.")
+    if arguments.get("x-queue-type", "classic") != "classic":
+        raise ConfigError(
+            f"queue {queue!r}: max_priority is for classic queues",
+            hint="Quorum queues have two levels by themselves from RabbitMQ 4.0 on: above 4, and the rest.",
+        )
+    return {**arguments, "x-max-priority": max_priority}
 
 
 class ExchangeSpec(msgspec.Struct, kw_only=True):
@@ -145,6 +157,18 @@ class Topology:
         await self._link.with_channel(lambda channel: spec.declare(channel, self._target(spec)))
         if spec not in self._bindings:
             self._bindings.append(spec)
+
+    async def ensure(self, specs: Sequence[ExchangeSpec | QueueSpec | BindingSpec]) -> None:
+        """Declare in order on one channel and remember nothing: durable and shared, it outlives us and our links."""
+
+        async def declare(channel: Channel) -> None:
+            for spec in specs:
+                if isinstance(spec, BindingSpec):
+                    await spec.declare(channel, self._target(spec))
+                else:
+                    await spec.declare(channel)
+
+        await self._link.with_channel(declare)
 
     async def unbind(self, spec: BindingSpec) -> None:
         """Unbind and forget it."""

@@ -6,133 +6,31 @@ import itertools
 import secrets
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, Literal
-
-import msgspec
 
 from busctl_lib.amqp.confirms import Entry, PublishChannel
 from busctl_lib.broker import MessageBroker
-from busctl_lib.codecs import JSON, encode_json
+from busctl_lib.codecs import JSON, Compression, Keyring, encode_body, encode_json
+from busctl_lib.delays import Delays
 from busctl_lib.envelope import Envelope, Outcome, Properties
-from busctl_lib.errors import (
-    CodecError,
-    InvalidMessage,
-    Nacked,
-    NeverSent,
-    OutcomeUnknown,
-    PublishFailed,
-    PublishRefused,
-    TimedOut,
-    Unroutable,
+from busctl_lib.errors import CodecError, InvalidMessage, NeverSent, OutcomeUnknown, PublishRefused, Unroutable
+from busctl_lib.publishers.outcomes import (
+    Batch,
+    Publishing,
+    PublishReport,
+    Receipt,
+    Unconfirmed,
+    failure_of,
+    receipt_of,
+    unconfirmed_of,
 )
 from busctl_lib.schemas import SCHEMAS, OrderMessage, validate
+from busctl_lib.tracing import Tracer, inject
 
 REPUBLISHED_HEADER = "busctl-republished"
-
-
-class Receipt(msgspec.Struct, frozen=True):
-    """A publish that was CONFIRMED."""
-
-    message_id: str | None
-    outcome: Outcome
-    elapsed_s: float
-
-
-class Unconfirmed(msgspec.Struct, frozen=True):
-    """One entry of `publish_many` that was not CONFIRMED."""
-
-    index: int
-    """Its place in what was given, from 0."""
-    routing_key: str
-    message_id: str | None
-    outcome: Outcome
-    reason: str | None
-
-
-class PublishReport(msgspec.Struct):
-    """What became of a `publish_many`."""
-
-    counts: dict[Outcome, int]
-    unconfirmed: list[Unconfirmed]
-    """Every entry that was not CONFIRMED, in the order given."""
-    elapsed_s: float
-
-    @property
-    def confirmed(self) -> int:
-        """How many the broker has."""
-        return self.counts.get(Outcome.CONFIRMED, 0)
-
-
-class Publishing:
-    """A publish under way: wait for its receipt, or take its future."""
-
-    def __init__(self) -> None:
-        self._started = time.monotonic()
-        self._future: Future[Receipt] = Future()
-
-    def _settle(self, entry: Entry) -> None:
-        try:
-            self._future.set_result(_receipt_of(entry, self._started))
-        except PublishFailed as error:
-            self._future.set_exception(error)
-
-    def wait(self, timeout: float | None = None) -> Receipt:
-        """The receipt. Raises by outcome as `publish` does, or TimedOut when there is none after `timeout` seconds."""
-        try:
-            return self._future.result(timeout)
-        except FutureTimeout:
-            raise TimedOut(f"the publish has no outcome after {timeout:g} s") from None
-
-    def future(self) -> Future[Receipt]:
-        """The receipt as a `concurrent.futures.Future` (`asyncio.wrap_future` makes it awaitable).
-
-        Its callbacks run on the I/O thread and must not block.
-        """
-        return self._future
-
-
-_FAILURES: dict[Outcome, tuple[type[PublishFailed], str, str | None]] = {
-    Outcome.RETURNED: (
-        Unroutable,
-        "no queue took the message",
-        "Declare the queue or the binding first; publishing never does.",
-    ),
-    Outcome.NACKED: (Nacked, "a queue refused the message", "It may be full (reject-publish); try again later."),
-    Outcome.REFUSED: (PublishRefused, "the broker refused the message", None),
-    Outcome.NEVER_SENT: (NeverSent, "the message was not sent", "It can be sent again without risk."),
-    Outcome.UNKNOWN: (
-        OutcomeUnknown,
-        "it is not known whether the broker has the message",
-        "Send it again with the same message id if its consumers tolerate a duplicate.",
-    ),
-}
-
-
-def failure_of(entry: Entry) -> PublishFailed:
-    """The error for a settled entry that was not CONFIRMED."""
-    assert entry.outcome is not None
-    kind, sentence, hint = _FAILURES[entry.outcome]
-    sent = entry.envelope
-    where = f"exchange {sent.exchange!r}, key {sent.routing_key!r}" if sent.exchange else f"queue {sent.routing_key!r}"
-    return kind(
-        f"{sentence} ({where}){f': {entry.reason}' if entry.reason else ''}",
-        hint=hint,
-        outcome=entry.outcome,
-        exchange=sent.exchange,
-        routing_key=sent.routing_key,
-        message_id=sent.properties.message_id,
-        text=entry.reason,
-    )
-
-
-def _receipt_of(entry: Entry, started: float) -> Receipt:
-    if entry.outcome is not Outcome.CONFIRMED:
-        raise failure_of(entry)
-    return Receipt(entry.envelope.properties.message_id, entry.outcome, time.monotonic() - started)
+_AS_SET: Any = object()
+"""As the publisher was set."""
 
 
 class MessagePublisher:
@@ -141,13 +39,25 @@ class MessagePublisher:
     Args:
         broker: where to. All publishers of one broker share a channel and its window.
         schemas: action -> TypedDict; a message whose `action` is among them is checked before it is sent.
+        compress: "zstd" or "gzip": bodies of 1 KiB and more, where 10 % go away by it.
+        keys: encrypt all bodies with the current key of these.
 
     Thread: any number of threads may publish at once.
     """
 
-    def __init__(self, broker: MessageBroker, *, schemas: Mapping[str, type] | None = None) -> None:
+    def __init__(
+        self,
+        broker: MessageBroker,
+        *,
+        schemas: Mapping[str, type] | None = None,
+        compress: Compression | None = None,
+        keys: Keyring | None = None,
+    ) -> None:
         self._broker = broker
         self._schemas = schemas or {}
+        self._compress = compress
+        self._keys = keys
+        self._delays: Delays | None = None
         self._ids = itertools.count(1)
         self._id_prefix = f"{secrets.token_hex(10)}-"
 
@@ -162,6 +72,8 @@ class MessagePublisher:
         mandatory: bool = True,
         timeout: float = 30.0,
         on_unknown: Literal["raise", "retry"] = "raise",
+        delay: float = 0.0,
+        fixed_delay: bool = False,
         **properties: Any,
     ) -> Receipt:
         """Publish one JSON message and wait until the broker has it.
@@ -175,7 +87,11 @@ class MessagePublisher:
             timeout: seconds for all of it, a reconnect included.
             on_unknown: "retry" sends a message of unknown outcome again until the deadline, with the same message id
                 and the header `busctl-republished`: for consumers that tolerate or recognise a duplicate.
-            properties: AMQP properties by name, for example `priority=5`, `correlation_id="7"`, `expiration=60000`.
+            delay: seconds until it arrives: rounded up to 0.1 s, at most 310 days; see `delays`. Confirmed is then that
+                the delay has it; if its destination is gone by then, it lands in `busctl.parking`.
+            fixed_delay: this delay is used over and over: give it a queue of its own instead of the ladder.
+            properties: AMQP properties by name, for example `priority=5`, `correlation_id="7"`, `expiration=60000`; and
+                `compress` and `keys`, for this message in place of the publisher's.
 
         Returns:
             The receipt of a confirmed publish.
@@ -188,13 +104,26 @@ class MessagePublisher:
             queue, message, exchange=exchange, routing_key=routing_key, headers=headers, **properties
         )
         deadline = time.monotonic() + timeout
+        made_sure = not delay
         while True:
+            sent = self.put_off(envelope, delay, fixed=fixed_delay) if delay else envelope
             try:
-                return self.publish_envelope(envelope, mandatory=mandatory, timeout=deadline - time.monotonic())
+                return self.publish_envelope(sent, mandatory=mandatory, timeout=deadline - time.monotonic())
             except OutcomeUnknown:
                 if on_unknown == "raise" or time.monotonic() >= deadline:
                     raise
-            envelope.properties.headers = {**envelope.headers, REPUBLISHED_HEADER: 1}
+                envelope.properties.headers = {**envelope.headers, REPUBLISHED_HEADER: 1}
+            except (Unroutable, PublishRefused):
+                if made_sure:
+                    raise
+                made_sure = True
+                self._delays = None  # somebody deleted a part of the ladder: it is declared again
+
+    def put_off(self, envelope: Envelope, delay: float, *, fixed: bool = False) -> Envelope:
+        """The envelope to publish now so that this one arrives after `delay` seconds. Args and raises as `delays`."""
+        if self._delays is None:
+            self._delays = Delays(self._broker)
+        return self._delays.delayed(envelope, delay, fixed=fixed)
 
     def publish_envelope(self, envelope: Envelope, *, mandatory: bool = True, timeout: float = 30.0) -> Receipt:
         """Publish an envelope exactly as it is and wait until the broker has it. Raises as `publish`."""
@@ -206,7 +135,7 @@ class MessagePublisher:
             self._channel.abandon(entry, f"no confirm after {timeout:g} s")
             settled.acquire(timeout=5.0)
             entry.outcome = entry.outcome or Outcome.UNKNOWN
-        return _receipt_of(entry, started)
+        return receipt_of(entry, started)
 
     def publish_nowait(
         self,
@@ -218,6 +147,8 @@ class MessagePublisher:
         headers: Mapping[str, Any] | None = None,
         mandatory: bool = True,
         timeout: float = 30.0,
+        delay: float = 0.0,
+        fixed_delay: bool = False,
         **properties: Any,
     ) -> Publishing:
         """Hand one JSON message over and return a handle; waits only while the window is full. Args as of `publish`.
@@ -228,8 +159,10 @@ class MessagePublisher:
         envelope = self.envelope(
             queue, message, exchange=exchange, routing_key=routing_key, headers=headers, **properties
         )
+        if delay:
+            envelope = self.put_off(envelope, delay, fixed=fixed_delay)
         handle = Publishing()
-        self._hand_over(envelope, mandatory, time.monotonic() + timeout, handle._settle)
+        self._hand_over(envelope, mandatory, time.monotonic() + timeout, handle.settle)
         return handle
 
     def send_envelope(
@@ -257,14 +190,14 @@ class MessagePublisher:
             Counts, and in order every entry that was not CONFIRMED. Raises nothing for single messages.
         """
         started = time.monotonic()
-        batch = _Batch()
+        batch = Batch()
         index = -1
         for index, (queue, message) in enumerate(messages):
             try:
                 envelope = self.envelope(queue, message)
                 self._hand_over(envelope, True, time.monotonic() + timeout, batch.settled, index)
             except NeverSent as error:
-                batch.not_sent(_unconfirmed(index, envelope, Outcome.NEVER_SENT, str(error)))
+                batch.not_sent(unconfirmed_of(index, envelope, Outcome.NEVER_SENT, str(error)))
             except (PublishRefused, InvalidMessage, CodecError) as error:
                 batch.not_sent(Unconfirmed(index, queue, None, Outcome.REFUSED, str(error)))
         batch.wait(index + 1, timeout + 5)
@@ -278,9 +211,11 @@ class MessagePublisher:
         exchange: str = "",
         routing_key: str | None = None,
         headers: Mapping[str, Any] | None = None,
+        compress: str | None = _AS_SET,
+        keys: Keyring | None = _AS_SET,
         **properties: Any,
     ) -> Envelope:
-        """What `publish` would send: JSON body, persistent, with a message id and the time."""
+        """What `publish` would send: JSON body, persistent, with a message id, the time and the trace under way."""
         if isinstance(message, dict) and (schema := self._schemas.get(message.get("action", ""))) is not None:
             validate(message, schema)
         if isinstance(properties.get("expiration"), int):
@@ -292,24 +227,38 @@ class MessagePublisher:
         if properties.get("timestamp") is None:
             properties["timestamp"] = int(time.time())
         try:
-            built = Properties(headers=dict(headers) if headers else None, **properties)
+            built = Properties(headers=inject(dict(headers) if headers else None), **properties)
         except TypeError as error:
             raise PublishRefused(
                 f"not an AMQP property: {error}", hint=f"Known: {', '.join(Properties.__struct_fields__)}."
             ) from None
         key = routing_key if routing_key is not None else queue or ""
-        return Envelope(exchange=exchange, routing_key=key, properties=built, body=encode_json(message))
+        made = Envelope(exchange=exchange, routing_key=key, properties=built, body=encode_json(message))
+        compress = self._compress if compress is _AS_SET else compress
+        keys = self._keys if keys is _AS_SET else keys
+        if compress is not None or keys is not None:
+            encode_body(made, compress=compress, keys=keys)
+        return made
 
     @property
     def _channel(self) -> PublishChannel:
         return self._broker.links.publish_channel
 
     def _hand_over(
-        self, envelope: Envelope, mandatory: bool, deadline: float, on_settled: Callable[[Entry], None], index: int = 0
+        self,
+        envelope: Envelope,
+        mandatory: bool,
+        deadline: float,
+        on_settled: Callable[[Entry], None],
+        index: int = 0,
+        *,
+        traced: bool = False,
     ) -> Entry:
         broker = self._broker
         if broker.read_only:
             broker.guard_change("publishing")
+        if broker.tracer is not None and not traced:
+            return self._hand_over_traced(broker.tracer, envelope, mandatory, deadline, on_settled, index)
         channel = broker.links.publish_channel
         channel.link.open()
         entry = Entry(envelope, channel.encode(envelope, mandatory), mandatory, deadline, on_settled, index)
@@ -322,46 +271,28 @@ class MessagePublisher:
         channel.publish(entry)
         return entry
 
+    def _hand_over_traced(
+        self,
+        tracer: Tracer,
+        envelope: Envelope,
+        mandatory: bool,
+        deadline: float,
+        on_settled: Callable[[Entry], None],
+        index: int,
+    ) -> Entry:
+        """As `_hand_over`, within a span that ends with the outcome."""
+        span = tracer.sending(envelope)
 
-class _Batch:
-    """Counts the outcomes of one `publish_many`. What the I/O thread writes, only it writes: no lock."""
+        def settled(entry: Entry) -> None:
+            outcome = entry.outcome
+            span.end(None if outcome is Outcome.CONFIRMED or outcome is None else outcome.value)
+            on_settled(entry)
 
-    def __init__(self) -> None:
-        self._done = threading.Event()
-        self._settled = 0
-        self._expected = -1
-        self._counts: Counter[Outcome] = Counter()
-        self._unconfirmed: list[Unconfirmed] = []
-        self._not_sent: list[Unconfirmed] = []
-
-    def settled(self, entry: Entry) -> None:
-        """The I/O thread's call for each entry."""
-        assert entry.outcome is not None
-        if entry.outcome is not Outcome.CONFIRMED:
-            self._unconfirmed.append(_unconfirmed(entry.index, entry.envelope, entry.outcome, entry.reason))
-        self._counts[entry.outcome] += 1
-        self._settled += 1
-        if self._settled == self._expected:
-            self._done.set()
-
-    def not_sent(self, unconfirmed: Unconfirmed) -> None:
-        """The caller's thread's, for what was not handed over."""
-        self._not_sent.append(unconfirmed)
-
-    def wait(self, given: int, timeout: float) -> None:
-        self._expected = given - len(self._not_sent)
-        if self._settled < self._expected and not self._done.wait(timeout):
-            missing = self._expected - self._settled
-            raise TimedOut(f"{missing} of {given} publishes have no outcome after {timeout:g} s")
-
-    def report(self, elapsed_s: float) -> PublishReport:
-        counts = self._counts + Counter(entry.outcome for entry in self._not_sent)
-        unconfirmed = sorted(self._unconfirmed + self._not_sent, key=lambda entry: entry.index)
-        return PublishReport(dict(counts), unconfirmed, elapsed_s)
-
-
-def _unconfirmed(index: int, envelope: Envelope, outcome: Outcome, reason: str | None) -> Unconfirmed:
-    return Unconfirmed(index, envelope.routing_key, envelope.properties.message_id, outcome, reason)
+        try:
+            return self._hand_over(envelope, mandatory, deadline, settled, index, traced=True)
+        except BaseException as error:
+            span.end(type(error).__name__)
+            raise
 
 
 class OrderPublisher(MessagePublisher):
