@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
 
 from busctl_lib.errors import BusError, GuardRefused
 
@@ -114,6 +115,15 @@ class Session:
                 hint='use direct reply-to for this method: replies = "direct"',
                 queue=queue,
             )
+
+    @cached_property
+    def cluster(self) -> str:
+        """The name of the cluster, or its address where the API does not tell."""
+        try:
+            name = self.management.overview().cluster_name
+        except BusError:
+            name = None
+        return name or urlsplit(self.settings.amqp_url).netloc.rpartition("@")[2]
 
     def hint_for_queue(self, name: str) -> str:
         """What to do about a queue that is not there: the name that was probably meant, or where the names are."""

@@ -51,6 +51,7 @@ COMMANDS: dict[str, Entry] = {
     "delete": Entry("busctl.cli.delete:delete", "Delete a queue, an exchange, a binding or a virtual host."),
     "declare": Entry("busctl.cli.declare:declare", "Declare a queue, an exchange, a binding or a virtual host."),
     "close-connection": Entry("busctl.cli.close_connection:close_connection", "Close a client's connection."),
+    "definitions": Entry("busctl.cli.definitions:definitions", "Export, compare and import what is declared."),
     "rpc": Entry("busctl.cli.rpc:rpc", "Call a method of a service over the bus."),
     "keys": Entry("busctl.cli.keys:keys", "Keep the keys that message bodies are encrypted with."),
     "bus": Entry("busctl.cli.bus:bus", "The bus file: write one from a live broker, check one."),

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 
 from busctl_lib.errors import ApiForbidden, NotFound, VhostNotFound
+from busctl_lib.management.changes import Changes
 from busctl_lib.management.infos import (
     QUEUE_LIST_COLUMNS,
     BindingInfo,
@@ -54,7 +55,7 @@ class _QueuePage(Info):
     page_count: int = 1
 
 
-class ManagementClient:
+class ManagementClient(Changes):
     """The RabbitMQ management API of one cluster, versions 3.10 to 4.x.
 
     Args:

@@ -29,6 +29,7 @@ Params = Mapping[str, str | int]
 
 _POOL_SIZE = 8
 _ABSENT = "Not Found"  # the API's reason; its `error` is "Object Not Found"
+_NOT_RABBITMQ = "not an answer of RabbitMQ"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _PATH = re.compile(r"at `\$(.*)`$")
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|(\[\.\.\.\])")
@@ -57,28 +58,47 @@ class Transport:
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, DeadlineAdapter(pool_maxsize=_POOL_SIZE))
 
-    def get(self, path: str, kind: type[T], params: Params | None = None) -> T:
-        """GET one answer as `kind`."""
-        return _decode(self._request("GET", path, params=params), kind, f"{self.url}/api/{path}")
+    def get(self, path: str, kind: type[T], params: Params | None = None, *, total_s: float | None = None) -> T:
+        """GET one answer as `kind`; `total_s` is for one that takes the broker long."""
+        return _decode(self._request("GET", path, params=params, total_s=total_s), kind, f"{self.url}/api/{path}")
 
-    def change(self, method: str, path: str, body: object = None) -> None:
+    def change(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        total_s: float | None = None,
+    ) -> None:
         """Send a request that changes something."""
         if self.read_only:
             raise GuardRefused(
                 f"refused: {method} {path} would change the broker and this session is read-only",
                 hint="use a context without read_only",
             )
-        self._request(method, path, body=body)
+        self._request(method, path, body=body, headers=headers, total_s=total_s)
 
     def close(self) -> None:
         """Close the connections; the next request opens new ones."""
         self._session.close()
 
-    def _request(self, method: str, path: str, *, params: Params | None = None, body: object = None) -> bytes:
+    def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Params | None = None,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+        total_s: float | None = None,
+    ) -> bytes:
         data = msgspec.json.encode(body) if body is not None else None
-        headers = {"Content-Type": "application/json"} if data is not None else None
+        if data is not None:
+            headers = {**(headers or {}), "Content-Type": "application/json"}
         url = f"{self.url}/api/{path}"
-        total_s = sum(self._timeout_s) * 2
+        timeout_s = (self._timeout_s[0], max(self._timeout_s[1], total_s or 0))
+        total_s = total_s or sum(self._timeout_s) * 2
         try:
             with deadline(total_s) as running:
                 response = self._session.request(
@@ -87,7 +107,7 @@ class Transport:
                     params=params,
                     data=data,
                     headers=headers,
-                    timeout=self._timeout_s,
+                    timeout=timeout_s,
                     allow_redirects=False,
                 )
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
@@ -114,8 +134,14 @@ class Transport:
             return NotFound(f"not found: {path}", code=404, **facts)
         if status in (401, 403):
             return self._not_allowed(what, text, facts)
-        hint = "is this the port of the management API?" if status == 404 else None
-        return ApiError(f"{self.url} answered {what} with {status}: {text}", hint=hint, **facts)
+        if _NOT_RABBITMQ in text:  # another server on this port, or a proxy before the right one
+            return ApiUnreachable(
+                f"{self.url} answered {what} with {status}: {text}",
+                hint="is this the port of the management API?",
+                reason=text,
+                **facts,
+            )
+        return ApiError(f"{self.url} answered {what} with {status}: {text}", **facts)
 
     def _not_allowed(self, what: str, text: str, facts: dict[str, Any]) -> BusError:
         # RabbitMQ answers 401 to a wrong password and to a missing tag alike; only the text tells.
@@ -202,7 +228,7 @@ def _error_text(response: requests.Response) -> str:
         answer = msgspec.json.decode(response.content)
         text = answer.get("reason") or answer.get("error")
     except (msgspec.DecodeError, AttributeError):
-        text = f"{response.reason} (not an answer of RabbitMQ)"
+        text = f"{response.reason} ({_NOT_RABBITMQ})"
     return " ".join(str(text or "no reason given").split())
 
 
@@ -219,10 +245,11 @@ def _decode(raw: bytes, kind: type[T], where: str) -> T:
     try:
         return _without_misfits(msgspec.json.decode(raw.decode("utf-8", "replace")), kind)
     except msgspec.DecodeError as error:
-        raise ApiError(
+        raise ApiUnreachable(
             f"{where} did not answer like a RabbitMQ management API: {error}",
             hint="is this the right port?",
             url=where,
+            reason=_NOT_RABBITMQ,
         ) from error
 
 

@@ -1,0 +1,114 @@
+"""What commands that change the bus share: an operation in the journal around the change, and its account."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from busctl.cli import output
+from busctl.views.formats import safe_text
+from busctl_lib.errors import BusError, ConfigError
+
+if TYPE_CHECKING:
+    from busctl.session import Session
+    from busctl_lib.journal import Operation
+
+OutputOption = Annotated[
+    output.Format | None, typer.Option("-o", "--output", help="How to print the operation.", show_default="table")
+]
+ArgumentOption = Annotated[
+    list[str] | None,
+    typer.Option("-a", "--argument", metavar="NAME=TEXT", help="An argument; NAME:=JSON for numbers and such."),
+]
+
+
+@contextlib.contextmanager
+def operation(
+    session: Session,
+    kind: str,
+    source: str,
+    form: output.Format | None,
+    *,
+    done: str,
+    target: str | None = None,
+    planned: int = 1,
+    vhost: str | None = None,
+    plan: dict[str, Any] | None = None,
+) -> Iterator[Operation]:
+    """Keep an operation in the journal while the block makes the change, and print it.
+
+    Args:
+        session: Where it happens.
+        kind: What it is, as the command is called.
+        source: The name of what is changed.
+        form: How it is printed; for people it is the sentence `done`.
+        done: What is true afterwards; `{moved}` stands for the count that the block sets.
+        target: A second name, of a binding say.
+        planned: How many things it is about.
+        vhost: Where it is; the session's vhost by default.
+        plan: What it was, for the audit.
+    """
+    from busctl_lib.journal import Journal, Operation
+
+    made = Operation(
+        id=secrets.token_hex(5),
+        kind=kind,
+        source=source,
+        target=target,
+        state="running",
+        planned=planned,
+        vhost=vhost or session.vhost,
+        broker=session.cluster,
+        plan=plan or {},
+    )
+    with Journal() as journal:
+        journal.begin(made)
+        try:
+            yield made
+        except BaseException as error:
+            told = str(error) if isinstance(error, BusError) else type(error).__name__
+            journal.set_state(made, "failed" if isinstance(error, Exception) else "interrupted", told)
+            raise
+        said = done.replace("{moved}", f"{made.moved:,}")
+        journal.set_state(made, "done", said)
+    tell(made, said, form)
+
+
+def tell(made: Operation, done: str, form: output.Format | None) -> None:
+    """Print an operation that is done."""
+    if form in (output.Format.JSON, output.Format.JSONL):
+        from busctl.cli.moving import as_json
+
+        (output.write_json if form is output.Format.JSON else output.write_jsonl)(as_json(made))
+    else:
+        output.write_line(safe_text(done))
+
+
+def settings_of(words: list[str] | None, option: str) -> dict[str, Any]:
+    """Read NAME=TEXT and NAME:=JSON.
+
+    Raises:
+        ConfigError: one is neither, or comes twice.
+    """
+    import json
+
+    made: dict[str, Any] = {}
+    for word in words or ():
+        name, sign, text = word.partition("=")
+        typed = name.endswith(":")
+        name = name.removesuffix(":")
+        if not sign or not name:
+            raise ConfigError(f"{option} {safe_text(word, 40)!r} is neither NAME=TEXT nor NAME:=JSON")
+        if name in made:
+            raise ConfigError(f"{option}: {name} is given twice")
+        try:
+            made[name] = json.loads(text) if typed else text
+        except ValueError:
+            raise ConfigError(
+                f"{option} {name}: {safe_text(text, 40)!r} is not JSON", hint=f"for text write {name}=..."
+            ) from None
+    return made

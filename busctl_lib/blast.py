@@ -1,0 +1,190 @@
+"""The blast radius: what a destructive change would hit, read before it is made."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from busctl_lib.errors import BusError
+from busctl_lib.management import BindingInfo, ConsumerInfo, ExchangeInfo, ManagementClient, QueueInfo
+from busctl_lib.taps import keys
+
+DEAD_LETTER, DEAD_LETTER_KEY = "dead-letter-exchange", "dead-letter-routing-key"
+ALTERNATE = "alternate-exchange"
+_COLUMNS = "name,vhost,arguments,effective_policy_definition"
+
+
+class QueueBlast(msgspec.Struct, kw_only=True):
+    """What hangs on one queue. None is not known, never 0."""
+
+    queue: str
+    type: str | None = None
+    ready: int | None = None
+    unacked: int | None = None
+    oldest: int | None = None
+    """When the message at its head was sent, in seconds since 1970, where the broker knows."""
+    consumers: list[ConsumerInfo] | None = None
+    bindings: list[BindingInfo] | None = None
+    """Those to exchanges beyond the default one: they vanish with the queue."""
+    exchanges: list[str] | None = None
+    """Auto-delete exchanges that have no other binding: they vanish as well."""
+    dead_letterers: list[str] | None = None
+    """Queues whose dead letters come here: without it they would be lost."""
+
+
+class ExchangeBlast(msgspec.Struct, kw_only=True):
+    """What hangs on one exchange."""
+
+    exchange: str
+    outgoing: list[BindingInfo]
+    incoming: list[BindingInfo]
+    alternate_of: list[str]
+    """Exchanges that give it what they cannot route."""
+    dead_letterers: list[str]
+    """Queues that send their dead letters to it."""
+
+
+class VhostBlast(msgspec.Struct, kw_only=True):
+    """What is in one virtual host."""
+
+    vhost: str
+    queues: int
+    messages: int | None
+    exchanges: int
+    connections: int | None
+    """None: those of others need the monitoring tag."""
+
+
+def of_queue(api: ManagementClient, vhost: str, name: str, *, deleting: bool) -> QueueBlast:
+    """What purging a queue would hit, or deleting it.
+
+    Args:
+        api: Where it is read.
+        vhost: The queue's.
+        name: The queue's.
+        deleting: Also read what goes with the queue itself.
+
+    Raises:
+        NotFound: no such queue.
+    """
+    info = api.queue(vhost, name)
+    found = QueueBlast(
+        queue=name,
+        type=info.type,
+        ready=info.messages_ready,
+        unacked=info.messages_unacknowledged,
+        oldest=info.head_message_timestamp,
+        consumers=info.consumer_details,
+    )
+    if deleting:
+        found.bindings = [binding for binding in api.queue_bindings(vhost, name) if binding.source]
+        found.exchanges = _auto_deleted(api, vhost, name, found.bindings)
+        found.dead_letterers = dead_letterers(api, vhost, name, found.bindings)
+    return found
+
+
+def of_exchange(api: ManagementClient, vhost: str, name: str) -> ExchangeBlast:
+    """What deleting an exchange would hit.
+
+    Raises:
+        NotFound: no such exchange.
+    """
+    api.exchange(vhost, name)
+    path = f"exchanges/{quote(vhost, safe='')}/{quote(name, safe='')}/bindings/destination"
+    policies = {info.name: info.definition or {} for info in api.policies(vhost)}
+    return ExchangeBlast(
+        exchange=name,
+        outgoing=api.exchange_bindings(vhost, name),
+        incoming=msgspec.convert(api.get_json(path), list[BindingInfo]),
+        alternate_of=sorted(
+            info.name
+            for info in api.exchanges(vhost)
+            if _setting(info.arguments, policies.get(info.policy or ""), ALTERNATE, "") == name
+        ),
+        dead_letterers=sorted(info.name for info in _queues(api, vhost) if _dead_letter_route(info)[0] == name),
+    )
+
+
+def of_vhost(api: ManagementClient, vhost: str) -> VhostBlast:
+    """What deleting a virtual host would hit.
+
+    Raises:
+        VhostNotFound: there is none.
+    """
+    queues = api.queues(vhost)
+    counts = [info.messages for info in queues if info.messages is not None]
+    try:
+        connections: int | None = len(api.connections(vhost))
+    except BusError:
+        connections = None
+    exchanges = [info for info in api.exchanges(vhost) if info.name and not info.name.startswith("amq.")]
+    return VhostBlast(
+        vhost=vhost,
+        queues=len(queues),
+        messages=sum(counts) if counts or not queues else None,
+        exchanges=len(exchanges),
+        connections=connections,
+    )
+
+
+def dead_letterers(api: ManagementClient, vhost: str, queue: str, bindings: list[BindingInfo]) -> list[str]:
+    """Name the queues whose dead letters come to a queue, by the default exchange or through its bindings."""
+    kinds = {info.name: info for info in api.exchanges(vhost)} if bindings else {}
+    return sorted(
+        info.name
+        for info in _queues(api, vhost)
+        if info.name != queue and _leads_to(*_dead_letter_route(info), queue, bindings, kinds)
+    )
+
+
+def _leads_to(
+    exchange: str | None, key: str | None, queue: str, bindings: list[BindingInfo], kinds: dict[str, ExchangeInfo]
+) -> bool:
+    if exchange is None:
+        return False
+    if not exchange:
+        return key == queue
+    for binding in bindings:
+        if binding.source == exchange:
+            kind = kinds[exchange].type if exchange in kinds else None
+            if key is None or kind not in ("direct", "topic"):  # the letter's own key, which may be any
+                return True
+            if binding.routing_key == key or (kind == "topic" and keys.matches(binding.routing_key, key)):
+                return True
+    return False
+
+
+def _dead_letter_route(info: QueueInfo) -> tuple[str | None, str | None]:
+    settings = info.effective_policy_definition
+    return (
+        _setting(info.arguments, settings, DEAD_LETTER),
+        _setting(info.arguments, settings, DEAD_LETTER_KEY),
+    )
+
+
+def _setting(
+    arguments: dict[str, Any] | None, policy: dict[str, Any] | None, name: str, prefix: str = "x-"
+) -> str | None:
+    """An argument goes before the policy."""
+    value = (arguments or {}).get(prefix + name, (policy or {}).get(name))
+    return value if isinstance(value, str) else None
+
+
+def _queues(api: ManagementClient, vhost: str) -> list[QueueInfo]:
+    """Every queue of a vhost with what it was declared with and what policies add, and nothing else."""
+    path = f"queues/{quote(vhost, safe='')}"
+    return msgspec.convert(api.get_json(path, {"columns": _COLUMNS}), list[QueueInfo])
+
+
+def _auto_deleted(api: ManagementClient, vhost: str, queue: str, bindings: list[BindingInfo]) -> list[str]:
+    """The auto-delete exchanges that would lose their last binding."""
+    gone = []
+    for name in sorted({binding.source for binding in bindings}):
+        if api.exchange(vhost, name).auto_delete and all(
+            other.destination_type == "queue" and other.destination == queue
+            for other in api.exchange_bindings(vhost, name)
+        ):
+            gone.append(name)
+    return gone

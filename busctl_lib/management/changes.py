@@ -1,0 +1,117 @@
+"""The changes that the management API makes: what AMQP has no verb for, or not one that is exact enough."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from busctl_lib.errors import ApiError, BrokerRefused, NotFound, PreconditionFailed
+from busctl_lib.management.infos import BindingInfo
+from busctl_lib.management.transport import Transport, segment
+
+WHOLE_CLUSTER_S = 60.0
+"""An import or export of everything may take the broker this long."""
+
+
+class Changes:
+    """The part of a ManagementClient that changes the broker. Every method raises GuardRefused when it is read-only."""
+
+    _http: Transport
+
+    def close_connection(self, name: str, reason: str) -> None:
+        """Close a client connection; the client is told the reason, its unacknowledged messages are given back.
+
+        Raises:
+            NotFound: there is none of that name.
+        """
+        header = reason.encode("ascii", "backslashreplace").decode()
+        self._change("DELETE", f"connections/{segment(name)}", None, f"connection {name!r}", {"X-Reason": header})
+
+    def put_policy(
+        self,
+        vhost: str,
+        name: str,
+        pattern: str,
+        definition: Mapping[str, Any],
+        *,
+        apply_to: str = "all",
+        priority: int = 0,
+    ) -> None:
+        """Set a policy, or replace the one of that name. Needs the policymaker tag.
+
+        Effect: queues and exchanges whose names match the pattern, and that no policy of a higher priority has, take it
+        at once.
+        Source: https://www.rabbitmq.com/docs/parameters#policies.
+
+        Raises:
+            PreconditionFailed: the broker does not accept the definition; its text says what.
+        """
+        body = {"pattern": pattern, "definition": definition, "apply-to": apply_to, "priority": priority}
+        self._change("PUT", f"policies/{segment(vhost)}/{segment(name)}", body, f"vhost {vhost!r}")
+
+    def delete_policy(self, vhost: str, name: str) -> None:
+        """Clear a policy; what it set is gone at once from what it matched. Raises NotFound."""
+        self._change("DELETE", f"policies/{segment(vhost)}/{segment(name)}", None, f"policy {name!r}")
+
+    def put_vhost(self, name: str, *, description: str | None = None, default_queue_type: str | None = None) -> None:
+        """Make a virtual host; one that is there keeps what is not given. Needs the administrator tag."""
+        given = {"description": description, "default_queue_type": default_queue_type}
+        body = {key: value for key, value in given.items() if value is not None}
+        self._change("PUT", f"vhosts/{segment(name)}", body, f"vhost {name!r}")
+
+    def delete_vhost(self, name: str) -> None:
+        """Delete a virtual host with everything in it. Needs the administrator tag. Raises NotFound."""
+        self._change("DELETE", f"vhosts/{segment(name)}", None, f"vhost {name!r}")
+
+    def delete_binding(self, binding: BindingInfo) -> None:
+        """Delete exactly this binding, told from its like by arguments. Raises NotFound."""
+        kind = "q" if binding.destination_type == "queue" else "e"
+        ends = f"e/{segment(binding.source)}/{kind}/{segment(binding.destination)}"
+        path = f"bindings/{segment(binding.vhost)}/{ends}/{segment(binding.properties_key or '~')}"
+        self._change("DELETE", path, None, f"binding of {binding.destination!r} to {binding.source!r}")
+
+    def definitions(self, vhost: str | None = None) -> dict[str, Any]:
+        """Export the definitions of a virtual host, or (administrators only) of the cluster with users and permissions.
+
+        Password hashes are part of the latter.
+        Source: https://www.rabbitmq.com/docs/definitions.
+        """
+        path = "definitions" if vhost is None else f"definitions/{segment(vhost)}"
+        return self._http.get(path, dict[str, Any], total_s=WHOLE_CLUSTER_S)
+
+    def import_definitions(self, definitions: Mapping[str, Any], vhost: str | None = None) -> None:
+        """Import definitions into a virtual host, or into the cluster. Needs the administrator tag.
+
+        Effect: adds what is absent and replaces policies, parameters, users and permissions of the same name. Queues
+        and exchanges that are there stay as they are, and nothing is deleted. A broker that finds a mistake half way
+        has taken what stood before it.
+
+        Raises:
+            PreconditionFailed: the broker does not accept them; its text says what.
+        """
+        path = "definitions" if vhost is None else f"definitions/{segment(vhost)}"
+        self._change("POST", path, definitions, f"vhost {vhost!r}", total_s=WHOLE_CLUSTER_S)
+
+    def _change(
+        self,
+        method: str,
+        path: str,
+        body: object,
+        what: str,
+        headers: Mapping[str, str] | None = None,
+        total_s: float | None = None,
+    ) -> None:
+        try:
+            self._http.change(method, path, body, headers=headers, total_s=total_s)
+        except NotFound as error:
+            raise NotFound(f"no {what} at {self._http.url}", code=404, text="Not Found") from error
+        except ApiError as error:
+            raise _refusal(error) from error
+
+
+def _refusal(error: ApiError) -> ApiError | BrokerRefused:
+    """A value that the broker does not accept is its refusal (406 in AMQP's words), not a failure of the API."""
+    text = str(error.facts.get("text", ""))
+    if error.status != 400:
+        return error
+    return PreconditionFailed(f"the broker refused it: {text}", code=406, text=text, hint=error.hint)
