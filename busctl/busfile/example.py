@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from busctl_lib.management import BindingInfo, ExchangeInfo, QueueInfo
 
@@ -65,6 +65,7 @@ def write(
     queues: Sequence[QueueInfo],
     exchanges: Sequence[ExchangeInfo],
     bindings: Sequence[BindingInfo],
+    served: Collection[str],
     *,
     vhost: str,
     about: str,
@@ -73,6 +74,7 @@ def write(
 
     Args:
         queues, exchanges, bindings: of one vhost.
+        served: the queues that have a consumer.
         vhost: its name.
         about: which broker it was, without credentials.
     """
@@ -81,7 +83,8 @@ def write(
     parts = [_HEAD.format(vhost=_comment(vhost), about=_comment(about))]
     parts.append(_METHODS)
     parts += _methods(names)
-    parts += [_topology(exchanges, bindings), _SCHEMAS, _FILTERS, _DECODERS, _groups(names), _expectations(lasting)]
+    parts += [_topology(exchanges, bindings), _SCHEMAS, _FILTERS, _DECODERS, _groups(names)]
+    parts.append(_expectations([info for info in lasting if info.name in served]))
     return "".join(parts)
 
 
@@ -133,15 +136,15 @@ def _groups(names: Sequence[str]) -> str:
 
 
 def _expectations(queues: Sequence[QueueInfo]) -> str:
+    """That each of the queues that are served now stays so."""
     lines = ['\n# --- Expectations: what queues should look like. Also: max_unacked, max_age = "5m", max_consumers\n']
-    served = sorted((info for info in queues if info.consumers), key=lambda info: info.name)
-    for number, info in enumerate(served[:_MOST]):
+    for number, info in enumerate(sorted(queues, key=lambda info: info.name)[:_MOST]):
         limit = max(1000, 10 * (info.messages or 0))
         lines.append(
             f"\n[expectations.{_word(info.name)}_{number}_is_served]\nqueue = {_string(info.name)}\n"
             f"min_consumers = 1\n#max_messages = {limit}\n"
         )
-    if not served:
+    if not queues:
         lines.append('\n#[expectations.all_is_drained]\n#queue = "*"\n#max_messages = 1000\n')
     return "".join(lines)
 

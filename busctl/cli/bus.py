@@ -36,9 +36,10 @@ def init(
         api, vhost = session.management, session.vhost
         overview = api.overview()
         text = example.write(
-            api.queues_with_rates(vhost),
+            api.queues(vhost),
             api.exchanges(vhost),
             api.bindings(vhost),
+            {info.queue.name for info in api.consumers(vhost)},
             vhost=vhost,
             about=f"{overview.cluster_name or api.url} (RabbitMQ {overview.rabbitmq_version})",
         )

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 from busctl.views import formats
 from busctl.views.formats import safe_text
 from busctl.views.view import Column, Tone, View
-from busctl_lib.rpc.load import LoadReport
-from busctl_lib.rpc.pairs import MethodFigures
 
 if TYPE_CHECKING:
-    from busctl_lib.rpc.pairs import SpiedCall
+    from busctl_lib.rpc.load import LoadReport
+    from busctl_lib.rpc.pairs import MethodFigures, SpiedCall
 
 _WIDTH = 100
 _BAR = 40

@@ -14,7 +14,7 @@ import msgspec
 from busctl_lib.broker import MessageBroker
 from busctl_lib.codecs import decode_json
 from busctl_lib.envelope import Delivery, Envelope, Properties
-from busctl_lib.errors import ConfigError, InvalidMessage
+from busctl_lib.errors import CodecError, ConfigError, InvalidMessage
 from busctl_lib.rpc.answers import body_envelope, deadline_of, reply_envelope
 from busctl_lib.rpc.responder import Responder
 from busctl_lib.validation import nearest
@@ -193,9 +193,12 @@ class RPCServer:
 
     def _find(self, request: Request) -> tuple[_Served | None, dict[str, Any]]:
         """The method that a request is for, and its arguments."""
-        if self._default is not None and not self._methods:
+        try:
+            message = decode_json(request.delivery.body)
+        except CodecError:
+            if self._default is None:
+                raise
             return None, {}
-        message = decode_json(request.delivery.body)
         name = message.get(self._selector) if isinstance(message, dict) else None
         served = self._methods.get(name) if isinstance(name, str) else None
         if served is not None:
