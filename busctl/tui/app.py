@@ -22,6 +22,7 @@ from busctl.tui.messages import (
     OpenQueue,
     OpenRpc,
     OpenTail,
+    OpenTransfer,
     RunCommand,
     SnapshotTaken,
     SwitchTo,
@@ -38,6 +39,7 @@ from busctl.tui.screens.queue import QueueScreen
 from busctl.tui.screens.queues import QueuesScreen
 from busctl.tui.switching import Switching
 from busctl.tui.theme import THEMES, theme_named
+from busctl.tui.working import VERBS, request_of
 from busctl.views.formats import safe_text
 
 if TYPE_CHECKING:
@@ -47,6 +49,9 @@ if TYPE_CHECKING:
 
 GIVE_BACK_S = 30.0
 """How long the end of the console waits until screens have given back what they hold at the broker."""
+
+
+_DIGITS = ("exchanges", "connections", "consumers", "nodes", "operations")
 
 
 class ConsoleApp(Switching, App[None]):
@@ -66,7 +71,13 @@ class ConsoleApp(Switching, App[None]):
         Binding("3", "rpc", "rpc", id="app.rpc", show=False, tooltip="Call a method and see its reply."),
         *(
             Binding(key, f"noun('{noun}')", noun, id=f"app.{noun}", show=False, tooltip=f"Go to the {noun}.")
-            for key, noun in (("5", "exchanges"), ("6", "connections"), ("7", "consumers"), ("8", "nodes"))
+            for key, noun in (
+                ("5", "exchanges"),
+                ("6", "connections"),
+                ("7", "consumers"),
+                ("8", "nodes"),
+                ("9", "operations"),
+            )
         ),
         # Before any widget sees the key: letters typed right behind these belong to the prompt.
         Binding(
@@ -283,12 +294,24 @@ class ConsoleApp(Switching, App[None]):
                 self.go(QueuesScreen(self.feed), QueueScreen(self.feed, (self.feed.session.vhost, argument)))
             case "tail":
                 self._open_tail(OpenTail(argument))
+            case verb if verb in VERBS:
+                self._transfer(verb, argument)
+            case "undo" | "resume":
+                self.post_message(OpenTransfer(undo=argument) if name == "undo" else OpenTransfer(resume=argument))
             case "peek":
                 self._open_peek(OpenPeek(argument))
             case "rpc":
                 self.open_rpc(argument)
             case _:
                 self._obey_console(name, argument)
+
+    def _transfer(self, verb: str, argument: str) -> None:
+        try:
+            request = request_of(verb, argument)
+        except ValueError as error:
+            self.notify(safe_text(str(error)), severity="error", markup=False)
+        else:
+            self.post_message(OpenTransfer(request=request))
 
     def _obey_console(self, name: str, argument: str) -> None:
         match name:
@@ -335,6 +358,7 @@ def run_console(session: Session, console: ConsoleConfig | None = None) -> list[
     try:
         app.run()
     finally:
+        app.stop_jobs()
         app.held.wait(GIVE_BACK_S)
         app.close_sessions()
     return app.held.told

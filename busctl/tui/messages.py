@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from busctl.session import Session
     from busctl.tui import sieve
     from busctl.tui.feed import Feed
+    from busctl.tui.jobs import Job
     from busctl.tui.screens.queue_charts import Span
     from busctl_lib.errors import BusError
     from busctl_lib.management.infos import QueueInfo
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from busctl_lib.rpc import Reply
     from busctl_lib.taps import TapEvent, TapPlan
     from busctl_lib.taps.peek import Peeked
+    from busctl_lib.transfers import Request
 
 
 class SnapshotTaken(Message):
@@ -164,6 +166,42 @@ class OpenList(Message):
     only: Callable[[Any], bool] | None = None
     filter: str = ""
     """A filter to begin with."""
+
+
+class JobChanged(Message):
+    """A job is further than it was. State: only the newest matters."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__()
+        self.job = job
+
+    def can_replace(self, message: Message) -> bool:
+        """Replace an older one of the same job."""
+        return isinstance(message, JobChanged) and message.job is self.job
+
+
+@dataclass
+class OpenTransfer(Message):
+    """Plan an operation, and show it: a request, or the undo or the resumption of another operation."""
+
+    request: Request | None = None
+    undo: str | None = None
+    resume: str | None = None
+
+
+@dataclass
+class OpenJob(Message):
+    """Show a job that was begun."""
+
+    job: Job
+
+
+@dataclass
+class OpenBulk(Message):
+    """Ask whether to do several operations, and do them."""
+
+    requests: Sequence[Request]
+    counts: Sequence[int]
 
 
 @dataclass

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from textual.message import Message
 
-from busctl.tui.messages import OpenList, OpenQueue, SwitchTo, SwitchVhost
+from busctl.tui.messages import OpenList, OpenQueue, OpenTransfer, SwitchTo, SwitchVhost
 from busctl.tui.widgets.slots import Slot
 from busctl.views.bindings import BINDINGS
 from busctl.views.channels import CHANNELS
@@ -19,6 +19,7 @@ from busctl.views.contexts import CONTEXTS, ContextInfo
 from busctl.views.exchanges import EXCHANGES, shown_name
 from busctl.views.formats import safe_text
 from busctl.views.nodes import NODES
+from busctl.views.operations import OPERATIONS
 from busctl.views.policies import POLICIES
 from busctl.views.vhosts import VHOSTS
 from busctl.views.view import View
@@ -26,6 +27,7 @@ from busctl_lib.errors import ConfigError
 
 if TYPE_CHECKING:
     from busctl.session import Session
+    from busctl_lib.journal import Operation
     from busctl_lib.management.infos import (
         BindingInfo,
         ChannelInfo,
@@ -56,6 +58,10 @@ class Noun(Generic[T]):
     """Where other keys lead: "connection", "exchange"."""
     sort: str = ""
     empty: str = ""
+    command: str = ""
+    """What lists it in a shell, where that is not the noun."""
+    least: Mapping[str, int] = field(default_factory=dict)
+    """Cells that a column must have, where that is not the usual."""
     first: Sequence[str] = ()
     """The columns that stay when room is short, the most important first; the others follow in their order."""
 
@@ -66,7 +72,8 @@ class Noun(Generic[T]):
         slots = []
         for column in columns:
             number = column.align == "right"
-            least = max(len(column.title) + 1, _NUMBER_LEAST if number else _TEXT_LEAST)
+            usual = max(len(column.title) + 1, _NUMBER_LEAST if number else _TEXT_LEAST)
+            least = self.least.get(column.name, usual)
             rank = order.index(column.name)
             slots.append(Slot(column=column, least=least, most=0 if number else _TEXT_MOST, rank=rank))
         return slots
@@ -231,9 +238,33 @@ _CONTEXTS: Noun[ContextInfo] = Noun(
     empty="No broker has a name yet. Give one with: busctl contexts add NAME --amqp-url amqp://…",
     first=("name", "current", "address"),
 )
+
+
+def _operations(_: Session) -> Sequence[Operation]:
+    from busctl_lib.journal import Journal
+
+    with Journal() as journal:
+        return journal.operations(500)
+
+
+_OPERATIONS: Noun[Operation] = Noun(
+    view=OPERATIONS,
+    fetch=_operations,
+    key=lambda operation: operation.id,
+    label=lambda operation: f"{operation.kind} {operation.source} {operation.target or ''} {operation.state}",
+    jumps={
+        "undo": lambda operation: OpenTransfer(undo=operation.id),
+        "resume": lambda operation: OpenTransfer(resume=operation.id),
+    },
+    sort="-started_at",
+    empty="Nothing was changed from this machine yet.",
+    command="ops",
+    least={"started_at": 19, "state": 11, "kind": 8, "id": 10},
+    first=("started_at", "kind", "source", "state", "moved", "planned", "id"),
+)
 NOUNS: dict[str, Noun[Any]] = {
     noun.view.noun: noun
     for noun in (
-        _EXCHANGES, _BINDINGS, _CONNECTIONS, _CHANNELS, _CONSUMERS, _NODES, _VHOSTS, _POLICIES, _CONTEXTS
+        _EXCHANGES, _BINDINGS, _CONNECTIONS, _CHANNELS, _CONSUMERS, _NODES, _VHOSTS, _POLICIES, _CONTEXTS, _OPERATIONS
     )
 }  # fmt: skip

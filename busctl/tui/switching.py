@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from textual import on, work
-from textual.app import App
 
 from busctl.config import Flags, resolve
 from busctl.session import Session
 from busctl.tui.feed import Feed, Held
 from busctl.tui.messages import RunCommand, SessionOpened, SwitchFailed, SwitchTo, SwitchVhost
 from busctl.tui.screens.overview import OverviewScreen
+from busctl.tui.working import Working
 from busctl.views.formats import safe_text
 from busctl_lib.errors import BusError, ConfigError
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from busctl_lib.poller import Snapshot
 
 
-class Switching(App[None]):
+class Switching(Working):
     """The part of the console that changes whom it looks at."""
 
     feed: Feed
@@ -96,8 +96,8 @@ class Switching(App[None]):
 
     @work(thread=True, exit_on_error=False, group="close")
     def _close_session(self, feed: Feed) -> None:
-        feed.held.wait(10)
-        if feed.session in self._own:
+        # Where an operation goes on, its session stays until the console ends.
+        if feed.held.wait(10) and feed.session in self._own:
             feed.session.close()
 
     def close_sessions(self) -> None:

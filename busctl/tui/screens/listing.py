@@ -41,7 +41,8 @@ class ListScreen(TablePlace[Any]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c", "jump('connection')", "connection", id="list.connection", tooltip="Go to its connection."),
         Binding("e", "jump('exchange')", "exchange", id="list.exchange", tooltip="Go to its exchange."),
-        Binding("u", "jump('queue')", "queue", id="list.queue", tooltip="Go to its queue."),
+        Binding("u", "jump('undo')", "undo", id="list.undo", tooltip="Plan to put back what the operation did."),
+        Binding("R", "jump('resume')", "resume", id="list.resume", tooltip="Go on with an interrupted operation."),
     ]
 
     def __init__(
@@ -69,6 +70,13 @@ class ListScreen(TablePlace[Any]):
     def crumb(self) -> str:
         """The noun, and what it belongs to."""
         return f"{self.view.noun} {self._of}".strip()
+
+    @property
+    def command_line(self) -> str:
+        """The same as a command."""
+        if not self.noun.command:
+            return super().command_line
+        return self.feed.command(self.noun.command)
 
     @property
     def empty(self) -> str:

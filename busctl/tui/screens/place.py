@@ -144,11 +144,11 @@ class Place(Screen[None]):
 
     # --- prompt
 
-    def open_prompt(self, kind: Kind) -> None:
-        """Begin to type a command or a filter."""
+    def open_prompt(self, kind: Kind, text: str = "") -> None:
+        """Begin to type a command or a filter, `text` being typed already."""
         self.query_one(PathLine).display = False
         lines = self.feed.history.lines if kind == ":" else ()
-        self.query_one(Prompt).open(kind, self.filter.text if kind == "/" else "", lines)
+        self.query_one(Prompt).open(kind, self.filter.text if kind == "/" else text, lines)
 
     @on(Prompt.Changed)
     def _typed(self, event: Prompt.Changed) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from textual import on
 from textual.binding import Binding, BindingType
 
 from busctl.tui.feed import Feed
 from busctl.tui.filters import EVERYTHING, Filter
-from busctl.tui.messages import OpenPeek, OpenQueue, OpenTail
+from busctl.tui.messages import OpenBulk, OpenPeek, OpenQueue, OpenTail, OpenTransfer
 from busctl.tui.nouns import bindings_of_queue, consumers_of_queue
 from busctl.tui.screens.table_place import TablePlace
 from busctl.tui.widgets.slots import Slot
@@ -35,6 +36,15 @@ class QueuesScreen(TablePlace[QueueInfo]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("t", "tail", "tail", id="queues.tail", tooltip="Watch the queue's messages, without taking any."),
         Binding("p", "peek", "peek", id="queues.peek", tooltip="Look at what waits, within the peek budget."),
+        Binding("r", "transfer('replay')", "replay", id="queues.replay", tooltip="Plan to replay its dead letters."),
+        Binding("m", "move", "move", id="queues.move", tooltip="Move its messages to another queue."),
+        Binding(
+            "ctrl+x",
+            "transfer('discard')",
+            "purge",
+            id="queues.purge",
+            tooltip="Plan to empty it, into the trash of this machine; marked queues all at once.",
+        ),
         Binding("e", "bindings", "exchange", id="queues.bindings", show=False, tooltip="What leads to the queue."),
         Binding("c", "consumers", "consumers", id="queues.consumers", show=False, tooltip="Who consumes from it."),
         Binding("N", "sort('name')", "sort by name", id="queues.sort-name", show=False),
@@ -55,6 +65,11 @@ class QueuesScreen(TablePlace[QueueInfo]):
     def empty(self) -> str:
         """Why there is nothing."""
         return "No queues here yet."
+
+    @property
+    def marks(self) -> bool:
+        """Many queues can be replayed or emptied at once."""
+        return True
 
     @property
     def first_sort(self) -> str:
@@ -124,6 +139,22 @@ class QueuesScreen(TablePlace[QueueInfo]):
         """Watch the queue's messages."""
         if (info := self.table.row) is not None:
             self.post_message(OpenTail(info.name))
+
+    def action_transfer(self, kind: Literal["replay", "discard"]) -> None:
+        """Plan an operation on the queue under the cursor, or ask for one on all that are marked."""
+        from busctl_lib.transfers import Request
+
+        requests = [Request(kind=kind, source=info.name) for info in self.table.chosen]
+        if len(requests) == 1 and not self.table.marked:
+            self.post_message(OpenTransfer(request=requests[0]))
+        elif requests:
+            self.post_message(OpenBulk(requests, [info.messages_ready or 0 for info in self.table.chosen]))
+            self.table.clear_marks()
+
+    def action_move(self) -> None:
+        """Ask for the queue to move to."""
+        if (info := self.table.row) is not None:
+            self.open_prompt(":", f"move {shlex.quote(info.name)} ")
 
     def action_peek(self) -> None:
         """Look at what waits in the queue."""

@@ -82,6 +82,11 @@ class TablePlace(Place, Generic[T]):
         """Whether enter leads somewhere."""
         return True
 
+    @property
+    def marks(self) -> bool:
+        """Whether there is a verb for many rows."""
+        return False
+
     # --- shared
 
     @property
@@ -103,6 +108,7 @@ class TablePlace(Place, Generic[T]):
             key=self.key,
             sort=self.first_sort,
             empty="asking the broker …",
+            marks=self.marks,
             opens=self.opens,
             id=f"{self.view.noun}-table",
         )

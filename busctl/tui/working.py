@@ -1,0 +1,134 @@
+"""The part of the console that changes the bus: operations under way, and the ways to them."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from textual import on
+from textual.app import App
+
+from busctl.tui.jobs import Job
+from busctl.tui.messages import JobChanged, OpenBulk, OpenJob, OpenTransfer
+from busctl.views import formats, plans
+from busctl.views.formats import safe_text
+
+if TYPE_CHECKING:
+    from busctl.tui.feed import Feed
+    from busctl.tui.screens.place import Place
+    from busctl_lib.transfers import Request
+
+VERBS = ("replay", "move", "copy", "park", "discard", "purge")
+PARKED = ".parked"
+
+
+def request_of(verb: str, argument: str) -> Request:
+    """Read `:replay QUEUE [FLAGS]` and its like.
+
+    Raises:
+        ValueError: what is missing, or wrong.
+    """
+    from busctl.tui.requests import with_flags
+    from busctl_lib.transfers import Request
+
+    words = shlex.split(argument)
+    source = words.pop(0) if words else ""
+    target = words.pop(0) if verb in ("move", "copy") and words and not words[0].startswith("-") else None
+    if not source or (verb in ("move", "copy") and target is None):
+        raise ValueError(f"{verb} needs {'SOURCE TARGET' if verb in ('move', 'copy') else 'QUEUE'}")
+    kind = (
+        "discard" if verb == "purge" else verb
+    )  # what can be undone is what an operator wants at three in the morning
+    request = with_flags(Request(kind=kind, source=source, target=target), shlex.join(words))  # type: ignore[arg-type]
+    if kind == "park" and request.target is None:
+        request.target = source + PARKED
+    return request
+
+
+class Working(App[None]):
+    """Keeps the jobs of this run."""
+
+    feed: Feed
+
+    def __init__(self, *, ansi_color: bool | None = None) -> None:
+        super().__init__(ansi_color=ansi_color)
+        self.jobs: list[Job] = []
+
+    @property
+    def place(self) -> Place | None:
+        """The place in front, below any question."""
+        raise NotImplementedError
+
+    def begin(self, wanted: OpenTransfer, *, unasked: bool = False) -> Job:
+        """Begin to plan an operation."""
+        job = Job(
+            self.feed.session,
+            self._tell_changed,
+            self.feed.held,
+            request=wanted.request,
+            undo=wanted.undo,
+            resume=wanted.resume,
+            unasked=unasked,
+        )
+        self.jobs.append(job)
+        job.start()
+        return job
+
+    def _tell_changed(self, job: Job) -> None:
+        """Runs on the job's thread."""
+        self.post_message(JobChanged(job))
+
+    @on(OpenTransfer)
+    def _open_transfer(self, message: OpenTransfer) -> None:
+        self._open_job(OpenJob(self.begin(message)))
+
+    @on(OpenJob)
+    def _open_job(self, message: OpenJob) -> None:
+        from busctl.tui.screens.transfer import TransferScreen
+
+        self.push_screen(TransferScreen(self.feed, message.job))
+
+    @on(JobChanged)
+    def _job_changed(self, message: JobChanged) -> None:
+        from busctl.tui.screens.transfer import TransferScreen
+
+        job, place = message.job, self.place
+        if isinstance(place, TransferScreen) and place.job is job:
+            place.show_job()
+        elif job.phase == "ended":
+            self._say_ended(job)
+        if job.phase == "ended":
+            self.feed.poller.refresh()
+
+    def _say_ended(self, job: Job) -> None:
+        if job.error is not None:
+            self.notify(safe_text(str(job.error)), title=f"{job.kind} {job.source}", severity="error", markup=False)
+        elif job.account is not None:
+            undo = f"\n:undo {job.id}" if job.kind in ("move", "park", "copy", "discard") else ""
+            self.notify(safe_text(plans.summary(job.account.operation)) + undo, timeout=10, markup=False)
+
+    @on(OpenBulk)
+    def _ask_bulk(self, message: OpenBulk) -> None:
+        from busctl.tui.modals.question import QuestionModal
+
+        requests = list(message.requests)
+        total = sum(message.counts)
+        lines = [
+            (request.source, f"{formats.count(count)} messages")
+            for request, count in zip(requests, message.counts, strict=True)
+        ]
+        back = "" if requests[0].kind == "replay" else "; it can be undone"
+        question = f"{plans.verb(requests[0].kind)} {total:,} messages of {len(requests)} queues?{back}"
+
+        def decided(yes: bool | None) -> None:
+            for request in requests if yes else ():
+                self.begin(OpenTransfer(request=request), unasked=True)
+
+        word = self.feed.context if self.feed.session.settings.production else ""
+        self.push_screen(QuestionModal(question, lines, word=word), decided)
+
+    def stop_jobs(self) -> None:
+        """End what runs; it can be gone on with."""
+        for job in self.jobs:
+            if job.phase != "ended":
+                job.stop("interrupted")
