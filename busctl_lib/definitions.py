@@ -109,21 +109,25 @@ def _entries(found: Mapping[str, Any], kind: str, where: str) -> list[dict[str, 
 
 
 def is_of_cluster(definitions: Mapping[str, Any]) -> bool:
-    """Whether these name vhosts: an export of the whole cluster, or a part of one."""
+    """Whether these are of several vhosts: an export of the whole cluster, or a part of one."""
+    said = definitions.get("rabbitmq_definition_format")
+    if said is not None:
+        return bool(said == "cluster")
     if any(definitions.get(kind) for kind in _OF_CLUSTER):
         return True
-    return any("vhost" in entry for kind in KINDS for entry in definitions.get(kind) or ())
+    # An export of one vhost names it as well, in its policies and parameters alone.
+    named = {entry.get("vhost") for kind in ("policies", "parameters") for entry in definitions.get(kind) or ()}
+    declared = (entry for kind in ("exchanges", "queues", "bindings") for entry in definitions.get(kind) or ())
+    return len(named) > 1 or any("vhost" in entry for entry in declared)
 
 
 def of_vhost(definitions: Mapping[str, Any], vhost: str) -> dict[str, Any]:
     """The part that is about one vhost, without its name: what can be imported into any."""
-    if not is_of_cluster(definitions):
-        return dict(definitions)
+    of_cluster = is_of_cluster(definitions)
     made: dict[str, Any] = {key: value for key, value in definitions.items() if key.endswith("_version")}
-    for kind in KINDS:
-        if kind not in _OF_CLUSTER:
-            mine = [entry for entry in definitions.get(kind) or () if entry.get("vhost") == vhost]
-            made[kind] = [{key: value for key, value in entry.items() if key != "vhost"} for entry in mine]
+    for kind in (kind for kind in KINDS if kind in definitions and kind not in _OF_CLUSTER):
+        mine = [entry for entry in definitions[kind] or () if not of_cluster or entry.get("vhost") == vhost]
+        made[kind] = [{key: value for key, value in entry.items() if key != "vhost"} for entry in mine]
     return made
 
 

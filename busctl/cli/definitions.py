@@ -138,7 +138,7 @@ def _compared(
 
     if not all_vhosts:
         part = of_vhost(wanted, session.vhost)
-        return part, diff(session.management.definitions(session.vhost), part)
+        return part, diff(of_vhost(session.management.definitions(session.vhost), session.vhost), part)
     if not is_of_cluster(wanted):
         raise ConfigError(f"{file} is of one virtual host", hint="leave -A out, and name another vhost with --vhost")
     return wanted, diff(session.management.definitions(), wanted)
