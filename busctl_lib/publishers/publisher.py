@@ -104,20 +104,31 @@ class MessagePublisher:
             queue, message, exchange=exchange, routing_key=routing_key, headers=headers, **properties
         )
         deadline = time.monotonic() + timeout
-        made_sure = not delay
         while True:
-            sent = self.put_off(envelope, delay, fixed=fixed_delay) if delay else envelope
+            left = deadline - time.monotonic()
             try:
-                return self.publish_envelope(sent, mandatory=mandatory, timeout=deadline - time.monotonic())
+                if not delay:
+                    return self.publish_envelope(envelope, mandatory=mandatory, timeout=left)
+                return self.publish_delayed(envelope, delay, fixed=fixed_delay, timeout=left)
             except OutcomeUnknown:
                 if on_unknown == "raise" or time.monotonic() >= deadline:
                     raise
                 envelope.properties.headers = {**envelope.headers, REPUBLISHED_HEADER: 1}
-            except (Unroutable, PublishRefused):
-                if made_sure:
-                    raise
-                made_sure = True
-                self._delays = None  # somebody deleted a part of the ladder: it is declared again
+
+    def publish_delayed(
+        self, envelope: Envelope, delay: float, *, fixed: bool = False, timeout: float = 30.0
+    ) -> Receipt:
+        """Publish an envelope so that it arrives after `delay` seconds, 0 at once; wait until the broker has it.
+
+        Raises as `publish` and, for what cannot be declared, BrokerRefused.
+        """
+        try:
+            return self.publish_envelope(self.put_off(envelope, delay, fixed=fixed), timeout=timeout)
+        except (Unroutable, PublishRefused):
+            if not delay:
+                raise
+            self._delays = None  # somebody may have deleted a part of the ladder: it is declared again
+        return self.publish_envelope(self.put_off(envelope, delay, fixed=fixed), timeout=timeout)
 
     def put_off(self, envelope: Envelope, delay: float, *, fixed: bool = False) -> Envelope:
         """The envelope to publish now so that this one arrives after `delay` seconds. Args and raises as `delays`."""

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import logging
-import queue as queues
 import threading
-import time
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from busctl_lib.amqp.confirms import Entry
-from busctl_lib.broker import MessageBroker, Subscription
-from busctl_lib.codecs import decode_json
+from busctl_lib.broker import MessageBroker
+from busctl_lib.codecs import LIMIT_BYTES, Keyring, decode_body, decode_json
+from busctl_lib.consumers.failures import Failures, Fate, Reject
+from busctl_lib.consumers.running import Options, Running
+from busctl_lib.dedup import Claim, SeenStore
 from busctl_lib.envelope import Delivery, Envelope, Outcome, Properties
 from busctl_lib.errors import BusError, CodecError, ConfigError, InvalidMessage
 from busctl_lib.publishers import MessagePublisher
-from busctl_lib.rpc import RPCConsumer, error_envelope, is_expired, reply_envelope
+from busctl_lib.retry import RetryPolicy, attempts_of
+from busctl_lib.rpc import error_envelope, is_expired, reply_envelope
 from busctl_lib.schemas import validate
-
-__all__ = ["Handler", "MessageConsumer", "RPCConsumer", "Reject"]
+from busctl_lib.tracing import TRACEPARENT, continued
 
 logger = logging.getLogger(__name__)
 
@@ -29,20 +27,23 @@ Handler = Callable[[dict[str, Any], Properties], Any]
 """Called with the message and its properties; what it returns, if anything, is the reply."""
 
 _REPLY_TRIES = 3
-_REMEMBERED = 1000
-_WARN_AT = (0.5, 0.8)
-
-
-class Reject(Exception):
-    """Raised by a handler: this message must not be tried again. It goes to the dead-letter exchange."""
+_ASK_AGAIN_S = 0.2
 
 
 class MessageConsumer:
     """Consumes queues and calls the handler registered for each message's `action`.
 
     A message is acked after its handler returned and its reply, if one is due, was confirmed. A handler that raises
-    sends the caller an error reply where one is expected; otherwise the message is dead-lettered. So is a message that
-    is not a JSON object, has no handler, or is against its schema.
+    sends the caller an error reply where one is expected. Otherwise the message is tried again by the `retry` policy,
+    after a delay, and in the end, or at once without a policy, goes to the dead-letter queue `QUEUE.dead`, its error in
+    the headers. So does, without another attempt, a message that is not a JSON object, cannot be decoded, has no
+    handler, is against its schema, or whose handler raised Reject. Where there is no such queue, the message is
+    rejected and the queue's own dead-letter exchange has it.
+
+    A message leaves its queue only when the broker has its copy, so a crash in between doubles it and never loses it:
+    handlers must stand a second call, unless `dedup` is given. With it a handler that has finished is not called again
+    for the same message, by none of the processes that share the store. A message may still be in the dead-letter queue
+    twice, when the process was killed between putting it there and noting it.
 
     Args:
         broker: where from.
@@ -52,6 +53,11 @@ class MessageConsumer:
             order among messages of one key, different keys side by side.
         key: what "key" goes by; the routing key unless given.
         schemas: action -> TypedDict; messages are checked before their handler sees them.
+        retry: when and how often a message whose handler raised is tried again; by the ladder of `delays`.
+        dedup: remembers what was handled.
+        dedup_key: what makes two messages the same; the message id unless given. None from it: not remembered.
+        keys: to decrypt bodies with.
+        max_body_bytes: what a compressed body may expand to.
         consumer_timeout_s: the broker's consumer timeout; a handler that nears it is logged.
     """
 
@@ -64,6 +70,11 @@ class MessageConsumer:
         ordering: Literal["none", "queue", "key"] = "none",
         key: Callable[[Delivery], Hashable] = lambda delivery: delivery.routing_key,
         schemas: Mapping[str, type] | None = None,
+        retry: RetryPolicy | None = None,
+        dedup: SeenStore | None = None,
+        dedup_key: Callable[[Delivery], str | None] = lambda delivery: delivery.properties.message_id,
+        keys: Keyring | None = None,
+        max_body_bytes: int = LIMIT_BYTES,
         consumer_timeout_s: float = 1800.0,
     ) -> None:
         if workers < 1:
@@ -71,13 +82,18 @@ class MessageConsumer:
         if ordering not in ("none", "queue", "key"):
             raise ConfigError(f"ordering must be none, queue or key, found {ordering!r}")
         self._broker = broker
-        self._options = _Options(max(prefetch, workers), workers, ordering, key, consumer_timeout_s)
+        self._options = Options(max(prefetch, workers), workers, ordering, key, consumer_timeout_s)
         self._schemas = schemas or {}
         self._handlers: dict[str, Handler] = {}
         self._default: Handler | None = None
         self._publisher = MessagePublisher(broker)
+        self._failures = Failures(self._publisher, retry)
+        self._seen = dedup
+        self._seen_key = dedup_key
+        self._keys = keys
+        self._max_body_bytes = max_body_bytes
         broker.links.before_close(self.stop)
-        self._running: list[_Running] = []
+        self._running: list[Running] = []
         self._stop = threading.Event()
         self._finishing = threading.Lock()
 
@@ -100,7 +116,7 @@ class MessageConsumer:
             NotFound: no such queue. BusError: the broker's other refusals.
         """
         self._stop.clear()
-        running = _Running(self, queue, self._options)
+        running = Running(queue, self._options, self._take)
         self._running.append(running)
         try:
             running.start(self._broker)
@@ -133,27 +149,88 @@ class MessageConsumer:
 
     # -- one message
 
-    def _handle(self, delivery: Delivery, running: _Running) -> None:
+    def _take(self, delivery: Delivery, running: Running) -> None:
+        """Handle a message within its trace, if it has one."""
+        tracer, headers = self._broker.tracer, delivery.properties.headers
+        if tracer is not None:
+            with tracer.processing(delivery) as span:
+                error = self._handle_once(delivery, running)
+                if error is not None:
+                    span.failed(error)
+        elif headers is not None and TRACEPARENT in headers:
+            with continued(headers):
+                self._handle_once(delivery, running)
+        else:
+            self._handle_once(delivery, running)
+
+    def _handle_once(self, delivery: Delivery, running: Running) -> Exception | None:
+        """Handle a message unless that was done before; returns what its handler raised."""
+        key = self._seen_key(delivery) if self._seen is not None else None
+        if self._seen is None or key is None:
+            return self._handle(delivery, running, None)
+        key = f"{delivery.queue}\0{key}"  # copies of one message in several queues are several messages
+        claim = self._claim(self._seen, key, delivery, running)
+        if claim is Claim.OURS:
+            return self._handle(delivery, running, key)
+        if claim is Claim.SEEN:
+            logger.info("message %r of %r was handled before", delivery.properties.message_id, delivery.queue)
+            running.subscription.ack(delivery)
+        return None
+
+    def _claim(self, seen: SeenStore, key: str, delivery: Delivery, running: Running) -> Claim | None:
+        """Claim a message, waiting for who is at it; None when it goes back to its queue instead."""
+        attempt = attempts_of(delivery.properties.headers)
+        while True:
+            try:
+                claim = seen.claim(key, attempt)
+            except BusError as error:
+                logger.warning("%s; message %r waits", error, delivery.properties.message_id)
+                claim = Claim.BUSY
+            if claim is not Claim.BUSY:
+                return claim
+            if not running.holds(delivery, _ASK_AGAIN_S):
+                return None
+
+    def _handle(self, delivery: Delivery, running: Running, key: str | None) -> Exception | None:
         properties = delivery.properties
         if properties.reply_to and is_expired(properties):
             logger.info("a request of %r came too late to be answered", delivery.queue)
+            self._settled(key)
             running.done(delivery)
-            return
+            return None
         try:
             message = self._message(delivery)
             handler = self._handler(message)
             result = handler(message, properties)
             reply = reply_envelope(properties, result) if properties.reply_to and result is not None else None
         except Exception as error:  # noqa: BLE001 - whatever a handler raises is the message's fate, not ours
-            self._failed(delivery, running, error)
-            return
+            self._failed(delivery, running, error, key)
+            return error
+        self._settled(key)
         if reply is None:
             running.done(delivery)
         else:
             self._answer(reply, delivery, running)
+        return None
+
+    def _settled(self, key: str | None, attempt: int | None = None, *, kept: bool = False) -> None:
+        """Note what became of a claimed message."""
+        if key is None or self._seen is None:
+            return
+        try:
+            if kept:
+                self._seen.release(key)
+            elif attempt is not None:
+                self._seen.moved(key, attempt)
+            else:
+                self._seen.done(key)
+        except BusError as error:
+            logger.warning("%s; a message may be handled twice", error)
 
     def _message(self, delivery: Delivery) -> dict[str, Any]:
-        message = decode_json(delivery.body)
+        encoded = delivery.properties.content_encoding is not None
+        body = decode_body(delivery, keys=self._keys, limit=self._max_body_bytes) if encoded else delivery.body
+        message = decode_json(body)
         if not isinstance(message, dict):
             raise InvalidMessage(
                 "the message is not a JSON object", field="", expected="an object", found=type(message).__name__
@@ -177,7 +254,7 @@ class MessageConsumer:
             )
         return handler
 
-    def _failed(self, delivery: Delivery, running: _Running, error: Exception) -> None:
+    def _failed(self, delivery: Delivery, running: Running, error: Exception, key: str | None) -> None:
         known = isinstance(error, (Reject, InvalidMessage, CodecError))
         logger.log(
             logging.INFO if known else logging.WARNING,
@@ -187,17 +264,24 @@ class MessageConsumer:
             exc_info=not known,
         )
         if delivery.properties.reply_to:
+            self._settled(key, kept=True)  # who sends the request again wants it done
             reply = error_envelope(delivery.properties, type(error).__name__, str(error))
             self._answer(reply, delivery, running)
-        else:
+            return
+        fate = self._failures.settle(delivery, error, running, final=known)
+        attempt = attempts_of(delivery.properties.headers) + 1
+        self._settled(key, attempt if fate is Fate.RETRIED else None, kept=fate is Fate.KEPT)
+        if fate is Fate.REJECTED:
             running.subscription.dead_letter(delivery)
+        elif fate is not Fate.KEPT:
+            running.subscription.ack(delivery)
 
-    def _answer(self, reply: Envelope, delivery: Delivery, running: _Running) -> None:
+    def _answer(self, reply: Envelope, delivery: Delivery, running: Running) -> None:
         """Send a reply; the request is acked once the reply is the broker's, or its requester is gone."""
         running.answering(+1)
         self._send_reply(reply, delivery, running, _REPLY_TRIES)
 
-    def _send_reply(self, reply: Envelope, delivery: Delivery, running: _Running, tries: int) -> None:
+    def _send_reply(self, reply: Envelope, delivery: Delivery, running: Running, tries: int) -> None:
         def settled(entry: Entry) -> None:
             if entry.outcome in (Outcome.UNKNOWN, Outcome.NEVER_SENT) and tries > 1:
                 again = threading.Thread(
@@ -216,111 +300,3 @@ class MessageConsumer:
             logger.warning("a reply to %r was not sent: %s", reply.routing_key, error)
             running.done(delivery)
             running.answering(-1)
-
-
-class _Options(NamedTuple):
-    prefetch: int
-    workers: int
-    ordering: str
-    key: Callable[[Delivery], Hashable]
-    consumer_timeout_s: float
-
-
-class _Running:
-    """One queue being consumed: a subscription, its worker threads and what they are at."""
-
-    def __init__(self, owner: MessageConsumer, queue: str, options: _Options) -> None:
-        self._owner = owner
-        self._queue = queue
-        self._options = options
-        shared = options.ordering == "none"
-        lanes = 1 if shared or options.ordering == "queue" else options.workers
-        self._lanes: list[queues.SimpleQueue[Delivery | None]] = [queues.SimpleQueue() for _ in range(lanes)]
-        self._stopping = False
-        self.subscription: Subscription = None  # type: ignore[assignment]  # set by start()
-        self._at_work: dict[int, tuple[float, Delivery, int]] = {}
-        self._answering = 0
-        self._answered = threading.Condition()
-        self._handled: OrderedDict[str, None] = OrderedDict()
-        workers = 1 if options.ordering == "queue" else options.workers
-        self._threads = [
-            threading.Thread(
-                target=self._work, args=(self._lanes[n % lanes],), name=f"busctl-worker-{queue}-{n}", daemon=True
-            )
-            for n in range(workers)
-        ]
-
-    def start(self, broker: MessageBroker) -> None:
-        put = self._lanes[0].put if len(self._lanes) == 1 else self._put_by_key
-        self.subscription = broker.subscribe(self._queue, put, prefetch=self._options.prefetch, on_tick=self._watch)
-        for thread in self._threads:
-            thread.start()
-
-    def _put_by_key(self, delivery: Delivery) -> None:
-        key = self._options.key(delivery)
-        self._lanes[hash(key) % len(self._lanes)].put(delivery)
-
-    def _work(self, lane: queues.SimpleQueue[Delivery | None]) -> None:
-        subscription, me = self.subscription, threading.get_ident()
-        while (delivery := lane.get()) is not None:
-            if delivery.epoch != subscription.epoch:
-                continue  # its channel is gone, so it is back in the queue and will come again
-            if self._stopping:
-                subscription.leave(delivery)
-            elif delivery.redelivered and delivery.properties.message_id in self._handled:
-                logger.info("message %r was handled before; only its ack was lost", delivery.properties.message_id)
-                subscription.ack(delivery)
-            else:
-                self._at_work[me] = (time.monotonic(), delivery, 0)
-                self._owner._handle(delivery, self)
-                self._at_work.pop(me, None)
-
-    def done(self, delivery: Delivery) -> None:
-        """Ack a handled message and remember it, should the ack get lost with the link."""
-        if (message_id := delivery.properties.message_id) is not None:
-            self._handled[message_id] = None
-            if len(self._handled) > _REMEMBERED:
-                with contextlib.suppress(KeyError):
-                    self._handled.popitem(last=False)
-        self.subscription.ack(delivery)
-
-    def answering(self, change: int) -> None:
-        """Count the replies whose confirm is awaited, so that a stop waits for them."""
-        with self._answered:
-            self._answering += change
-            if not self._answering:
-                self._answered.notify_all()
-
-    def _watch(self, now: float) -> None:
-        """Warn of handlers that near the broker's consumer timeout, which would close the channel."""
-        limit = self._options.consumer_timeout_s
-        for worker, (started, delivery, warned) in list(self._at_work.items()):
-            step = sum(now - started > limit * share for share in _WARN_AT)
-            if step > warned:
-                self._at_work[worker] = (started, delivery, step)
-                logger.warning(
-                    "a handler of %r is at message %r for %.0f s; the broker takes it back after %.0f s",
-                    self._queue,
-                    delivery.properties.message_id,
-                    now - started,
-                    limit,
-                )
-
-    def works_here(self) -> bool:
-        """Whether the caller is one of its worker threads."""
-        return threading.current_thread() in self._threads
-
-    def stop(self, timeout: float) -> None:
-        """Pause, let the handlers end, wait for their replies' confirms, cancel."""
-        deadline = time.monotonic() + timeout
-        self._stopping = True
-        with contextlib.suppress(BusError):
-            self.subscription.pause(timeout)
-        for _, lane in zip(self._threads, itertools.cycle(self._lanes), strict=False):
-            lane.put(None)
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
-        with self._answered:
-            self._answered.wait_for(lambda: not self._answering, max(0.0, deadline - time.monotonic()))
-        with contextlib.suppress(BusError):
-            self.subscription.cancel(max(0.5, deadline - time.monotonic()))
