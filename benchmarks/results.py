@@ -181,14 +181,15 @@ def _versions(clients: Iterable[str]) -> str:
     return f"{OURS} {importlib.metadata.version('busctl')}{_revision()}, {others}"
 
 
-def markdown(all_results: list[BrokerResults], tasks: list[Task], clients: list[str], commands: list[str]) -> str:
-    """The whole page."""
+def heading(
+    title: str, about: str, commands: Iterable[str], all_results: Iterable[BrokerResults], clients: Iterable[str]
+) -> list[str]:
+    """What a page begins with: what it is, how it was made, when, where and with what."""
     now = datetime.datetime.now(datetime.UTC)
-    lines = [
-        "# Benchmarks",
+    return [
+        f"# {title}",
         "",
-        "`busctl_lib` beside other Python clients of RabbitMQ and the ceiling of a bare socket, with a JSON message of "
-        f"{SIZE_BYTES} bytes.",
+        about,
         "",
         "```console",
         *(f"$ {command}" for command in commands),
@@ -199,6 +200,17 @@ def markdown(all_results: list[BrokerResults], tasks: list[Task], clients: list[
         f"- Python {platform.python_version()}; {_versions(clients)}",
         *(f"- Broker {one.name}: {one.about}; {one.rounds} rounds" for one in all_results),
         "",
+    ]
+
+
+def markdown(all_results: list[BrokerResults], tasks: list[Task], clients: list[str], commands: list[str]) -> str:
+    """The whole page."""
+    about = (
+        "`busctl_lib` beside other Python clients of RabbitMQ and the ceiling of a bare socket, with a JSON message of "
+        f"{SIZE_BYTES} bytes."
+    )
+    lines = [
+        *heading("Benchmarks", about, commands, all_results, clients),
         "Each figure is the median over the rounds. Within a round every client is measured once, in a process of its "
         "own, in an order that changes from round to round; a ratio is taken within a round, and its median shown, so "
         "that a machine that was slow for a while was slow for both. Connecting is not timed. After each measurement "

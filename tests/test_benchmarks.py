@@ -100,6 +100,17 @@ def test_a_measurement_that_fails_is_told_and_the_others_go_on(start: Any, vhost
     assert OUR_ROW.search(page.read_text())
 
 
+def test_calls_are_measured_beside_their_peers(vhost: Any, tmp_path: Path) -> None:
+    page = tmp_path / "calls.md"
+    command = [sys.executable, str(RUN.with_name("calls.py")), "--broker", f"here={vhost.amqp_url}", "--rounds", "1"]
+    done = subprocess.run([*command, "--scale", "0.01", "--output", str(page)], capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+    rows = re.findall(r"^\| (busctl_lib|aio-pika|pika-blocking, \d+) \| [\d,]+ \|", page.read_text(), re.MULTILINE)
+    assert rows == ["busctl_lib", "aio-pika", "pika-blocking, 64", "pika-blocking, 1"]
+    assert queues_left(vhost) == []
+
+
 def test_a_broker_without_a_name_is_a_usage_error(start: Any) -> None:
     done = subprocess.run([sys.executable, str(RUN), "--broker", "amqp://a/%3D"], capture_output=True, text=True)
 

@@ -18,26 +18,26 @@ REPLY_TO = "amq.rabbitmq.reply-to"
 
 
 def publish(job: Job) -> None:
-    asyncio.run(_with_connection(job, _publish))
+    asyncio.run(with_connection(job, _publish))
 
 
 def publish_one(job: Job) -> None:
-    asyncio.run(_with_connection(job, _publish_one))
+    asyncio.run(with_connection(job, _publish_one))
 
 
 def consume(job: Job) -> None:
-    asyncio.run(_with_connection(job, _consume))
+    asyncio.run(with_connection(job, _consume))
 
 
 def call(job: Job) -> None:
-    asyncio.run(_with_connection(job, _call))
+    asyncio.run(with_connection(job, _call))
 
 
 def call_64(job: Job) -> None:
-    asyncio.run(_with_connection(job, _call_64))
+    asyncio.run(with_connection(job, _call_64))
 
 
-async def _with_connection(job: Job, work: Any) -> None:
+async def with_connection(job: Job, work: Any) -> None:
     async with await aio_pika.connect_robust(job.url) as connection:
         await work(job, connection)
 
@@ -83,7 +83,7 @@ async def _consume(job: Job, connection: AbstractRobustConnection) -> None:
                 break
 
 
-class _Caller:
+class Caller:
     """Requests over direct reply-to; a future each."""
 
     def __init__(self, connection: AbstractRobustConnection, queue: str) -> None:
@@ -113,7 +113,7 @@ class _Caller:
 
 
 async def _call(job: Job, connection: AbstractRobustConnection) -> None:
-    caller = _Caller(connection, job.queue)
+    caller = Caller(connection, job.queue)
     await caller.open()
     await caller.call(-1)
     job.watch.start()
@@ -126,7 +126,7 @@ async def _call(job: Job, connection: AbstractRobustConnection) -> None:
 async def _call_64(job: Job, connection: AbstractRobustConnection) -> None:
     each = max(1, job.n // THREADS)
     job.n = each * THREADS
-    caller = _Caller(connection, job.queue)
+    caller = Caller(connection, job.queue)
     await caller.open()
     await caller.call(-1)
 

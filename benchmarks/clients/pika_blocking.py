@@ -26,7 +26,7 @@ def publish(job: Job) -> None:
 publish_one = publish
 
 
-class _Caller:
+class Caller:
     """Requests over direct reply-to, the next one when the last is answered."""
 
     def __init__(self, connection: pika.BlockingConnection, queue: str) -> None:
@@ -54,7 +54,7 @@ class _Caller:
 
 def call(job: Job) -> None:
     with pika.BlockingConnection(pika.URLParameters(job.url)) as connection:
-        caller = _Caller(connection, job.queue)
+        caller = Caller(connection, job.queue)
         caller.call(-1)
         job.watch.start()
         for number in range(job.n):
