@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import Input
 
@@ -19,6 +20,7 @@ from busctl.tui.messages import (
     Describe,
     OpenList,
     OpenPeek,
+    OpenPublish,
     OpenQueue,
     OpenRpc,
     OpenTail,
@@ -51,6 +53,17 @@ GIVE_BACK_S = 30.0
 """How long the end of the console waits until screens have given back what they hold at the broker."""
 
 
+_OPENS: dict[str, Callable[[str], Message]] = {
+    "tail": OpenTail,
+    "peek": OpenPeek,
+    "publish": OpenPublish,
+    "rpc": OpenRpc,
+    "undo": lambda operation: OpenTransfer(undo=operation),
+    "resume": lambda operation: OpenTransfer(resume=operation),
+    "context": SwitchTo,
+    "vhost": SwitchVhost,
+}
+"""What a command with one argument opens."""
 _DIGITS = ("exchanges", "connections", "consumers", "nodes", "operations")
 
 
@@ -247,6 +260,12 @@ class ConsoleApp(Switching, App[None]):
 
         self.push_screen(PeekScreen(self.feed, message.queue))
 
+    @on(OpenPublish)
+    def _open_publish(self, message: OpenPublish) -> None:
+        from busctl.tui.screens.publish import PublishScreen
+
+        self.push_screen(PublishScreen(self.feed, message.queue, message.like))
+
     @on(Describe)
     def _describe(self, message: Describe) -> None:
         self.push_screen(DescribeModal(message.title, message.lines))
@@ -285,25 +304,16 @@ class ConsoleApp(Switching, App[None]):
         if name in NOUNS:
             self.go(ListScreen(self.feed, NOUNS[name], filtered))
             return
-        match name:
-            case "overview":
-                self.action_overview()
-            case "queues":
-                self.go(QueuesScreen(self.feed, filtered))
-            case "queue":
-                self.go(QueuesScreen(self.feed), QueueScreen(self.feed, (self.feed.session.vhost, argument)))
-            case "tail":
-                self._open_tail(OpenTail(argument))
-            case verb if verb in VERBS:
-                self._transfer(verb, argument)
-            case "undo" | "resume":
-                self.post_message(OpenTransfer(undo=argument) if name == "undo" else OpenTransfer(resume=argument))
-            case "peek":
-                self._open_peek(OpenPeek(argument))
-            case "rpc":
-                self.open_rpc(argument)
-            case _:
-                self._obey_console(name, argument)
+        if name in _OPENS:
+            self.post_message(_OPENS[name](argument))
+        elif name in VERBS:
+            self._transfer(name, argument)
+        elif name == "queues":
+            self.go(QueuesScreen(self.feed, filtered))
+        elif name == "queue":
+            self.go(QueuesScreen(self.feed), QueueScreen(self.feed, (self.feed.session.vhost, argument)))
+        else:
+            self._obey_console(name, argument)
 
     def _transfer(self, verb: str, argument: str) -> None:
         try:
@@ -315,10 +325,8 @@ class ConsoleApp(Switching, App[None]):
 
     def _obey_console(self, name: str, argument: str) -> None:
         match name:
-            case "context":
-                self.post_message(SwitchTo(argument))
-            case "vhost":
-                self.post_message(SwitchVhost(argument))
+            case "overview":
+                self.action_overview()
             case "theme":
                 self._choose_theme(argument)
             case "help":

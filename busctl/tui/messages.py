@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from busctl.tui.feed import Feed
     from busctl.tui.jobs import Job
     from busctl.tui.screens.queue_charts import Span
+    from busctl_lib.envelope import Delivery
     from busctl_lib.errors import BusError
     from busctl_lib.management.infos import QueueInfo
     from busctl_lib.poller import Snapshot
@@ -111,6 +112,23 @@ class OpenPeek(Message):
     """Look at what waits in a queue."""
 
     queue: str
+
+
+@dataclass
+class OpenPublish(Message):
+    """Write a message."""
+
+    queue: str = ""
+    like: Delivery | None = None
+    """A message to begin with."""
+
+
+@dataclass
+class Published(Message):
+    """A message is confirmed, or why it is not known to be."""
+
+    took_s: float | None
+    error: BusError | None
 
 
 @dataclass

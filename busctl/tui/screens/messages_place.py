@@ -15,7 +15,7 @@ from textual.widgets import Static
 from busctl.tui import sieve
 from busctl.tui.feed import Feed
 from busctl.tui.filters import Filter
-from busctl.tui.messages import Sifted
+from busctl.tui.messages import OpenPublish, Sifted
 from busctl.tui.screens.place import Place
 from busctl.tui.widgets.body_text import body_text
 from busctl.tui.widgets.message_log import MessageLog, matched_text
@@ -43,6 +43,9 @@ class MessagesPlace(Place):
             id="messages.copy-document",
             show=False,
             tooltip="Copy the whole message as JSON, as `-o jsonl` prints it.",
+        ),
+        Binding(
+            "b", "publish_like", "publish like it", id="messages.publish", show=False, tooltip="Edit and send anew."
         ),
         Binding(
             "r",
@@ -157,6 +160,11 @@ class MessagesPlace(Place):
         if (delivery := self.log_rows.delivery) is not None:
             self.app.copy_to_clipboard(to_json(delivery).decode())
             self.notify("message copied as JSON", markup=False)
+
+    def action_publish_like(self) -> None:
+        """Write a message that begins as the one under the cursor."""
+        if (delivery := self.log_rows.delivery) is not None:
+            self.post_message(OpenPublish(like=delivery))
 
     def action_related(self) -> None:
         """Show only messages that belong to the one under the cursor."""

@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 
 from busctl.tui.feed import Feed
 from busctl.tui.filters import EVERYTHING, Filter
-from busctl.tui.messages import OpenBulk, OpenPeek, OpenQueue, OpenTail, OpenTransfer
+from busctl.tui.messages import OpenBulk, OpenPeek, OpenPublish, OpenQueue, OpenTail, OpenTransfer
 from busctl.tui.nouns import bindings_of_queue, consumers_of_queue
 from busctl.tui.screens.table_place import TablePlace
 from busctl.tui.widgets.slots import Slot
@@ -36,6 +36,7 @@ class QueuesScreen(TablePlace[QueueInfo]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("t", "tail", "tail", id="queues.tail", tooltip="Watch the queue's messages, without taking any."),
         Binding("p", "peek", "peek", id="queues.peek", tooltip="Look at what waits, within the peek budget."),
+        Binding("b", "publish", "publish", id="queues.publish", tooltip="Write a message to the queue."),
         Binding("r", "transfer('replay')", "replay", id="queues.replay", tooltip="Plan to replay its dead letters."),
         Binding("m", "move", "move", id="queues.move", tooltip="Move its messages to another queue."),
         Binding(
@@ -150,6 +151,11 @@ class QueuesScreen(TablePlace[QueueInfo]):
         elif requests:
             self.post_message(OpenBulk(requests, [info.messages_ready or 0 for info in self.table.chosen]))
             self.table.clear_marks()
+
+    def action_publish(self) -> None:
+        """Write a message to the queue."""
+        if (info := self.table.row) is not None:
+            self.post_message(OpenPublish(info.name))
 
     def action_move(self) -> None:
         """Ask for the queue to move to."""
