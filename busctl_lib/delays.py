@@ -63,7 +63,10 @@ class Delays:
         units = _units(delay_s, envelope)
         if units == 0:
             return envelope
-        key = _key(units, self._destination(envelope), envelope)
+        queue = _destination(envelope)
+        key = _key(units, queue, envelope)  # before anything is declared: a key too long would cost the connection
+        relay = _relay(queue, envelope) if envelope.exchange else []
+        self._bind(queue, relay)
         if fixed:
             exchange = self._fixed(units * UNIT_MS)
         else:
@@ -78,18 +81,6 @@ class Delays:
         self._known.clear()
 
     # -- what has to be there
-
-    def _destination(self, envelope: Envelope) -> str:
-        """The queue at the end of the ladder."""
-        if not envelope.exchange:
-            queue = envelope.routing_key
-            self._bind(queue, [])
-            return queue
-        where = f"{envelope.exchange}\0{envelope.routing_key}".encode()
-        queue = f"busctl.delay.to.{hashlib.sha256(where).hexdigest()[:20]}"
-        way = {"x-message-ttl": 0, "x-dead-letter-routing-key": envelope.routing_key}
-        self._bind(queue, [_queue(queue, _held(envelope.exchange) | way)])
-        return queue
 
     def _bind(self, queue: str, specs: list[Spec]) -> None:
         now = time.monotonic()
@@ -131,6 +122,20 @@ def _units(delay_s: float, envelope: Envelope) -> int:
             hint="Leave `expiration` out, or the delay.",
         )
     return math.ceil(round(delay_s * 1000 / UNIT_MS, 6))
+
+
+def _destination(envelope: Envelope) -> str:
+    """The queue at the end of the ladder."""
+    if not envelope.exchange:
+        return envelope.routing_key
+    where = f"{envelope.exchange}\0{envelope.routing_key}".encode()
+    return f"busctl.delay.to.{hashlib.sha256(where).hexdigest()[:20]}"
+
+
+def _relay(name: str, envelope: Envelope) -> list[Spec]:
+    """A queue that passes everything on at once, to where the envelope is addressed."""
+    way = {"x-message-ttl": 0, "x-dead-letter-routing-key": envelope.routing_key}
+    return [_queue(name, _held(envelope.exchange) | way)]
 
 
 def _key(units: int, queue: str, envelope: Envelope) -> str:
