@@ -122,9 +122,9 @@ def test_who_is_there_is_listed_with_what_it_holds(run: Run, vhost: Any, broker:
         code, out, _ = run(*arguments, "-o", "jsonl")
         return [json.loads(line) for line in out.splitlines()] if code == 0 else []
 
-    wait_until(lambda: found("consumers", "orders"), timeout=15)
-    wait_until(lambda: any(each.get("prefetch_count") == 7 for each in found("channels")), timeout=15)
-    wait_until(lambda: all(each.get("user") for each in found("connections", "desk*")), timeout=15)
+    wait_until(lambda: [each for each in found("consumers", "orders") if "channel_details" in each], timeout=30)
+    wait_until(lambda: any(each.get("prefetch_count") == 7 for each in found("channels")), timeout=30)
+    wait_until(lambda: all(each.get("user") for each in found("connections", "desk*")), timeout=30)
 
     [consumer] = found("consumers", "orders")
     tag = consumer["consumer_tag"]

@@ -95,7 +95,11 @@ def test_an_exact_name_shows_one_queue(run: Callable[..., Any], vhost: Any, brok
     info = json.loads(out)
     assert (code, info["name"], info["consumer_details"][0]["prefetch_count"]) == (0, "orders", 7)
     assert sorted(binding["source"] for binding in info["bindings"]) == ["", "trading"]
-    assert json.loads(run("queues", "orders", "--all-vhosts", "-o", "jsonl")[1])["vhost"] == vhost.name
+    code, out, err = run("queues", "orders", "--all-vhosts", "-o", "jsonl")
+    if code == 2:  # another vhost of a shared node has one as well
+        assert vhost.name in err
+    else:
+        assert json.loads(out)["vhost"] == vhost.name
 
 
 def test_an_absent_queue_is_four(run: Callable[..., Any]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from busctl.cli import lists
-from busctl.cli.lists import AllVhostsOption, ColumnsOption, OutputOption, SortOption, WatchOption
+from busctl.cli.lists import AllVhostsOption, ColumnsOption, OutputOption, SortOption, WatchOption, WhereOption
 from busctl.views.bindings import BINDINGS
 
 if TYPE_CHECKING:
@@ -27,10 +27,11 @@ def bindings(
     sort: SortOption = None,
     columns: ColumnsOption = None,
     watch: WatchOption = None,
+    where: WhereOption = None,
     all_vhosts: AllVhostsOption = False,
 ) -> None:
     """List bindings: from which exchange to what, and with which key."""
-    lists.run(ctx, _LISTING, lists.Asked(name, form, sort, columns, watch, all_vhosts))
+    lists.run(ctx, _LISTING, lists.Asked(name, form, sort, columns, watch, where, all_vhosts))
 
 
 def _names(info: BindingInfo) -> tuple[str | None, ...]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from busctl.cli import lists
-from busctl.cli.lists import AllVhostsOption, ColumnsOption, OutputOption, SortOption, WatchOption
+from busctl.cli.lists import AllVhostsOption, ColumnsOption, OutputOption, SortOption, WatchOption, WhereOption
 from busctl.views.channels import CHANNELS
 
 if TYPE_CHECKING:
@@ -24,10 +24,11 @@ def channels(
     sort: SortOption = None,
     columns: ColumnsOption = None,
     watch: WatchOption = None,
+    where: WhereOption = None,
     all_vhosts: AllVhostsOption = False,
 ) -> None:
     """List channels: who holds unacknowledged messages, waits for confirms, or is slowed down."""
-    lists.run(ctx, _LISTING, lists.Asked(name, form, sort, columns, watch, all_vhosts))
+    lists.run(ctx, _LISTING, lists.Asked(name, form, sort, columns, watch, where, all_vhosts))
 
 
 def _names(info: ChannelInfo) -> tuple[str | None, ...]:

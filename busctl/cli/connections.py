@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from busctl.cli import lists
-from busctl.cli.lists import AllVhostsOption, ColumnsOption, OutputOption, SortOption, WatchOption
+from busctl.cli.lists import AllVhostsOption, ColumnsOption, OutputOption, SortOption, WatchOption, WhereOption
 from busctl.views.connections import CONNECTIONS, client, peer
 
 if TYPE_CHECKING:
@@ -26,10 +26,11 @@ def connections(
     sort: SortOption = None,
     columns: ColumnsOption = None,
     watch: WatchOption = None,
+    where: WhereOption = None,
     all_vhosts: AllVhostsOption = False,
 ) -> None:
     """List client connections: who, from where, how much, and whom the broker holds back."""
-    lists.run(ctx, _LISTING, lists.Asked(name, form, sort, columns, watch, all_vhosts))
+    lists.run(ctx, _LISTING, lists.Asked(name, form, sort, columns, watch, where, all_vhosts))
 
 
 def _names(info: ConnectionInfo) -> tuple[str | None, ...]:

@@ -8,7 +8,7 @@ import msgspec
 import typer
 
 from busctl.cli import lists
-from busctl.cli.lists import AllVhostsOption, ColumnsOption, OutputOption, SortOption, WatchOption
+from busctl.cli.lists import AllVhostsOption, ColumnsOption, OutputOption, SortOption, WatchOption, WhereOption
 from busctl.views.columns import table
 from busctl.views.exchanges import EXCHANGES
 from busctl.views.formats import safe_text
@@ -27,10 +27,11 @@ def exchanges(
     sort: SortOption = None,
     columns: ColumnsOption = None,
     watch: WatchOption = None,
+    where: WhereOption = None,
     all_vhosts: AllVhostsOption = False,
 ) -> None:
     """List exchanges with their type, rates and features; an exact name shows that exchange in detail."""
-    lists.run(ctx, _LISTING, lists.Asked(name, form, sort, columns, watch, all_vhosts))
+    lists.run(ctx, _LISTING, lists.Asked(name, form, sort, columns, watch, where, all_vhosts))
 
 
 def _detail(api: ManagementClient, info: ExchangeInfo) -> lists.Detail:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Generic, NamedTuple, NoReturn, TypeVar
 
@@ -38,6 +38,10 @@ ColumnsOption = Annotated[
 WatchOption = Annotated[
     str | None, typer.Option("--watch", metavar="DURATION", help="Print again every so often, until Ctrl-C.")
 ]
+WhereOption = Annotated[
+    str | None,
+    typer.Option("--where", metavar="JQ", help="Only those for which a jq expression over their JSON is true."),
+]
 AllVhostsOption = Annotated[
     bool, typer.Option("--all-vhosts", "-A", help="Look at every virtual host this user may see.")
 ]
@@ -51,7 +55,15 @@ class Asked(NamedTuple):
     sort: str | None
     columns: str | None
     watch: str | None
+    where: str | None = None
     all_vhosts: bool = False
+
+    @property
+    def looks_at(self) -> Collection[str] | None:
+        """The columns that are shown and sorted by; None: anything of the API's."""
+        if self.where is not None:
+            return None
+        return {(self.sort or "").removeprefix("-"), *(column_names(self.columns) or ())} - {""}
 
     @property
     def as_table(self) -> bool:
@@ -83,12 +95,18 @@ class Listing(Generic[T]):
     singular: str
     fetch: Callable[[ManagementClient, str | None], list[T]]
     """All of a vhost, or of all vhosts (None)."""
+    fetch_asked: Callable[[ManagementClient, str | None, Asked], list[T]] | None = None
+    """The same, where it depends on what was asked how much is worth asking for."""
     names: Callable[[T], tuple[str | None, ...]] = _own_name
     """What an argument is compared with: its own name, then others by which it is found."""
     get: Callable[[ManagementClient, str, str], T] | None = None
     """(API, vhost, name) One by its own name, where the API says more of one than in the list."""
     detail: Callable[[ManagementClient, T], Detail] | None = None
     """How one is shown; all its columns if None."""
+
+    def all(self, api: ManagementClient, vhost: str | None, asked: Asked) -> list[T]:
+        """All of a vhost, or of all vhosts (None)."""
+        return self.fetch_asked(api, vhost, asked) if self.fetch_asked is not None else self.fetch(api, vhost)
 
     @property
     def of_vhost(self) -> bool:
@@ -100,7 +118,7 @@ def run(ctx: typer.Context, listing: Listing[T], asked: Asked) -> None:
     """Be a list command: fetch, match, sort, write; one object in detail for an exact name; again with --watch.
 
     Raises:
-        ConfigError: no such column, a bad duration, or a name that several have.
+        ConfigError: no such column, a bad duration or expression, or a name that several have.
         NotFound: nothing has the exact name that was asked for.
     """
     view, everywhere = listing.view, asked.all_vhosts and listing.of_vhost
@@ -109,50 +127,79 @@ def run(ctx: typer.Context, listing: Listing[T], asked: Asked) -> None:
     chosen = view.select(typed or (["vhost", *usual] if everywhere else None))
     view.column((asked.sort or view.sort).removeprefix("-"))  # a wrong name is told before anything is asked
     clear = asked.watch is not None and asked.as_table
-    with flags.open_session(ctx) as session:
+    with _condition(listing, asked) as holds, flags.open_session(ctx) as session:
         api = session.management
         vhost = session.vhost if listing.of_vhost and not everywhere else None
 
         def once() -> None:
-            found = _find(api, listing, vhost, asked.name)
+            found = _find(api, listing, vhost, asked)
             if not isinstance(found, list):
+                if not holds([found]):
+                    raise NotFound(f"{listing.singular} {asked.name!r} does not match --where", code=404)
                 _write_one(api, listing, found, asked, view.select(typed, wide=True), clear=clear)
                 return
+            found = holds(found)
             if clear:
                 output.clear_screen()
             output.write_list(view, view.sorted(found, asked.sort), asked.form or output.Format.TABLE, chosen)
             if not found and asked.as_table:
-                exits.note(f"no {view.noun}{f' match {asked.name}' if asked.name else ''} in {_scope(listing, vhost)}")
+                exits.note(f"no {view.noun}{_wanted(asked)} in {_scope(listing, vhost)}")
 
         show(once, asked.watch)
 
 
-def _find(api: ManagementClient, listing: Listing[T], vhost: str | None, name: str | None) -> list[T] | T:
+@contextlib.contextmanager
+def _condition(listing: Listing[T], asked: Asked) -> Iterator[Callable[[list[T]], list[T]]]:
+    """Give what keeps those for which --where is true, in a process of its own: jq may run for ever."""
+    if asked.where is None:
+        yield lambda infos: infos
+        return
+    from busctl_lib.expressions import Expression, GuardedExpression
+
+    with GuardedExpression(Expression(asked.where, "--where")) as guarded:
+
+        def holds(infos: list[T]) -> list[T]:
+            failed, guarded.trouble = guarded.failed, None
+            verdicts = guarded.matches([listing.view.json_bytes(info) for info in infos])
+            if guarded.failed > failed:
+                exits.note(f"--where failed on {guarded.failed - failed} of {len(infos)}: {guarded.trouble}")
+            return [info for info, true in zip(infos, verdicts, strict=True) if true]
+
+        yield holds
+
+
+def _wanted(asked: Asked) -> str:
+    parts = [f"match {asked.name}" if asked.name else "", f"match --where {asked.where}" if asked.where else ""]
+    text = " and ".join(part for part in parts if part)
+    return f" {text}" if text else ""
+
+
+def _find(api: ManagementClient, listing: Listing[T], vhost: str | None, asked: Asked) -> list[T] | T:
     """All that match, or the one whose own name was given."""
+    name = asked.name
     if name is None:
-        return listing.fetch(api, vhost)
-    if any(character in name for character in "*?["):
-        return [
-            info
-            for info in listing.fetch(api, vhost)
-            if any(label == name or fnmatch.fnmatchcase(label, name) for label in _labels(listing, info))
-        ]
-    if listing.get is not None and vhost is not None:
+        return listing.all(api, vhost, asked)
+    glob = any(character in name for character in "*?[")
+    if listing.get is not None and vhost is not None and not glob:
         try:
             return listing.get(api, vhost, name)
         except NotFound as error:
             with contextlib.suppress(BusError):
                 error.hint = _hint(listing, name, listing.fetch(api, vhost))
             raise
-    infos = listing.fetch(api, vhost)
+    infos = listing.all(api, vhost, asked)
     own = [info for info in infos if listing.names(info)[0] == name]
-    if own:
+    if own:  # a name may look like a pattern
         return _only(api, listing, own, name)
-    others = [info for info in infos if name in _labels(listing, info)]
-    if not others:
+    others = [info for info in infos if _is_called(_labels(listing, info), name, glob=glob)]
+    if not others and not glob:
         text = f"no {listing.singular} {name!r} in {_scope(listing, vhost)}"
         raise NotFound(text, hint=_hint(listing, name, infos), code=404, text="Not Found")
     return others
+
+
+def _is_called(labels: list[str], name: str, *, glob: bool) -> bool:
+    return name in labels or (glob and any(fnmatch.fnmatchcase(label, name) for label in labels))
 
 
 def _only(api: ManagementClient, listing: Listing[T], own: list[T], name: str) -> T:

@@ -10,7 +10,7 @@ import typer
 
 from busctl.cli import changing, confirm, flags, lists
 from busctl.cli.groups import DEFAULT, ListGroup
-from busctl.cli.lists import AllVhostsOption, ColumnsOption, OutputOption, SortOption, WatchOption
+from busctl.cli.lists import AllVhostsOption, ColumnsOption, OutputOption, SortOption, WatchOption, WhereOption
 from busctl.views.blast import listed
 from busctl.views.policies import POLICIES
 from busctl_lib.errors import ConfigError, NotFound
@@ -45,10 +45,11 @@ def list_(
     sort: SortOption = None,
     columns: ColumnsOption = None,
     watch: WatchOption = None,
+    where: WhereOption = None,
     all_vhosts: AllVhostsOption = False,
 ) -> None:
     """List policies: which names they match, and what they set."""
-    lists.run(ctx, _LISTING, lists.Asked(name, form, sort, columns, watch, all_vhosts))
+    lists.run(ctx, _LISTING, lists.Asked(name, form, sort, columns, watch, where, all_vhosts))
 
 
 _LISTING = lists.Listing(view=POLICIES, singular="policy", fetch=lambda api, vhost: api.policies(vhost))

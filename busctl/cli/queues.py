@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from busctl.cli import lists, output
-from busctl.cli.lists import AllVhostsOption, ColumnsOption, OutputOption, SortOption, WatchOption
+from busctl.cli.lists import AllVhostsOption, ColumnsOption, OutputOption, SortOption, WatchOption, WhereOption
 from busctl.views import formats
 from busctl.views.queues import QUEUES, features, rate_ack, rate_in, rate_out, state
 
@@ -29,10 +29,11 @@ def queues(
     sort: SortOption = None,
     columns: ColumnsOption = None,
     watch: WatchOption = None,
+    where: WhereOption = None,
     all_vhosts: AllVhostsOption = False,
 ) -> None:
     """List queues with their depth, consumers and rates; an exact name shows that queue in detail."""
-    lists.run(ctx, _QUEUES, lists.Asked(name, form, sort, columns, watch, all_vhosts))
+    lists.run(ctx, _QUEUES, lists.Asked(name, form, sort, columns, watch, where, all_vhosts))
 
 
 def _listed(api: ManagementClient, vhost: str | None) -> list[QueueInfo]:

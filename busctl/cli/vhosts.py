@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from busctl.cli import lists
-from busctl.cli.lists import ColumnsOption, OutputOption, SortOption, WatchOption
+from busctl.cli.lists import ColumnsOption, OutputOption, SortOption, WatchOption, WhereOption
 from busctl.views.vhosts import VHOSTS
 
 
@@ -21,9 +21,10 @@ def vhosts(
     sort: SortOption = None,
     columns: ColumnsOption = None,
     watch: WatchOption = None,
+    where: WhereOption = None,
 ) -> None:
     """List virtual hosts: what waits in each, and whether it is being traced."""
-    lists.run(ctx, _LISTING, lists.Asked(name, form, sort, columns, watch))
+    lists.run(ctx, _LISTING, lists.Asked(name, form, sort, columns, watch, where))
 
 
 _LISTING = lists.Listing(view=VHOSTS, singular="vhost", fetch=lambda api, _: api.vhosts())
