@@ -1,6 +1,23 @@
-"""`python -m busctl`."""
+"""The program: `busctl`, `mbusctl` and `python -m busctl`.
 
-from busctl.cli.main import main
+Loading the command line takes a tenth of a second, and Ctrl-C counts from the first line on.
+"""
+
+from __future__ import annotations
+
+# What `signal` stands on, without the modules that it would have to load first.
+import _signal as signal  # type: ignore[import-not-found]
+import os
+
+
+def _leave_quietly(*_: object) -> None:
+    os._exit(130)  # nothing is open yet that would have to be given back
+
+
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, _leave_quietly)
+
+from busctl.cli.main import main  # noqa: E402
 
 if __name__ == "__main__":
     main()

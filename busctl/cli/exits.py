@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import errno
 import os
 import signal
 import sys
@@ -66,8 +67,13 @@ _CODES: tuple[tuple[type[errors.BusError], ExitCode], ...] = (
 )
 
 
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
 def exit_code_for(error: BaseException) -> ExitCode:
     """Give the exit code of an error."""
+    if isinstance(error, errors.PublishRefused) and "outcome" not in error.facts:
+        return ExitCode.USAGE  # refused before it was sent: AMQP cannot carry it
     if isinstance(error, KeyboardInterrupt | Terminated):
         return ExitCode.INTERRUPTED
     if isinstance(error, PipeClosed):
@@ -86,6 +92,8 @@ def report(error: BaseException, *, debug: bool = False) -> ExitCode:
         _line(f"{error} ({error.hint})" if error.hint else str(error))
         if isinstance(error, errors.ExpressionInvalid):
             _write(safe_text(error.picture, keep_lines=True) + "\n")
+    elif isinstance(error, OSError) and error.errno in _UNWRITABLE and error.filename is None:
+        _line(f"standard output cannot be written: {error.strerror}")  # help, which others print
     elif not isinstance(error, KeyboardInterrupt | Terminated | PipeClosed):
         hint = "" if debug else "; --debug shows where"
         _line(f"a fault of busctl itself: {type(error).__name__}: {error}{hint}")
@@ -120,8 +128,7 @@ def die_quietly_on_signals() -> None:
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, unwind)
-        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             signal.signal(signal.SIGHUP, unwind)
 

@@ -19,12 +19,21 @@ def encode_json(message: Any) -> bytes:
     """A message as JSON.
 
     Raises:
-        InvalidMessage: a NaN or infinity, which JSON does not have (and msgspec would turn into null); names the field.
+        InvalidMessage: a NaN or infinity, which JSON does not have (and msgspec would turn into null), with its field;
+            or text that is not valid Unicode.
         CodecError: a value JSON cannot carry.
     """
     try:
         body = _encode(message)
         bad = _not_finite(message, "") if b"null" in body else None  # null is what msgspec makes of a NaN
+    except UnicodeEncodeError as error:
+        found = ascii(error.object[:40])
+        raise InvalidMessage(
+            f"the message cannot be written as JSON: the text {found} is not valid UTF-8",
+            field="",
+            expected="text",
+            found=found,
+        ) from None
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise CodecError(f"the message cannot be written as JSON: {error}") from None
     if bad is not None:
