@@ -190,7 +190,7 @@ def main() -> None:
     command = f".venv/bin/python benchmarks/calls.py {shlex.join(sys.argv[1:])}".rstrip() if not options.broker else ""
     about = (
         f"{THREADS} callers at once against one echo service (pika SelectConnection, a process of its own), over "
-        "direct reply-to, JSON both ways. Times are each caller's own. Medians over the rounds; in a round every client "
+        "direct reply-to, JSON both ways. Times are each caller's own. Medians over the rounds; in a round each client "
         "is measured once, in a process of its own, in an order that changes."
     )
     lines = heading("Calls", about, [command] if command else [], [results for results, _ in found], list(_VERSIONS))
