@@ -41,6 +41,7 @@ COMMANDS: dict[str, Entry] = {
     "record": Entry("busctl.cli.record:record", "Keep the messages of queues in a capture."),
     "play": Entry("busctl.cli.play:play", "Publish the messages of a capture again."),
     "publish": Entry("busctl.cli.publish:publish", "Publish a message and wait until the broker has it."),
+    "dead": Entry("busctl.cli.dead:dead", "Find dead letters, and tell why they died."),
     "replay": Entry("busctl.cli.replay:replay", "Send dead letters back to where they came from, losing none."),
     "move": Entry("busctl.cli.transfers:move", "Move messages from one queue to another."),
     "copy": Entry("busctl.cli.transfers:copy", "Copy messages of one queue to another."),

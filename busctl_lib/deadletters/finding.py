@@ -1,0 +1,172 @@
+"""Which queues hold dead letters: told from the topology, from names, and (asked for) from a message."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+
+from busctl_lib.broker import MessageBroker
+from busctl_lib.deadletters.dialects import failure_of
+from busctl_lib.errors import BusError
+from busctl_lib.management import BindingInfo, ExchangeInfo, History, ManagementClient, PolicyInfo, QueueInfo
+from busctl_lib.taps import keys
+from busctl_lib.taps.peek import peek
+
+_NAMED = re.compile(
+    r"(?:^|[._\-/ ])(?:dead|dead[._\-]?letters?(?:[._\-]?queue)?|dlq|dlx|errors?|skipped|poison|parked|parking)$"
+    r"|DeadLetter(?:s|Queue)?$|DLQ$",
+    re.IGNORECASE,
+)
+_OWN = ("busctl.lock.", "busctl.tap.")
+_APPLIES = {"classic": "classic_queues", "quorum": "quorum_queues", "stream": "streams"}
+_HOUR = History(age_s=3600, step_s=60)
+
+
+class DeadLetterQueue(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A queue of dead letters."""
+
+    name: str
+    vhost: str
+    type: str | None = None
+    messages: int | None = None
+    consumers: int | None = None
+    arrivals: int | None = None
+    """How many came in the last hour at least: by how much its depth grew."""
+    history: list[tuple[float, float]] = []
+    """Its depth over the last hour: (seconds since 1970, messages), oldest first."""
+    oldest: int | None = None
+    """The timestamp of the message at its head, where it has one and the broker tells it (seconds since 1970)."""
+    sources: list[str] = []
+    """Queues whose dead letters come here."""
+    found_by: list[str] = []
+    """dead-letter exchange, name, content."""
+
+
+def dead_letter_queues(
+    management: ManagementClient, vhost: str, *, look_into: MessageBroker | None = None
+) -> list[DeadLetterQueue]:
+    """Find the queues of a vhost that hold dead letters, the fullest first.
+
+    Args:
+        management: Where queues, bindings and policies are read.
+        vhost: Whose.
+        look_into: Also look at the first message of other queues that nobody consumes, within their peek budget.
+    """
+    queues = {info.name: info for info in management.queues_with_rates(vhost) if not info.name.startswith(_OWN)}
+    sources = _by_topology(management, vhost, queues)
+    found: dict[str, list[str]] = {name: ["dead-letter exchange"] for name in sources if name in queues}
+    for name in queues:
+        if _NAMED.search(name):
+            found.setdefault(name, []).append("name")
+    if look_into is not None:
+        for info in queues.values():
+            if info.name not in found and _holds_dead_letters(management, look_into, info):
+                found[info.name] = ["content"]
+    histories = management.queues_named([(vhost, name) for name in found], history=_HOUR) if found else {}
+    listed = [_info(queues[name], found[name], sources.get(name, ()), histories.get((vhost, name))) for name in found]
+    return sorted(listed, key=lambda each: (-(each.messages or 0), each.name))
+
+
+def _info(
+    info: QueueInfo, found_by: list[str], sources: Iterable[str], with_history: QueueInfo | None
+) -> DeadLetterQueue:
+    details = with_history.messages_details if with_history is not None else None
+    history = sorted((each.timestamp / 1000, each.sample) for each in (details.samples if details else None) or [])
+    depths = [depth for _, depth in history]
+    return DeadLetterQueue(
+        name=info.name,
+        vhost=info.vhost,
+        type=info.type,
+        messages=info.messages,
+        consumers=info.consumers,
+        arrivals=int(sum(max(0, after - before) for before, after in pairwise(depths))) if depths else None,
+        history=history,
+        oldest=info.head_message_timestamp,
+        sources=sorted(sources),
+        found_by=found_by,
+    )
+
+
+def _holds_dead_letters(management: ManagementClient, broker: MessageBroker, info: QueueInfo) -> bool:
+    if info.consumers or not info.messages or info.type == "stream":
+        return False
+    with contextlib.suppress(BusError):  # its budget is used up, or somebody is at it
+        seen = peek(broker, management, info.vhost, info.name, 1).messages
+        return any(failure_of(delivery).dialect not in ("none", "celery") for delivery in seen)
+    return False
+
+
+def _by_topology(management: ManagementClient, vhost: str, queues: dict[str, QueueInfo]) -> dict[str, set[str]]:
+    """Queues that dead letters are sent to, with the queues they come from."""
+    policies = management.policies(vhost)
+    exchanges = {info.name: info for info in management.exchanges(vhost)}
+    outgoing: dict[str, list[BindingInfo]] = defaultdict(list)
+    for binding in management.bindings(vhost):
+        outgoing[binding.source].append(binding)
+    found: dict[str, set[str]] = defaultdict(set)
+    for info in queues.values():
+        exchange, key = dead_letter_route(info, policies)
+        if exchange is not None:
+            for name in _reached(exchange, key, exchanges, outgoing):
+                if name != info.name:
+                    found[name].add(info.name)
+    return found
+
+
+def dead_letter_route(info: QueueInfo, policies: list[PolicyInfo]) -> tuple[str | None, str | None]:
+    """The exchange and key that a queue's dead letters go to; no exchange where there is none, no key for their own."""
+    settings = info.effective_policy_definition
+    if settings is None:  # a queue that is new to the statistics
+        settings = _policy_of(info, policies)
+    arguments = info.arguments or {}
+    exchange = arguments.get("x-dead-letter-exchange", settings.get("dead-letter-exchange"))
+    key = arguments.get("x-dead-letter-routing-key", settings.get("dead-letter-routing-key"))
+    return (exchange if isinstance(exchange, str) else None, key if isinstance(key, str) else None)
+
+
+def _policy_of(info: QueueInfo, policies: list[PolicyInfo]) -> dict[str, Any]:
+    matching = []
+    for policy in policies:
+        with contextlib.suppress(re.error):
+            applies = policy.apply_to in ("all", "queues", _APPLIES.get(info.type or "classic"))
+            if applies and re.search(policy.pattern or "", info.name):
+                matching.append(policy)
+    best = max(matching, key=lambda policy: policy.priority or 0, default=None)
+    return (best.definition or {}) if best is not None else {}
+
+
+def _reached(
+    exchange: str, key: str | None, exchanges: dict[str, ExchangeInfo], outgoing: dict[str, list[BindingInfo]]
+) -> set[str]:
+    """Queues that a dead letter may reach; with a key of its own it may be any."""
+    if not exchange:
+        return {key} if key else set()
+    found: set[str] = set()
+    seen: set[str] = set()
+    waiting = [exchange]
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        kind = exchanges[name].type if name in exchanges else None
+        for binding in outgoing[name]:
+            if not _may_match(kind, binding, key):
+                continue
+            if binding.destination_type == "queue":
+                found.add(binding.destination)
+            else:
+                waiting.append(binding.destination)
+    return found
+
+
+def _may_match(kind: str | None, binding: BindingInfo, key: str | None) -> bool:
+    if key is None or kind not in ("direct", "topic"):
+        return True
+    return binding.routing_key == key or (kind == "topic" and keys.matches(binding.routing_key, key))
