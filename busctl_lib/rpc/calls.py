@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from busctl_lib.amqp.confirms import Entry
 from busctl_lib.broker import MessageBroker
-from busctl_lib.codecs import JSON, decode_json, encode_json
+from busctl_lib.codecs import JSON, decode_body, decode_json, encode_json
 from busctl_lib.envelope import Delivery, Envelope, Outcome, Properties
 from busctl_lib.errors import (
     BusError,
@@ -28,6 +28,7 @@ from busctl_lib.errors import (
 from busctl_lib.publishers import failure_of
 from busctl_lib.rpc.addresses import Address, Addresses
 from busctl_lib.rpc.answers import DEADLINE_HEADER, ERROR_HEADER, ERROR_TEXT_HEADER
+from busctl_lib.tracing import inject
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class Reply:
     @property
     def message(self) -> Any:
         """The body as JSON. Raises CodecError when it is something else."""
-        return decode_json(self.delivery.body)
+        return decode_json(decode_body(self.delivery))
 
     @property
     def error(self) -> RemoteError | None:
@@ -89,8 +90,8 @@ class _Call:
 
     __slots__ = ("confirmed", "done", "error", "reply", "started")
 
-    def __init__(self) -> None:
-        self.started = time.monotonic()
+    def __init__(self, started: float) -> None:
+        self.started = started
         self.done = threading.Lock()
         self.done.acquire()
         self.reply: Reply | None = None
@@ -186,23 +187,36 @@ class RPCConsumer:
         headers: Mapping[str, Any] | None,
         content_type: str | None,
     ) -> Reply:
-        call = _Call()
-        deadline = call.started + timeout
-        strays = self.strays.copy()
+        started = time.monotonic()
         correlation_id = uuid.uuid4().hex
+        tracer = self._broker.tracer
         with self._addresses.borrowed(timeout) as address:
             envelope = _envelope(queue, exchange, message, correlation_id, address.name, timeout, headers)
             if content_type is not None:
                 envelope.properties.content_type = content_type
-            frames = address.channel.encode(envelope, True)
-            entry = Entry(envelope, frames, True, deadline, lambda entry: self._settled(entry, call))
-            self._calls[correlation_id] = call
-            try:
-                if not self._answered(call, entry, address, deadline):
-                    raise self._timed_out(entry, address, timeout, strays)
-            finally:
-                self._calls.pop(correlation_id, None)
-                self._remember(correlation_id, answered=call.reply is not None)
+            if tracer is None:
+                return self._exchange(envelope, address, started, timeout)
+            with tracer.calling(envelope) as span:
+                reply = self._exchange(envelope, address, started, timeout)
+                if reply.error is not None:
+                    span.failed(reply.error)
+                return reply
+
+    def _exchange(self, envelope: Envelope, address: Address, started: float, timeout: float) -> Reply:
+        """Send a request and wait for its reply. Raises as `request`."""
+        call = _Call(started)
+        deadline = started + timeout
+        strays = self.strays.copy()
+        correlation_id = envelope.properties.correlation_id or ""
+        frames = address.channel.encode(envelope, True)
+        entry = Entry(envelope, frames, True, deadline, lambda entry: self._settled(entry, call))
+        self._calls[correlation_id] = call
+        try:
+            if not self._answered(call, entry, address, deadline):
+                raise self._timed_out(entry, address, timeout, strays)
+        finally:
+            self._calls.pop(correlation_id, None)
+            self._remember(correlation_id, answered=call.reply is not None)
         if call.error is not None:
             raise call.error
         assert call.reply is not None
@@ -348,7 +362,7 @@ def _envelope(
         reply_to=reply_to,
         expiration=str(milliseconds),
         timestamp=int(now),
-        headers={DEADLINE_HEADER: int(now * 1000) + milliseconds, **(headers or {})},
+        headers=inject({DEADLINE_HEADER: int(now * 1000) + milliseconds, **(headers or {})}),
     )
     body = message if as_is else encode_json(message)
     return Envelope(exchange=exchange, routing_key=queue, properties=properties, body=body)

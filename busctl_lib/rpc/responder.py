@@ -17,6 +17,7 @@ from busctl_lib.envelope import Delivery, Envelope, Outcome
 from busctl_lib.errors import BusError, ConfigError
 from busctl_lib.publishers import MessagePublisher
 from busctl_lib.rpc.answers import error_envelope, is_expired
+from busctl_lib.tracing import continued
 
 logger = logging.getLogger(__name__)
 
@@ -145,17 +146,29 @@ class Responder:
                 subscription.ack(delivery)
             else:
                 work = self._at_work[me] = _Work(delivery)
-                self._do(work, subscription)
+                self._do_traced(work, subscription)
                 del self._at_work[me]
 
-    def _do(self, work: _Work, subscription: Subscription) -> None:
+    def _do_traced(self, work: _Work, subscription: Subscription) -> None:
+        tracer = self._broker.tracer
+        if tracer is None:
+            with continued(work.delivery.properties.headers):
+                self._do(work, subscription)
+            return
+        with tracer.processing(work.delivery) as span:
+            error = self._do(work, subscription)
+            if error is not None:
+                span.failed(error)
+
+    def _do(self, work: _Work, subscription: Subscription) -> Exception | None:
+        """Work on a request and answer it; returns what went wrong."""
         delivery = work.delivery
         asked = bool(delivery.properties.reply_to)
         try:
             reply = self._answer(delivery)
         except Exception as error:  # noqa: BLE001 - whatever the work raises is the caller's to know
             self._failed(work, error, subscription)
-            return
+            return error
         if work.answered:
             logger.warning("work on a request of %r ended after its deadline; its result is dropped", self.queue)
         elif asked and reply is not None:
@@ -163,6 +176,7 @@ class Responder:
             self._send(reply, delivery, subscription)
         else:
             self._done(delivery, subscription)
+        return None
 
     def _failed(self, work: _Work, error: Exception, subscription: Subscription) -> None:
         known = isinstance(error, BusError)
