@@ -197,7 +197,13 @@ class Tracer:
 
 
 def _destination(envelope: Envelope, queue: str | None = None) -> str:
-    parts = [envelope.exchange, envelope.routing_key, queue if queue != envelope.routing_key else None]
+    """The destination's name, without what makes each message's another: spans are grouped by it."""
+    exchange, key = envelope.exchange, envelope.routing_key
+    if exchange.startswith("busctl.delay."):
+        return queue or "busctl.delay"
+    if key.startswith("amq.rabbitmq.reply-to"):
+        return "(temporary)"
+    parts = [exchange, key, queue if queue != key else None]
     return ":".join(part for part in parts if part) or "amq.default"
 
 
