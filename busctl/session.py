@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from busctl_lib.errors import BusError, GuardRefused
 
@@ -60,15 +60,22 @@ class Session:
     def broker(self) -> MessageBroker:
         """The AMQP side; it connects at its first use."""
         if self._broker is None:
-            from busctl_lib.broker import MessageBroker
-
-            self._broker = MessageBroker(
-                url=self.settings.amqp_url,
-                connect_timeout_s=CONNECT_TIMEOUT_S,
-                client_name="busctl",
-                read_only=self.settings.read_only,
-            )
+            self._broker = self.another_broker()
         return self._broker
+
+    def another_broker(self, vhost: str | None = None) -> MessageBroker:
+        """Make one more AMQP side, of another virtual host if one is named; it is the caller's to close."""
+        from busctl_lib.broker import MessageBroker
+
+        url = urlsplit(self.settings.amqp_url)
+        if vhost is not None:
+            url = url._replace(path=f"/{quote(vhost, safe='')}")
+        return MessageBroker(
+            url=url.geturl(),
+            connect_timeout_s=CONNECT_TIMEOUT_S,
+            client_name="busctl",
+            read_only=self.settings.read_only,
+        )
 
     @property
     def management(self) -> ManagementClient:

@@ -1,0 +1,161 @@
+"""`busctl events`: from the event exchange where it is there, else from snapshots."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from waiting import wait_until
+
+from busctl.cli import main
+from busctl_lib import MessageBroker
+from busctl_lib.events import ExchangeFeed, SnapshotFeed, exchange_vhost, masked
+from busctl_lib.management import ManagementClient
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def broker(vhost: Any) -> Iterator[MessageBroker]:
+    with MessageBroker(url=vhost.amqp_url, client_name="desk") as broker:
+        yield broker
+
+
+@pytest.fixture
+def api(vhost: Any) -> Iterator[ManagementClient]:
+    with ManagementClient(vhost.api_url) as api:
+        yield api
+
+
+@pytest.fixture
+def run(vhost: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run one command line on the test's vhost: (exit code, stdout, stderr)."""
+    monkeypatch.setenv("BUSCTL_AMQP_URL", vhost.amqp_url)
+    monkeypatch.setenv("BUSCTL_API_URL", vhost.api_url)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        capfd.readouterr()
+        code = main.run(arguments)
+        captured = capfd.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def needs_exchange(api: ManagementClient) -> None:
+    if exchange_vhost(api) is None:
+        pytest.skip("this broker has no event exchange")
+
+
+def collect(feed: Any, until: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """The events of a feed by what happened and to whom, once there is enough of them."""
+    found: dict[str, Any] = {}
+
+    def enough() -> bool:
+        while (event := feed.next(0.1)) is not None:
+            found[f"{event.event} {event.name}"] = event
+        return until(found)
+
+    wait_until(enough, 30, what="the events came")
+    return found
+
+
+def change(broker: MessageBroker, api: ManagementClient, vhost: str) -> None:
+    broker.declare_queue("orders")
+    broker.bind_queue("orders", "amq.topic", "a.#")
+    api.put_policy(vhost, "limits", "^x", {"max-length": 1})
+
+
+HAPPENED = {"queue.created orders", "binding.created amq.topic -> orders 'a.#'", "policy.set limits"}
+UNDONE = {"queue.deleted orders", "policy.cleared limits"}
+
+
+@pytest.mark.usefixtures("needs_exchange")
+def test_the_event_exchange_tells_what_happened_to_what_and_by_whom(
+    broker: MessageBroker, api: ManagementClient, vhost: Any
+) -> None:
+    with MessageBroker(url=vhost.at_vhost(exchange_vhost(api) or "/").amqp_url, read_only=True) as own:
+        feed = ExchangeFeed(own, api)
+        change(broker, api, vhost.name)
+        broker.delete_queue("orders")
+        api.delete_policy(vhost.name, "limits")
+        found = collect(feed, lambda events: {*HAPPENED, *UNDONE} <= events.keys())
+        event = found["queue.created orders"]
+        assert (event.vhost, event.user, event.via) == (vhost.name, vhost.username, "exchange")
+        assert event.details["durable"] is True
+        assert not any("busctl.tap." in name for name in found), "our own queue is nobody's business"
+        with MessageBroker(url=vhost.amqp_url) as guest:
+            guest.declare_queue(exclusive=True)
+        # The broker does not say the vhost of a connection that ended: it is remembered.
+        collect(
+            feed,
+            lambda events: any(
+                (each.event, each.vhost) == ("connection.closed", vhost.name) for each in events.values()
+            ),
+        )
+        feed.close()
+
+
+def test_snapshots_tell_what_came_and_went(broker: MessageBroker, api: ManagementClient, vhost: Any) -> None:
+    feed = SnapshotFeed(api, vhost.name, every_s=0.1)
+    assert feed.unseen == []
+    change(broker, api, vhost.name)
+    found = collect(feed, lambda events: events.keys() >= HAPPENED)
+    assert found["policy.set limits"].details["definition"] == {"max-length": 1}
+    broker.delete_queue("orders")
+    api.put_policy(vhost.name, "limits", "^x", {"max-length": 2})
+    found = collect(feed, lambda events: {"queue.deleted orders", "policy.set limits"} <= events.keys())
+    api.delete_policy(vhost.name, "limits")
+    collect(feed, lambda events: "policy.cleared limits" in events)
+
+
+@pytest.mark.parametrize("via", ["exchange", "snapshots"])
+def test_the_command_follows_until_it_has_enough(
+    run: Run, broker: MessageBroker, api: ManagementClient, vhost: Any, via: str
+) -> None:
+    if via == "exchange" and exchange_vhost(api) is None:
+        pytest.skip("this broker has no event exchange")
+    stop = threading.Event()
+
+    def again_and_again() -> None:
+        number = 0
+        while not stop.wait(0.05):
+            broker.declare_queue(f"q{number}")
+            number += 1
+
+    doing = threading.Thread(target=again_and_again)
+    doing.start()
+    try:
+        code, out, err = run("events", "queue.created", "-n", "2", "--for", "30s", "-o", "jsonl", "--via", via)
+    finally:
+        stop.set()
+        doing.join()
+    found = [json.loads(line) for line in out.splitlines()]
+    assert (code, len(found)) == (0, 2), err
+    assert {(each["event"], each["vhost"], each["via"]) for each in found} == {("queue.created", vhost.name, via)}
+    assert ("amq.rabbitmq.event" if via == "exchange" else "differences between snapshots") in err
+
+
+def test_without_the_exchange_it_says_why_and_how_else(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("busctl_lib.events.exchange_vhost", lambda api: None)
+    code, _, err = run("events", "--via", "exchange", "--for", "1s")
+    assert (code, "--via snapshots" in err) == (9, True)
+    code, out, err = run("events", "--for", "100ms")
+    assert (code, out) == (0, "")
+    assert "is off, or not for this user" in err
+    assert "differences between snapshots" in err
+
+
+def test_time_that_ends_too_early_is_exit_code_5(run: Run) -> None:
+    code, _, err = run("events", "no.such.event", "-n", "1", "--for", "100ms")
+    assert (code, "0 of 1 events" in err) == (5, True)
+
+
+def test_a_password_in_an_events_address_is_blotted_out() -> None:
+    value = {"src-uri": ["amqp://ann:s3cret@h/v"], "more": {"uri": "x amqps://bob:p@h"}, "count": 3, "on": True}
+    shown = masked(value)
+    assert shown == {"src-uri": ["amqp://ann:***@h/v"], "more": {"uri": "x amqps://bob:***@h"}, "count": 3, "on": True}
