@@ -43,8 +43,12 @@ def _threads(number: int, each: int, connected: Callable[[int], Callable[[], Any
     samples: list[Samples] = [[] for _ in range(number)]
 
     def work(index: int) -> None:
-        call = connected(index)
-        call()
+        try:
+            call = connected(index)
+            call()
+        except BaseException:
+            ready.abort()  # nobody waits for this one any more
+            raise
         ready.wait()
         for _ in range(each):
             began = time.perf_counter()
