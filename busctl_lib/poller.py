@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from busctl_lib.errors import ApiForbidden, BusError, NotFound
 from busctl_lib.management import BindingInfo, History, ManagementClient, NodeInfo, OverviewInfo, QueueInfo
-from busctl_lib.management.client import fill_absent
+from busctl_lib.management.queue_reading import fill_absent
 
 QueueKey = tuple[str, str]
 """(vhost, queue)."""
@@ -31,6 +31,10 @@ LIST_WITH_RATES_MAX = 1000
 """Up to this many queues one list brings rates and consumers of all."""
 LIST_WITH_HISTORY_MAX = 200
 """Up to this many queues the first list brings the broker's samples of all as well."""
+LIST_EVERY_S = 30.0
+"""Above that all queues are listed this often or seldomer; those that are looked at come with every beat."""
+LIST_SHARE = 40
+"""Such lists leave the API alone for this many times as long as one kept it busy."""
 SAMPLE_EVERY_S = 5.0
 """The broker's own statistics move no faster."""
 HISTORY = History(age_s=600, step_s=20)
@@ -66,6 +70,8 @@ class Snapshot:
     """Watched queues with consumers and samples of lengths and rates. A watched queue that is gone is not in it."""
     bindings: Mapping[QueueKey, list[BindingInfo]] = field(default_factory=dict)
     """Of the watched queues."""
+    listed_at: float | None = None
+    """When all queues were listed, by `time.monotonic()`: on a large bus (not `complete`) longer ago than the rest."""
     taken_at: float | None = None
     """When the data was good, by `time.monotonic()`; None: never yet."""
     taken_wall: float | None = None
@@ -119,6 +125,7 @@ class Poller:
         self._watched: frozenset[QueueKey] = frozenset()
         self._due = False
         self._curious = False
+        self._list_at = 0.0
         self._stopping = False
         self._failures = 0
         self._snapshot = Snapshot(sequence=0)
@@ -146,6 +153,7 @@ class Poller:
         """Ask now instead of at the next beat."""
         with self._wake:
             self._due = True
+            self._list_at = 0.0
             self._wake.notify_all()
 
     def set_vhost(self, vhost: str | None) -> None:
@@ -188,7 +196,7 @@ class Poller:
             snapshot = self._guarded(self._beat if beat else self._glance)
             took_s = time.monotonic() - started
             if beat:
-                next_at = time.monotonic() + self._pause_s(took_s, failed=snapshot.error is not None)
+                next_at = time.monotonic() + self._pause_s(took_s, snapshot)
             self._publish(replace(snapshot, next_at=next_at))
             self._wait(next_at, started + (MIN_INTERVAL_S if beat else max(MIN_GLANCE_S, 2 * took_s)))
 
@@ -209,10 +217,11 @@ class Poller:
         except Exception:  # noqa: BLE001 - a listener's fault must not stop the beat
             _LOG.exception("a listener of the poller failed")
 
-    def _pause_s(self, took_s: float, *, failed: bool) -> float:
-        if not failed:
+    def _pause_s(self, took_s: float, snapshot: Snapshot) -> float:
+        if snapshot.error is None:
             self._failures = 0
-            return min(max(self._interval_s, SHARE * took_s), MAX_INTERVAL_S)
+            least_s = self._interval_s if snapshot.complete else max(self._interval_s, SAMPLE_EVERY_S)
+            return min(max(least_s, SHARE * took_s), MAX_INTERVAL_S)
         self._failures += 1
         return float(min(max(self._interval_s, 2 ** (self._failures - 2)), max(RETRY_MAX_S, self._interval_s)))
 
@@ -233,9 +242,12 @@ class Poller:
         nodes = self._nodes()
         totals = overview.object_totals
         count = totals.queues if totals is not None and totals.queues is not None else len(last.queues)
-        queues, complete = self._queues(count)
+        if complete := count <= LIST_WITH_RATES_MAX:
+            queues, listed_at = self._queues(count), time.monotonic()
+        else:
+            queues, listed_at = self._many_queues(last, overview)
         seen = Snapshot(sequence=last.sequence + 1, overview=overview, nodes=nodes, queues=queues, complete=complete)
-        seen = self._with_details(seen, queues)
+        seen = self._with_details(replace(seen, listed_at=listed_at), queues)
         now = time.monotonic()
         return replace(seen, taken_at=now, taken_wall=time.time(), took_s=now - started)
 
@@ -244,7 +256,7 @@ class Poller:
         if last.error is not None:  # nothing to build on: the next beat tells
             return last
         queues = dict(last.queues)
-        self._look_closer(queues, self._visible - self._depths.asked)
+        self._look_closer(queues, self._visible - self._depths.asked, one_by_one=not last.complete)
         return self._with_details(replace(last, sequence=last.sequence + 1, queues=queues), queues)
 
     def _with_details(self, seen: Snapshot, queues: dict[QueueKey, QueueInfo]) -> Snapshot:
@@ -259,12 +271,8 @@ class Poller:
         except ApiForbidden:  # needs the monitoring tag; the rest does not
             return None
 
-    def _queues(self, count: int) -> tuple[dict[QueueKey, QueueInfo], bool]:
-        """All queues in the way that fits their number, and whether rates of all are in."""
-        if count > LIST_WITH_RATES_MAX:
-            queues = {info.key: info for info in self._client.queues(self._vhost)}
-            self._look_closer(queues, self._visible)
-            return queues, False
+    def _queues(self, count: int) -> dict[QueueKey, QueueInfo]:
+        """All queues with their rates, and the broker's samples in the way that fits their number."""
         everything = not self._depths.asked and count <= LIST_WITH_HISTORY_MAX
         listed = self._client.queues_with_rates(self._vhost, history=HISTORY if everything else None)
         queues = {info.key: info for info in listed}
@@ -272,17 +280,40 @@ class Poller:
             self._depths.asked.update(queues)
         else:
             self._look_closer(queues, self._visible - self._depths.asked)
-        return queues, True
+        return queues
 
-    def _look_closer(self, queues: dict[QueueKey, QueueInfo], keys: Collection[QueueKey]) -> None:
+    def _many_queues(self, last: Snapshot, overview: OverviewInfo) -> tuple[dict[QueueKey, QueueInfo], float]:
+        """All queues of a large bus, listed now and then, with news of those on the screen; when they were listed."""
+        started = time.monotonic()
+        listed_at = last.listed_at
+        if listed_at is None or last.complete or started >= self._list_at:
+            listed = self._client.queues_counted(self._vhost, overview)
+            if listed is None:
+                listed = self._client.queues(self._vhost)
+            queues = {info.key: info for info in listed}
+            listed_at = time.monotonic()
+            self._list_at = listed_at + max(LIST_EVERY_S, LIST_SHARE * (listed_at - started))
+        else:
+            queues = dict(last.queues)
+        self._look_closer(queues, self._visible, one_by_one=True)
+        return queues, listed_at
+
+    def _look_closer(
+        self, queues: dict[QueueKey, QueueInfo], keys: Collection[QueueKey], *, one_by_one: bool = False
+    ) -> None:
         """Fill in what a list lacks, with the broker's samples where they were not asked for yet."""
         present = queues.keys() & keys
         if not present:
             return
         history = None if present <= self._depths.asked else HISTORY
-        for key, info in self._client.queues_named(present, history=history).items():
-            fill_absent(info, queues[key])
-            queues[key] = info
+        ask = self._client.queues_one_by_one if one_by_one else self._client.queues_named
+        found = ask(present, history=history)
+        for key in present:
+            if (info := found.get(key)) is not None:
+                fill_absent(info, queues[key])
+                queues[key] = info
+            elif one_by_one:  # deleted since all were listed
+                del queues[key]
         self._depths.asked.update(present)
 
     def _details(self) -> tuple[dict[QueueKey, QueueInfo], dict[QueueKey, list[BindingInfo]]]:

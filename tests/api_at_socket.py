@@ -66,8 +66,8 @@ class Road:
 
 
 @contextlib.contextmanager
-def answering(body: bytes, status: str = "200 OK") -> Iterator[str]:
-    """An HTTP server that gives one answer to everything."""
+def answering(body: bytes, status: str = "200 OK", heard: list[bytes] | None = None) -> Iterator[str]:
+    """An HTTP server that gives one answer to everything, and keeps what it heard."""
     head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
     listener = socket.create_server(("127.0.0.1", 0))
 
@@ -76,7 +76,9 @@ def answering(body: bytes, status: str = "200 OK") -> Iterator[str]:
             while True:
                 peer, _ = listener.accept()
                 with peer:
-                    peer.recv(65536)
+                    request = peer.recv(65536)
+                    if heard is not None:
+                        heard.append(request)
                     peer.sendall(head.encode() + b"Connection: close\r\n\r\n" + body)
 
     threading.Thread(target=serve, daemon=True).start()

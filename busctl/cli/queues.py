@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _SPAN_S = 600
 _LINE_WIDTH = 30
+_COUNTED = {"name", "vhost", "type", "messages_ready", "messages_unacknowledged", "messages", "consumers", "node"}
+"""Columns that the list of a large bus fills in; for others all that a list can bring is asked for."""
 
 
 def queues(
@@ -36,14 +38,19 @@ def queues(
     lists.run(ctx, _QUEUES, lists.Asked(name, form, sort, columns, watch, where, all_vhosts))
 
 
-def _listed(api: ManagementClient, vhost: str | None) -> list[QueueInfo]:
-    """All queues, with rates where they are few enough to ask for them without hurting the broker."""
+def _listed(api: ManagementClient, vhost: str | None, asked: lists.Asked | None = None) -> list[QueueInfo]:
+    """All queues, with rates where they are few enough to ask for them without hurting the broker, or asked for."""
+    from busctl_lib.management.infos import QUEUE_COUNT_COLUMNS
     from busctl_lib.poller import LIST_WITH_RATES_MAX
 
-    totals = api.overview().object_totals
-    if totals is not None and (totals.queues or 0) > LIST_WITH_RATES_MAX:
-        return api.queues(vhost)
-    return api.queues_with_rates(vhost)
+    overview = api.overview()
+    totals = overview.object_totals
+    if totals is None or (totals.queues or 0) <= LIST_WITH_RATES_MAX:
+        return api.queues_with_rates(vhost)
+    if asked is not None and (asked.looks_at is None or not _COUNTED.issuperset(asked.looks_at)):
+        return api.queues_with_rates(vhost)
+    counted = api.queues_counted(vhost, overview)
+    return counted if counted is not None else api.queues_with_rates(vhost, columns=QUEUE_COUNT_COLUMNS)
 
 
 def _one(api: ManagementClient, vhost: str, name: str) -> QueueInfo:
@@ -131,4 +138,4 @@ def _plain(table: dict[str, Any] | None) -> str:
     return ", ".join(f"{name}={value}" for name, value in (table or {}).items()) or "none"
 
 
-_QUEUES = lists.Listing(view=QUEUES, singular="queue", fetch=_listed, get=_one, detail=_detail)
+_QUEUES = lists.Listing(view=QUEUES, singular="queue", fetch=_listed, fetch_asked=_listed, get=_one, detail=_detail)

@@ -229,6 +229,13 @@ QUEUE_LIST_COLUMNS: tuple[str, ...] = (
 """What a list with rates asks for: a seventh of the bytes of a plain list."""
 
 
+QUEUE_COUNT_COLUMNS: tuple[str, ...] = (
+    *("name", "vhost", "type", "state", "durable", "auto_delete", "exclusive", "arguments", "node"),
+    *("messages", "messages_ready", "messages_unacknowledged", "consumers"),
+)
+"""What the list of a large bus asks for where counts cannot be had from elsewhere."""
+
+
 class PublisherInfo(Info):
     """What one channel publishes to an exchange."""
 

@@ -28,6 +28,7 @@ T = TypeVar("T")
 Params = Mapping[str, str | int]
 
 _POOL_SIZE = 8
+_OPEN_CONNECT_S = 1.0
 _ABSENT = "Not Found"  # the API's reason; its `error` is "Object Not Found"
 _NOT_RABBITMQ = "not an answer of RabbitMQ"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -61,6 +62,20 @@ class Transport:
     def get(self, path: str, kind: type[T], params: Params | None = None, *, total_s: float | None = None) -> T:
         """GET one answer as `kind`; `total_s` is for one that takes the broker long."""
         return _decode(self._request("GET", path, params=params, total_s=total_s), kind, f"{self.url}/api/{path}")
+
+    def get_open(self, url: str) -> bytes | None:
+        """GET what another listener of the broker tells everyone, without our login; None when it does not."""
+        try:
+            with deadline(sum(self._timeout_s)):
+                response = self._session.get(
+                    url,
+                    timeout=(_OPEN_CONNECT_S, self._timeout_s[1]),
+                    allow_redirects=False,
+                    auth=lambda request: request,
+                )
+        except requests.RequestException:
+            return None
+        return response.content if response.status_code == 200 else None
 
     def change(
         self,

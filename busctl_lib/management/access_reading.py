@@ -1,0 +1,81 @@
+"""What the management API knows of users, permissions, shovels and federation, and of what we may do."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from busctl_lib.errors import ApiForbidden, NotFound
+from busctl_lib.management.infos import Info, NodeInfo, OverviewInfo, UserInfo
+from busctl_lib.management.infos_access import Abilities, AccountInfo, PermissionInfo
+from busctl_lib.management.infos_links import FederationLinkInfo, ShovelInfo
+from busctl_lib.management.reading import Reading
+from busctl_lib.management.transport import segment
+
+L = TypeVar("L", bound=Info)
+_SHOVELS, _FEDERATION = "rabbitmq_shovel_management", "rabbitmq_federation_management"
+
+
+class AccessReading(Reading):
+    """The part of a ManagementClient that reads who may do what, and what leads to other brokers."""
+
+    def users(self) -> list[AccountInfo]:
+        """The users of the broker. Needs the administrator tag."""
+        return self._http.get("users", list[AccountInfo], {"columns": "name,tags,limits"})
+
+    def permissions(self, vhost: str | None = None) -> list[PermissionInfo]:
+        """What users may do in one vhost, or in all. Needs the administrator tag."""
+        path = "permissions" if vhost is None else f"vhosts/{segment(vhost)}/permissions"
+        return self._of_vhost(path, list[PermissionInfo], vhost)
+
+    def shovels(self, vhost: str | None = None) -> list[ShovelInfo]:
+        """Shovels of one vhost, or of all. Needs the monitoring tag.
+
+        Raises:
+            NotFound: the broker's plug-in for them is off; the text says so.
+        """
+        return self._links("shovels", ShovelInfo, vhost, _SHOVELS)
+
+    def federation_links(self, vhost: str | None = None) -> list[FederationLinkInfo]:
+        """Federation links of one vhost, or of all. Needs the monitoring tag.
+
+        Raises:
+            NotFound: the broker's plug-in for them is off; the text says so.
+        """
+        return self._links("federation-links", FederationLinkInfo, vhost, _FEDERATION)
+
+    def abilities(self, vhost: str) -> Abilities:
+        """Find out what this broker can do, and what we may do in a vhost: three or four small requests."""
+        me = self._http.get("whoami", UserInfo)
+        overview = self._http.get("overview", OverviewInfo)
+        found = Abilities(
+            user=me.name,
+            tags=sorted(me.tag_names),
+            version=overview.rabbitmq_version,
+            rates_mode=overview.rates_mode,
+            plugins=self._plugins(),
+        )
+        try:
+            own = self._http.get(f"permissions/{segment(vhost)}/{segment(me.name)}", PermissionInfo)
+        except ApiForbidden:  # for administrators only, even about oneself
+            return found
+        except NotFound:
+            own = PermissionInfo(user=me.name, vhost=vhost, configure="", write="", read="")
+        found.permissions = own
+        return found
+
+    def _plugins(self) -> list[str] | None:
+        try:
+            nodes = self._http.get("nodes", list[NodeInfo], {"columns": "name,running,enabled_plugins"})
+        except ApiForbidden:
+            return None
+        known = [set(node.enabled_plugins) for node in nodes if node.enabled_plugins is not None]
+        return sorted(set.intersection(*known)) if known else None
+
+    def _links(self, noun: str, kind: type[L], vhost: str | None, plugin: str) -> list[L]:
+        try:
+            return self._list(noun, kind, vhost)
+        except NotFound as error:
+            self._list("exchanges", Info, vhost, {"columns": "vhost"})  # says so when the vhost is absent
+            text = f"this broker tells nothing of {noun.replace('-', ' ')}: its plug-in {plugin} is off"
+            hint = f"rabbitmq-plugins enable {plugin}"
+            raise NotFound(text, hint=hint, code=404, text="Not Found") from error

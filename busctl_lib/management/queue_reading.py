@@ -1,0 +1,157 @@
+"""What the management API knows of queues: in lists of several prices, chosen ones, and one."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
+
+from busctl_lib.errors import NotFound
+from busctl_lib.management.infos import QUEUE_LIST_COLUMNS, BindingInfo, Info, OverviewInfo, QueueInfo
+from busctl_lib.management.metrics import fill_counts, listener_of
+from busctl_lib.management.reading import Reading
+from busctl_lib.management.transport import Params, segment
+
+_LIGHT: Params = {"disable_stats": "true", "enable_queue_totals": "true"}
+_NAMING_COLUMNS = ("name", "vhost", "type", "state", "durable", "auto_delete", "exclusive", "arguments", "node")
+_HISTORY_COLUMNS = ("messages_details.samples",)
+_PAGE_SIZE = 500  # the most that the API gives on one page
+_FINE_S, _FINE_SURE_S = 605, 580
+"""The broker keeps its samples of every 5 s for this long, and surely for that long: what it no longer has it gives as
+0, and a count that starts from 0 looks like a burst (24,000/s of 443,000 messages, seen on 3.10.8)."""
+_NAME_FILTER_BYTES = 5000  # the broker's web server takes request lines of 8,000 bytes
+
+
+class History(NamedTuple):
+    """How much of the broker's own samples to ask for: it keeps 10 minutes at 5 s, and an hour at 60 s."""
+
+    age_s: int = 600
+    step_s: int = 20
+
+    def params(self, *, rates: bool = True) -> dict[str, str | int]:
+        """The query parameters, for lengths and (unless not wanted) message rates; never older than the samples are."""
+        age_s = min(self.age_s, _FINE_SURE_S) if self.age_s <= _FINE_S else self.age_s
+        names = ("lengths", "msg_rates") if rates else ("lengths",)
+        return {f"{name}_{what}": value for name in names for what, value in (("age", age_s), ("incr", self.step_s))}
+
+
+class _QueuePage(Info):
+    items: list[QueueInfo]
+    page_count: int = 1
+
+
+class QueueReading(Reading):
+    """The part of a ManagementClient that reads queues."""
+
+    def queues(self, vhost: str | None = None) -> list[QueueInfo]:
+        """The light list: name, type, state, message counts. Cheap at 10,000 queues; no rates, no consumers."""
+        return self._list("queues", QueueInfo, vhost, _LIGHT)
+
+    def queues_counted(self, vhost: str | None, overview: OverviewInfo) -> list[QueueInfo] | None:
+        """Name, type, state, arguments, message counts and consumers of all queues, for a large bus.
+
+        The counts come from the node's Prometheus listener: together a third of the light list's cost at 10,000 queues.
+        None where that cannot be had (a cluster, a closed port, a proxy in between).
+        """
+        listener = listener_of(overview, self._http.url)
+        text = self._http.get_open(listener.url) if listener is not None else None
+        if listener is None or text is None:
+            return None
+        columns = {"disable_stats": "true", "columns": ",".join(_NAMING_COLUMNS)}
+        infos = self._list("queues", QueueInfo, vhost, columns)
+        return infos if fill_counts(infos, text, listener) else None
+
+    def queues_with_rates(
+        self, vhost: str | None = None, *, history: History | None = None, columns: Collection[str] | None = None
+    ) -> list[QueueInfo]:
+        """Queues with rates, consumers and policies; for up to about 1,000 queues, or for chosen columns of more.
+
+        With `history` also `messages_details.samples`. A queue declared a moment ago has no statistics for up to 5 s:
+        its counts then come from the light list.
+        """
+        params = self._columns(history) if columns is None else {"columns": ",".join(columns)}
+        listed = self._list("queues", QueueInfo, vhost, params)
+        if any(info.messages is None or info.state is None for info in listed):
+            light = {info.key: info for info in self.queues(vhost)}
+            for info in listed:
+                fill_absent(info, light.get(info.key))
+        return listed
+
+    def queues_named(
+        self, names: Collection[tuple[str, str]], *, history: History | None = None
+    ) -> dict[tuple[str, str], QueueInfo]:
+        """Chosen queues with rates (and samples), in few requests however many queues there are.
+
+        Args:
+            names: (vhost, queue) of each; those that do not exist are left out of the answer.
+            history: Also ask for `messages_details.samples`.
+        """
+        found: dict[tuple[str, str], QueueInfo] = {}
+        wanted = set(names)
+        for vhost in sorted({vhost for vhost, _ in wanted}):
+            for pattern in _name_patterns(sorted(name for host, name in wanted if host == vhost)):
+                params = {**self._columns(history), "name": pattern, "use_regex": "true", "page_size": _PAGE_SIZE}
+                page = self._of_vhost(f"queues/{segment(vhost)}", _QueuePage, vhost, {**params, "page": 1})
+                found.update((info.key, info) for info in page.items if info.key in wanted)
+        return found
+
+    def queues_one_by_one(
+        self, names: Collection[tuple[str, str]], *, history: History | None = None
+    ) -> dict[tuple[str, str], QueueInfo]:
+        """The same as `queues_named`, one small request each: on a large bus a tenth of its cost for 50 queues."""
+        found: dict[tuple[str, str], QueueInfo] = {}
+        params = self._columns(history)
+        for vhost, name in sorted(names):
+            with contextlib.suppress(NotFound):
+                path = f"queues/{segment(vhost)}/{segment(name)}"
+                found[vhost, name] = self._http.get(path, QueueInfo, params)
+        return found
+
+    def queue(self, vhost: str, name: str, history: History | None = None) -> QueueInfo:
+        """One queue with its consumers; with samples of lengths and rates when `history` is given.
+
+        Raises:
+            NotFound: no such queue.
+        """
+        path = f"queues/{segment(vhost)}/{segment(name)}"
+        info = self._one(path, QueueInfo, vhost, f"queue {name!r}", history.params() if history else None)
+        if info.messages is None:
+            fill_absent(info, next((light for light in self.queues(vhost) if light.name == name), None))
+        return info
+
+    def queue_bindings(self, vhost: str, name: str) -> list[BindingInfo]:
+        """The bindings that lead to a queue, the default exchange's among them."""
+        path = f"queues/{segment(vhost)}/{segment(name)}/bindings"
+        return self._one(path, list[BindingInfo], vhost, f"queue {name!r}")
+
+    @staticmethod
+    def _columns(history: History | None) -> dict[str, str | int]:
+        if history is None:
+            return {"columns": ",".join(QUEUE_LIST_COLUMNS)}
+        return {"columns": ",".join(QUEUE_LIST_COLUMNS + _HISTORY_COLUMNS), **history.params(rates=False)}
+
+
+def fill_absent(info: QueueInfo, other: QueueInfo | None) -> None:
+    """Take what `info` does not know from another answer about the same queue."""
+    if other is None:
+        return
+    for field in info.__struct_fields__:
+        if getattr(info, field) is None:
+            setattr(info, field, getattr(other, field))
+
+
+def _name_patterns(names: list[str]) -> Iterator[str]:
+    """Regular expressions that together match just these names, each short enough for one request line."""
+    batch: list[str] = []
+    size = 0
+    for name in names:
+        escaped = re.escape(name)
+        cost = 3 * len(escaped.encode()) + 3  # at worst every byte is percent-encoded
+        if batch and size + cost > _NAME_FILTER_BYTES:
+            yield f"^({'|'.join(batch)})$"
+            batch, size = [], 0
+        batch.append(escaped)
+        size += cost
+    if batch:
+        yield f"^({'|'.join(batch)})$"

@@ -1,0 +1,139 @@
+"""What a large bus is asked for, on a small one: counts from the Prometheus listener, few lists, single queues."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from api_at_socket import answering
+from waiting import wait_until
+
+from busctl.cli import main
+from busctl_lib import MessageBroker, MessagePublisher, poller
+from busctl_lib.management import ManagementClient, OverviewInfo, QueueInfo
+from busctl_lib.management.infos import Listener
+from busctl_lib.management.metrics import Listener as Source
+from busctl_lib.management.metrics import fill_counts, listener_of
+from busctl_lib.poller import Poller, Snapshot
+
+ODD = 'q"\\\t{}é'
+
+
+@pytest.fixture
+def broker(vhost: Any) -> Iterator[MessageBroker]:
+    with MessageBroker(url=vhost.amqp_url) as broker:
+        yield broker
+
+
+@pytest.fixture
+def api(vhost: Any) -> Iterator[ManagementClient]:
+    with ManagementClient(vhost.api_url) as client:
+        yield client
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take any bus for a large one."""
+    monkeypatch.setattr(poller, "LIST_WITH_RATES_MAX", 0)
+
+
+def listening(*listeners: tuple[str, str]) -> OverviewInfo:
+    found = [Listener(node=node, protocol=protocol, port=15692) for node, protocol in listeners]
+    return OverviewInfo(node="rabbit@a", cluster_name="c", listeners=found)
+
+
+def test_all_queues_are_counted_by_the_prometheus_listener(
+    vhost: Any, api: ManagementClient, broker: MessageBroker
+) -> None:
+    for name in ("orders", ODD):
+        broker.declare_queue(name)
+        broker.subscribe(name, lambda delivery: None)
+    broker.declare_queue("full")
+    MessagePublisher(broker).publish("full", {"n": 1})
+
+    def counted() -> dict[str, tuple[int | None, int | None]]:
+        found = api.queues_counted(vhost.name, api.overview())
+        assert found is not None
+        assert {info.state for info in found} == {"running"}
+        return {info.name: (info.messages_ready, info.consumers) for info in found}
+
+    wait_until(lambda: counted() == {"orders": (0, 1), ODD: (0, 1), "full": (1, 0)}, timeout=30)
+
+
+def test_a_listener_that_knows_some_of_the_queues_only_is_not_asked() -> None:
+    one = listening(("rabbit@a", "http"), ("rabbit@a", "http/prometheus"))
+    assert listener_of(one, "https://[::1]:15671/x") == Source(
+        "http://[::1]:15692/metrics/detailed?family=queue_coarse_metrics&family=queue_consumer_count", "rabbit@a", "c"
+    )
+    assert listener_of(listening(("rabbit@a", "http/prometheus"), ("rabbit@b", "amqp")), "http://h") is None
+    assert listener_of(listening(("rabbit@a", "http")), "http://h") is None
+    assert listener_of(OverviewInfo(), "http://h") is None
+
+
+def test_another_broker_behind_that_port_is_not_believed() -> None:
+    text = (
+        b'rabbitmq_detailed_queue_messages{vhost="/",queue="q"} 7\n'
+        b'rabbitmq_identity_info{rabbitmq_node="rabbit@b",rabbitmq_cluster="c",rabbitmq_cluster_permanent_id="x"} 1\n'
+    )
+    info = QueueInfo(name="q", vhost="/")
+    assert not fill_counts([info], text, Source("", "rabbit@a", "c"))
+    assert info.messages is None
+    assert fill_counts([info], text, Source("", "rabbit@b", "c"))
+    assert info.messages == 7
+
+
+def test_our_login_is_not_told_to_another_port(vhost: Any, api: ManagementClient) -> None:
+    heard: list[bytes] = []
+    with answering(b"rabbitmq_identity_info", heard=heard) as url:
+        api._http.get_open(url)
+    assert heard
+    assert b"uthorization" not in b"".join(heard)
+
+
+@pytest.mark.usefixtures("large")
+def test_the_list_of_a_large_bus_has_consumers_and_asks_for_more_when_it_is_looked_at(
+    vhost: Any, broker: MessageBroker, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BUSCTL_AMQP_URL", vhost.amqp_url)
+    monkeypatch.setenv("BUSCTL_API_URL", vhost.api_url)
+    broker.declare_queue("orders")
+    broker.subscribe("orders", lambda delivery: None)
+
+    def listed(*arguments: str) -> list[dict[str, Any]]:
+        capfd.readouterr()
+        assert main.run(["queues", "-o", "json", *arguments]) == 0
+        return list(json.loads(capfd.readouterr().out))
+
+    wait_until(lambda: listed()[0].get("consumers") == 1, timeout=30)
+    assert "memory" not in listed()[0]
+    wait_until(lambda: listed("--where", ".memory > 0"), timeout=30)
+    assert "memory" in listed("--sort", "memory")[0]
+
+
+@pytest.mark.usefixtures("large")
+def test_a_beat_on_a_large_bus_lists_seldom_and_shows_what_is_on_the_screen(
+    vhost: Any, broker: MessageBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(poller, "SAMPLE_EVERY_S", 0.5)
+    for name in ("seen", "unseen"):
+        broker.declare_queue(name)
+    snapshots: list[Snapshot] = []
+    running = Poller(ManagementClient(vhost.api_url), snapshots.append, vhost=vhost.name, interval_s=0.5)
+    running.show_queues([(vhost.name, "seen")])
+    running.start()
+    try:
+        first = wait_until(lambda: snapshots, timeout=30)[0]
+        assert first.listed_at is not None
+        assert first.queues.keys() == {(vhost.name, "seen"), (vhost.name, "unseen")}
+        broker.delete_queue("seen")
+        broker.delete_queue("unseen")
+        wait_until(lambda: (vhost.name, "seen") not in snapshots[-1].queues, timeout=30)
+        assert (vhost.name, "unseen") in snapshots[-1].queues, "listed again only when that is due"
+        assert snapshots[-1].listed_at == first.listed_at
+        assert (snapshots[-1].taken_at or 0) > (first.taken_at or 0)
+        running.refresh()
+        wait_until(lambda: not snapshots[-1].queues, timeout=30)
+    finally:
+        running.stop()
