@@ -13,6 +13,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from busctl.config import Flags, resolve
+from busctl.contexts import ConsoleConfig
 from busctl.session import Session
 from busctl.tui.app import ConsoleApp
 from busctl_lib.pytest_plugin import TestBroker
@@ -78,12 +79,21 @@ class Console:
 
 @contextlib.asynccontextmanager
 async def opened(
-    broker: TestBroker, size: tuple[int, int] = (120, 40), *, api_url: str | None = None, amqp_url: str | None = None
+    broker: TestBroker,
+    size: tuple[int, int] = (120, 40),
+    *,
+    api_url: str | None = None,
+    amqp_url: str | None = None,
+    context: str | None = None,
+    console: ConsoleConfig | None = None,
 ) -> AsyncIterator[Console]:
-    """Open the console on a virtual host."""
+    """Open the console on a virtual host, or on a context of the config file."""
     flags = Flags(amqp_url=amqp_url or broker.amqp_url, api_url=api_url or broker.api_url)
-    with Session(resolve(flags)) as session:
+    with Session(resolve(Flags(context=context) if context else flags)) as session:
         assert session.broker is not None
-        app = ConsoleApp(session)
-        async with app.run_test(size=size) as pilot:
+        app = ConsoleApp(session, console)
+        async with app.run_test(size=size, notifications=True) as pilot:
             yield Console(app, pilot)
+        app.stop_jobs()
+        app.held.wait(20)
+        app.close_sessions()

@@ -15,7 +15,7 @@ from textual.widgets import Input
 
 from busctl.tui import commands, keys
 from busctl.tui.feed import Feed
-from busctl.tui.filters import EVERYTHING, Filter
+from busctl.tui.filters import Filter
 from busctl.tui.messages import (
     Describe,
     OpenList,
@@ -232,9 +232,9 @@ class ConsoleApp(Switching, App[None]):
     # --- what places ask for
 
     def _list(self, wanted: OpenList) -> Place:
-        filtered = Filter(wanted.filter) if wanted.filter else EVERYTHING
+        filtered = wanted.filter if isinstance(wanted.filter, Filter) else Filter(wanted.filter)
         if wanted.noun == "queues":
-            return QueuesScreen(self.feed, filtered)
+            return QueuesScreen(self.feed, filtered, of=wanted.of, only=wanted.only)
         return ListScreen(self.feed, NOUNS[wanted.noun], filtered, of=wanted.of, only=wanted.only)
 
     @on(OpenList)
@@ -295,21 +295,17 @@ class ConsoleApp(Switching, App[None]):
         if typed.context and typed.context != self.feed.session.settings.context:
             self.post_message(SwitchTo(typed.context, message.line))
             return
-        if typed.argument and not filtered and typed.command.usage == "[GLOB]":
-            filtered = Filter(typed.argument, glob=True)
-        self._obey(typed, filtered)
+        if typed.command.usage == "[GLOB]":
+            self.go(self._list(_list_of(typed, filtered)))
+        else:
+            self._obey(typed)
 
-    def _obey(self, typed: commands.Typed, filtered: Filter) -> None:
+    def _obey(self, typed: commands.Typed) -> None:
         name, argument = typed.command.name, typed.argument
-        if name in NOUNS:
-            self.go(ListScreen(self.feed, NOUNS[name], filtered))
-            return
         if name in _OPENS:
             self.post_message(_OPENS[name](argument))
         elif name in VERBS:
             self._transfer(name, argument)
-        elif name == "queues":
-            self.go(QueuesScreen(self.feed, filtered))
         elif name == "queue":
             self.go(QueuesScreen(self.feed), QueueScreen(self.feed, (self.feed.session.vhost, argument)))
         else:
@@ -343,6 +339,18 @@ class ConsoleApp(Switching, App[None]):
         else:
             known = ", ".join(theme.name.removeprefix("busctl-") for theme in THEMES)
             self.notify(f"no theme {name!r}; there are: {known}", severity="warning", markup=False)
+
+
+def _list_of(typed: commands.Typed, filtered: Filter) -> OpenList:
+    """A glob alone is the filter, and can be taken away; beside a filter it says which list it is."""
+    noun = typed.command.name
+    if not typed.argument:
+        return OpenList(noun, filter=filtered)
+    glob = Filter(typed.argument, glob=True)
+    if not filtered:
+        return OpenList(noun, filter=glob)
+    label = (lambda row: row.name) if noun == "queues" else NOUNS[noun].label
+    return OpenList(noun, safe_text(typed.argument, 40), lambda row: glob.matches(label(row)), filtered)
 
 
 def run_console(session: Session, console: ConsoleConfig | None = None) -> list[str]:

@@ -38,7 +38,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("copy", "SOURCE TARGET [FLAGS]", "the same; the originals stay", ("cp",), "queue", free=True),
     Command("park", "QUEUE [FLAGS]", "messages are put aside", (), "queue", free=True),
     Command("discard", "QUEUE [FLAGS]", "messages go into the trash of this machine", ("purge",), "queue", free=True),
-    Command("operations", "", "what busctl changed; undo and resume", ("ops",)),
+    Command("operations", "[GLOB]", "what busctl changed; undo and resume", ("ops",)),
     Command("undo", "ID", "put back what an operation moved or took away"),
     Command("resume", "ID", "go on with an interrupted operation"),
     Command("rpc", "[METHOD [ARGS]]", "call a method and see its reply", ("call",), "method", free=True),

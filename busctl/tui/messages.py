@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from busctl.session import Session
     from busctl.tui import sieve
     from busctl.tui.feed import Feed
+    from busctl.tui.filters import Filter
     from busctl.tui.jobs import Job
     from busctl.tui.screens.queue_charts import Span
     from busctl_lib.envelope import Delivery
@@ -182,7 +183,7 @@ class OpenList(Message):
     of: str = ""
     """What it is narrowed to, as the breadcrumbs say it."""
     only: Callable[[Any], bool] | None = None
-    filter: str = ""
+    filter: Filter | str = ""
     """A filter to begin with."""
 
 

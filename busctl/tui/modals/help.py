@@ -44,7 +44,7 @@ class KeyGroup(NamedTuple):
 def live_keys(screen: Screen[object]) -> list[KeyGroup]:
     """Read the keys that work on a screen now, grouped by what they act on."""
     groups: dict[str, dict[str, tuple[list[str], KeyHelp]]] = {_SCREEN: {}, _WIDGET: {}, _APP: {}}
-    for active in screen.active_bindings.values():
+    for active in sorted(screen.active_bindings.values(), key=lambda found: _is_shared(found, screen)):
         binding = active.binding
         if not active.enabled or binding.system or not binding.id:  # only what the console itself binds has an id
             continue
@@ -59,6 +59,12 @@ def live_keys(screen: Screen[object]) -> list[KeyGroup]:
         for title, entries in groups.items()
         if entries
     ]
+
+
+def _is_shared(active: ActiveBinding, screen: Screen[object]) -> bool:
+    """Whether other screens have the key as well: what is special here comes first."""
+    own = type(screen).__dict__.get("BINDINGS", ())
+    return not any(isinstance(found, Binding) and found.id == active.binding.id for found in own)
 
 
 def _title(active: ActiveBinding, screen: Screen[object]) -> str:

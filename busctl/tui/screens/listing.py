@@ -55,21 +55,15 @@ class ListScreen(TablePlace[Any]):
         only: Callable[[Any], bool] | None = None,
     ) -> None:
         self.noun = noun
-        super().__init__(feed, noun.view, filtered)
-        self._of = of
-        self._only = only
-        self._rows: Sequence[Any] | None = self._belonging(feed.lists.get(noun.view.noun))
+        super().__init__(feed, noun.view, filtered, of=of, only=only)
+        known = feed.lists.get(noun.view.noun)
+        self._rows: Sequence[Any] | None = None if known is None else self.belonging(known)
         self._error: BusError | None = None
         self._taken_at: float | None = None
         self._wake = threading.Event()
         self._in_front = threading.Event()
 
     # --- what a table place asks
-
-    @property
-    def crumb(self) -> str:
-        """The noun, and what it belongs to."""
-        return f"{self.view.noun} {self._of}".strip()
 
     @property
     def command_line(self) -> str:
@@ -155,7 +149,7 @@ class ListScreen(TablePlace[Any]):
         self.query_one("#place").set_class(message.error is not None and self._rows is not None, "-stale")
         if message.rows is not None:
             self.feed.lists[self.view.noun] = message.rows
-            self._rows, self._taken_at = self._belonging(message.rows), time.monotonic()
+            self._rows, self._taken_at = self.belonging(message.rows), time.monotonic()
             self.show_filtered()
         elif self._rows is None:
             self.table.empty = self.empty
@@ -163,11 +157,6 @@ class ListScreen(TablePlace[Any]):
         else:
             age = formats.age(time.monotonic() - self._taken_at) if self._taken_at is not None else "earlier"
             self.say_facts(f"last seen {age}")
-
-    def _belonging(self, rows: Sequence[Any] | None) -> Sequence[Any] | None:
-        if rows is None or self._only is None:
-            return rows
-        return [row for row in rows if self._only(row)]
 
     # --- keys
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from busctl.tui.screens.overview import rate_series
 from busctl.tui.widgets.chart import Series
 from busctl.views import queues
-from busctl_lib.management.client import History
+from busctl_lib.management import History
 
 if TYPE_CHECKING:
     from busctl_lib.management.infos import Details, QueueInfo

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal
 
 from textual import on
@@ -31,6 +31,8 @@ class QueuesScreen(TablePlace[QueueInfo]):
     Args:
         feed: The bus.
         filtered: Show only queues with names like this.
+        of: What they belong to, for the breadcrumbs, safe to show.
+        only: Which queues belong to it.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -56,8 +58,15 @@ class QueuesScreen(TablePlace[QueueInfo]):
         Binding("O", "sort('out')", "sort by rate out", id="queues.sort-out", show=False),
     ]
 
-    def __init__(self, feed: Feed, filtered: Filter = EVERYTHING) -> None:
-        super().__init__(feed, QUEUES, filtered)
+    def __init__(
+        self,
+        feed: Feed,
+        filtered: Filter = EVERYTHING,
+        *,
+        of: str = "",
+        only: Callable[[QueueInfo], bool] | None = None,
+    ) -> None:
+        super().__init__(feed, QUEUES, filtered, of=of, only=only)
         self._scale = Scale()
 
     # --- what a table place asks
@@ -88,7 +97,7 @@ class QueuesScreen(TablePlace[QueueInfo]):
     def known_rows(self) -> Sequence[QueueInfo] | None:
         """All queues of the newest snapshot."""
         snapshot = self.feed.snapshot
-        return None if snapshot.taken_at is None else list(snapshot.queues.values())
+        return None if snapshot.taken_at is None else self.belonging(list(snapshot.queues.values()))
 
     def slots(self, *, wide: bool) -> list[Slot[QueueInfo]]:
         """The columns."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
 import msgspec
@@ -30,6 +30,8 @@ class TablePlace(Place, Generic[T]):
         feed: The bus.
         view: What a row is.
         filtered: What to narrow it to at first.
+        of: What it belongs to, for the breadcrumbs, safe to show.
+        only: Which rows belong to it.
     """
 
     FILTERS = True
@@ -40,8 +42,18 @@ class TablePlace(Place, Generic[T]):
         Binding("d", "describe", "describe", id="list.describe", tooltip="All that is known about the row."),
     ]
 
-    def __init__(self, feed: Feed, view: View[T], filtered: Filter = EVERYTHING) -> None:
+    def __init__(
+        self,
+        feed: Feed,
+        view: View[T],
+        filtered: Filter = EVERYTHING,
+        *,
+        of: str = "",
+        only: Callable[[T], bool] | None = None,
+    ) -> None:
         super().__init__(feed)
+        self._of = of
+        self._only = only
         self.filter = filtered
         self.view = view
         self._wide = False
@@ -91,8 +103,8 @@ class TablePlace(Place, Generic[T]):
 
     @property
     def crumb(self) -> str:
-        """The noun."""
-        return self.view.noun
+        """The noun, and what it belongs to."""
+        return f"{self.view.noun} {self._of}".strip()
 
     @property
     def command_line(self) -> str:
@@ -167,6 +179,11 @@ class TablePlace(Place, Generic[T]):
 
     def _document(self, row: T) -> bytes:
         return msgspec.json.encode(self.view.json(row))
+
+    def belonging(self, rows: Sequence[T]) -> Sequence[T]:
+        """Give the rows that belong here."""
+        only = self._only
+        return rows if only is None else [row for row in rows if only(row)]
 
     def _say_counts(self) -> None:
         total, shown = len(self.known_rows() or ()), len(self.table.rows)

@@ -15,6 +15,7 @@ from textual.content import Content
 from textual.widgets import Static
 from textual.worker import Worker, get_current_worker
 
+from busctl.tui.captures import Saving
 from busctl.tui.feed import Feed
 from busctl.tui.messages import TapBatch, TapEnded, TapOpened, TapTold
 from busctl.tui.screens.messages_place import MessagesPlace
@@ -45,6 +46,7 @@ class TailScreen(MessagesPlace):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+o", "save", "save", id="tail.save", tooltip="Write all that comes into a capture, or end that."),
         Binding("s", "toggle_follow", "pause/follow", id="tail.pause", tooltip="Stop the rows, or follow again."),
     ]
 
@@ -58,6 +60,7 @@ class TailScreen(MessagesPlace):
         self._one_of = 1.0
         self._rates: deque[tuple[float, float]] = deque(maxlen=1200)
         """(when, a second) of each batch of the last minutes."""
+        self._saving = Saving()
         self._trouble: Content | None = None
         self._opened = False
         self._link: str | None = None
@@ -116,6 +119,7 @@ class TailScreen(MessagesPlace):
                 self.post_message(TapOpened(plan))
                 self._pump(tap, worker)
             finally:
+                self._saving.end()
                 tap.close()
                 if tap.left_behind is not None:
                     self.feed.held.told.append(tap.left_behind)  # also after the last screen is gone
@@ -126,12 +130,15 @@ class TailScreen(MessagesPlace):
         gathered: deque[TapEvent] = deque(maxlen=BUDGET)
         seen, began = 0, time.monotonic()
         while not worker.is_cancelled:
+            self._saving.settle()
             tick = time.monotonic() + TICK_S
             while (left := tick - time.monotonic()) > 0:
                 event = tap.next(left)
                 if event is not None:
                     gathered.append(event)
-                    seen += isinstance(event, Delivery)
+                    if isinstance(event, Delivery):
+                        seen += 1
+                        self._saving.write(event)
             elapsed = time.monotonic() - began
             if (gathered or elapsed >= _CALM_S) and self._painted.is_set():
                 self._painted.clear()
@@ -204,6 +211,8 @@ class TailScreen(MessagesPlace):
         ]
         if self._one_of >= 1.5:
             parts.append((f"   shown 1 of {self._one_of:.0f}", "bold $text-warning"))
+        if (saved := self._saving.line) is not None:
+            parts.append((f"   ● {safe_text(saved)}", "bold $text-error"))
         if self.filter_trouble:
             parts.append((f"   the filter {safe_text(self.filter_trouble, 80)}", "bold $text-warning"))
         elif self.filter:
@@ -224,6 +233,12 @@ class TailScreen(MessagesPlace):
     def action_toggle_follow(self) -> None:
         """Stop the rows, or follow again."""
         self.log_rows.following = not self.log_rows.following
+
+    def action_save(self) -> None:
+        """Begin to write a capture, or end it."""
+        said = self._saving.toggle(self.queue)
+        self.notify(safe_text(said), title="Capture", markup=False)
+        self.show_mode()
 
     def action_refresh_now(self) -> None:
         """Try again at once when watching had ended."""
