@@ -753,7 +753,7 @@ def test_a_tap_counts_what_the_broker_dropped_from_its_queue(bus: Bus, monkeypat
     bus.broker.bind_queue("orders", "amq.fanout")
     late: list[Callable[[], None]] = []
     subscribe = queues.TapQueue.subscribe
-    monkeypatch.setattr(queues.TapQueue, "subscribe", lambda queue: late.append(lambda: subscribe(queue)))
+    monkeypatch.setattr(queues.TapQueue, "subscribe", lambda queue, **_: late.append(lambda: subscribe(queue)))
     with bus.open(bus.plan("orders")) as tap:
         for number in range(100):
             bus.publisher.publish("", {"n": number}, exchange="amq.fanout", routing_key="k")

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import shutil
 import sys
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,9 +27,8 @@ from busctl_lib.errors import ConfigError, InvalidMessage
 
 if TYPE_CHECKING:
     from busctl.session import Session
-    from busctl_lib.captures import CaptureReader
     from busctl_lib.envelope import Delivery
-    from busctl_lib.expressions import GuardedExpression
+    from busctl_lib.expressions import Expression, GuardedExpression
 
 _BATCH = 64
 _STREAM_OFFSET = "x-stream-offset"
@@ -64,31 +68,26 @@ def play(
         raise ConfigError("--timeout must be above 0: a publish without a confirm is not known to have arrived")
     with flags.open_session(ctx) as session:
         chosen = selecting.Selection(expression(session, where, "--where"), keys=load_keys())
-        changed = expression(session, edit, "--edit")
-        with chosen:
-            deliveries = list(_chosen(_readers(files), chosen, number))
-        if changed is not None:
-            from busctl_lib.expressions import GuardedExpression
-
-            with GuardedExpression(changed) as guarded:
-                deliveries = [_edited(delivery, guarded) for delivery in deliveries]
-        if dry_run:
-            _preview(deliveries, to)
-            return exits.ExitCode.DONE
-        if not deliveries:
-            exits.note("nothing to publish")
-            return exits.ExitCode.DONE
-        _allow(session, deliveries, to, yes=yes)
-        sending = Sending(
-            session.broker,
-            zip(_due(deliveries, speed, rate), (_envelope(delivery, to) for delivery in deliveries), strict=True),
-            count=len(deliveries),
-            target=to or ", ".join(files),
-            kind="play",
-            timeout_s=timeout_s,
-            go_on=True,
-        )
-        return _send(sending, form)
+        playlist = Playlist(files, chosen, expression(session, edit, "--edit"), to, number)
+        with playlist:
+            playlist.look()
+            if dry_run:
+                _preview(playlist)
+                return exits.ExitCode.DONE
+            if not playlist.count:
+                exits.note("nothing to publish")
+                return exits.ExitCode.DONE
+            _allow(session, playlist, yes=yes)
+            sending = Sending(
+                session.broker,
+                ((due, _envelope(delivery, to)) for due, delivery in _due(playlist, speed, rate)),
+                count=playlist.count,
+                target=to or ", ".join(files),
+                kind="play",
+                timeout_s=timeout_s,
+                go_on=True,
+            )
+            return _send(sending, form)
 
 
 def _check(speed: float | None, rate: float | None) -> None:
@@ -99,33 +98,67 @@ def _check(speed: float | None, rate: float | None) -> None:
             raise ConfigError(f"{name} must be above 0")
 
 
-def _readers(files: Sequence[str]) -> list[CaptureReader]:
-    from busctl_lib.captures import CaptureReader
+class Playlist(contextlib.ExitStack):
+    """What is to be published: read once to find what is broken and to count, and once more to be sent."""
 
-    return [CaptureReader(sys.stdin.buffer if file == "-" else Path(file)) for file in files]
+    def __init__(
+        self,
+        files: Sequence[str],
+        chosen: selecting.Selection,
+        edit: Expression | None,
+        to: str | None,
+        number: int | None,
+    ) -> None:
+        from busctl_lib.expressions import GuardedExpression
 
+        super().__init__()
+        self.count = 0
+        self.routes: Counter[tuple[str, str]] = Counter()
+        """How many go where; known after `look`."""
+        self._chosen = chosen
+        self._edit = GuardedExpression(edit) if edit is not None else None
+        self._to = to
+        self._number = number
+        self._paths = [self._spooled() if file == "-" else Path(file) for file in files]
+        self._told: set[str] = set()
 
-def _chosen(readers: Sequence[CaptureReader], chosen: selecting.Selection, number: int | None) -> Iterator[Delivery]:
-    count = 0
-    for reader in readers:
-        batch: list[Delivery] = []
-        for delivery in _with_end(reader):
-            if delivery is not None:
-                batch.append(delivery)
-            if delivery is None or len(batch) >= _BATCH:
-                for found, _ in chosen.choose(batch):
-                    if number is not None and count >= number:
-                        return
-                    count += 1
+    def __enter__(self) -> Playlist:
+        super().__enter__()
+        self.enter_context(self._chosen)
+        if self._edit is not None:
+            self.enter_context(self._edit)
+        return self
+
+    def _spooled(self) -> Path:
+        """Keep standard input, which can be read only once."""
+        file = self.enter_context(tempfile.NamedTemporaryFile(prefix="busctl-"))  # noqa: SIM115
+        shutil.copyfileobj(sys.stdin.buffer, file)
+        file.flush()
+        return Path(file.name)
+
+    def look(self) -> None:
+        """Read all of it. Raises what is wrong with it."""
+        for delivery in self:
+            self.count += 1
+            self.routes[(delivery.exchange, delivery.routing_key) if self._to is None else ("", self._to)] += 1
+
+    def __iter__(self) -> Iterator[Delivery]:
+        for delivery in itertools.islice(self._matching(), self._number):
+            yield delivery if self._edit is None else _edited(delivery, self._edit)
+
+    def _matching(self) -> Iterator[Delivery]:
+        from busctl_lib.captures import CaptureReader
+
+        for path in self._paths:
+            reader = CaptureReader(path)
+            messages = iter(reader)
+            while batch := list(itertools.islice(messages, _BATCH)):
+                for found, _ in self._chosen.choose(batch):
                     yield found
-                batch = []
-        for warning in reader.warnings:
-            exits.note(warning)
-
-
-def _with_end(reader: CaptureReader) -> Iterator[Delivery | None]:
-    yield from reader
-    yield None
+            for warning in reader.warnings:
+                if warning not in self._told:
+                    self._told.add(warning)
+                    exits.note(warning)
 
 
 def _edited(delivery: Delivery, guarded: GuardedExpression) -> Delivery:
@@ -154,40 +187,32 @@ def _envelope(delivery: Delivery, to: str | None) -> Envelope:
     )
 
 
-def _due(deliveries: Sequence[Delivery], speed: float | None, rate: float | None) -> Iterator[float]:
-    first = deliveries[0].received_at
+def _due(deliveries: Iterable[Delivery], speed: float | None, rate: float | None) -> Iterator[tuple[float, Delivery]]:
+    """Say when each is due, in seconds since the first."""
+    first: float | None = None
     latest = 0.0
     for index, delivery in enumerate(deliveries):
-        if rate is not None:
-            yield index / rate
-        else:
-            latest = max(latest, (delivery.received_at - first) / (speed or 1.0))  # a clock may have been set back
-            yield latest
-
-
-def _routes(deliveries: Sequence[Delivery], to: str | None) -> dict[tuple[str, str], int]:
-    counts: dict[tuple[str, str], int] = {}
-    for delivery in deliveries:
-        route = (delivery.exchange, delivery.routing_key) if to is None else ("", to)
-        counts[route] = counts.get(route, 0) + 1
-    return counts
+        first = delivery.received_at if first is None else first
+        gap = (delivery.received_at - first) / (speed or 1.0)
+        latest = max(latest, gap if rate is None else index / rate)  # a clock may have been set back
+        yield latest, delivery
 
 
 def _where_to(route: tuple[str, str]) -> str:
     return f"exchange {route[0]}, key {route[1]}" if route[0] else f"queue {route[1]}"
 
 
-def _preview(deliveries: Sequence[Delivery], to: str | None) -> None:
-    for route, count in sorted(_routes(deliveries, to).items()):
+def _preview(playlist: Playlist) -> None:
+    for route, count in sorted(playlist.routes.items()):
         output.write_line(formats.safe_text(f"{count:>8}  {_where_to(route)}"))
-    exits.note(f"{len(deliveries)} messages would be sent; nothing was")
+    exits.note(f"{playlist.count} messages would be sent; nothing was")
 
 
-def _allow(session: Session, deliveries: Sequence[Delivery], to: str | None, *, yes: bool) -> None:
-    routes = _routes(deliveries, to)
+def _allow(session: Session, playlist: Playlist, *, yes: bool) -> None:
+    routes = playlist.routes
     hits = [("messages", f"{count:,} to {_where_to(route)}") for route, count in sorted(routes.items())[:10]]
-    name = to or next(iter(routes))[1] or next(iter(routes))[0]
-    does = f"publish {len(deliveries):,} messages again"
+    name = next(iter(routes))[1] or next(iter(routes))[0]
+    does = f"publish {playlist.count:,} messages again"
     confirm.allow(session.settings, confirm.Change(does=does, name=name, hits=hits, destructive=False), yes=yes)
 
 

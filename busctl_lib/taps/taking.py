@@ -33,7 +33,15 @@ def taking(management: ManagementClient, info: QueueInfo, others: list[Verdict],
         others = [Verdict(way="stream", refusal=f"it is a {info.type or 'classic'} queue"), *others]
     elif asked.since != "next":
         raise ConfigError("--since is for streams: other queues keep nothing that was read")
+    if any(_serves(verdict, asked.via) for verdict in others):
+        return others  # the rest need not be asked for
     return [*others, _hold(management, info, asked), _consume(management, info)]
+
+
+def _serves(verdict: Verdict, via: str) -> bool:
+    """Whether this way will be taken."""
+    wanted = verdict.by_name is None if via == "auto" else via == verdict.way
+    return wanted and verdict.plan is not None and verdict.refusal is None
 
 
 def _stream(info: QueueInfo, asked: Asked) -> Verdict:
