@@ -124,7 +124,7 @@ def run(ctx: typer.Context, listing: Listing[T], asked: Asked) -> None:
     view, everywhere = listing.view, asked.all_vhosts and listing.of_vhost
     typed = column_names(asked.columns)
     usual = [column.name for column in view.select()]
-    chosen = view.select(typed or (["vhost", *usual] if everywhere else None))
+    chosen = view.select(typed or (["vhost", *(name for name in usual if name != "vhost")] if everywhere else None))
     view.column((asked.sort or view.sort).removeprefix("-"))  # a wrong name is told before anything is asked
     clear = asked.watch is not None and asked.as_table
     with _condition(listing, asked) as holds, flags.open_session(ctx) as session:

@@ -1,0 +1,69 @@
+"""Shovels: what they move from where to where, and whether they do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from busctl.views import columns, formats
+from busctl.views.view import Column, Tone, View
+
+if TYPE_CHECKING:
+    from busctl_lib.management.infos_links import ShovelInfo
+
+_TONES = {"running": (Tone.GOOD, ""), "starting": (Tone.WARN, "▲ "), "terminated": (Tone.BAD, "✖ ")}
+
+
+def state(info: ShovelInfo) -> str | None:
+    """What it does; a destination that holds it back comes first."""
+    if info.state == "running" and info.blocked_status in ("flow", "blocked"):
+        return info.blocked_status
+    return info.state
+
+
+def state_tone(info: ShovelInfo) -> Tone:
+    """What the colour of its state says: one that starts again and again does not get through."""
+    return Tone.WARN if state(info) in ("flow", "blocked") else _TONES.get(state(info) or "", (Tone.MUTED, ""))[0]
+
+
+def _state_text(info: ShovelInfo) -> str:
+    word = state(info) or formats.UNKNOWN
+    mark = "▲ " if word in ("flow", "blocked") else _TONES.get(word, (Tone.MUTED, ""))[1]
+    return formats.safe_text(mark + word)
+
+
+def source(info: ShovelInfo) -> str | None:
+    """Where it takes messages: a queue, an exchange with a key, or an AMQP 1.0 address."""
+    return _place(info.src_queue, info.src_exchange, info.src_exchange_key, info.src_address)
+
+
+def target(info: ShovelInfo) -> str | None:
+    """Where it puts them."""
+    return _place(info.dest_queue, info.dest_exchange, info.dest_exchange_key, info.dest_address)
+
+
+def _place(queue: str | None, exchange: str | None, key: str | None, address: str | None) -> str | None:
+    if queue is not None:
+        return queue
+    if exchange is not None:
+        return f"exchange {exchange or '(default)'}{f' with key {key!r}' if key is not None else ''}"
+    return address
+
+
+SHOVELS: View[ShovelInfo] = View(
+    noun="shovels",
+    sort="name",
+    columns=(
+        columns.text("name", "NAME"),
+        columns.text("vhost", "VHOST", wide=True),
+        Column(name="state", title="STATE", value=state, text=_state_text, tone=state_tone),
+        columns.text("source", "SOURCE", source),
+        columns.text("target", "TARGET", target),
+        columns.text("since", "SINCE", lambda info: info.timestamp),
+        columns.text("reason", "REASON", tone=lambda _: Tone.BAD),
+        columns.text("type", "TYPE", wide=True),
+        columns.text("from", "FROM", lambda info: info.src_uri, wide=True),
+        columns.text("to", "TO", lambda info: info.dest_uri, wide=True),
+        columns.count("forwarded", "FORWARDED", wide=True),
+        columns.text("node", "NODE", wide=True),
+    ),
+)
