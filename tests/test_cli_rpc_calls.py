@@ -139,6 +139,23 @@ def test_text_bodies_and_errors_by_expression(cli: Cli, broker: MessageBroker) -
         assert "ERROR 7" in err
 
 
+def test_a_decoder_of_the_bus_file_makes_a_reply_readable(cli: Cli, broker: MessageBroker, tmp_path: Path) -> None:
+    decoder = "[decoders.caps]\ncontent_type = 'text/x-low'\ncommand = \"tr a-z A-Z\"\n"
+    (tmp_path / "bus.toml").write_text(decoder)
+    broker.declare_queue("texts")
+    publisher = MessagePublisher(broker)
+
+    def answer(request: Delivery) -> None:
+        properties = Properties(correlation_id=request.properties.correlation_id, content_type="text/x-low")
+        address = request.properties.reply_to or ""
+        reply = Envelope(exchange="", routing_key=address, properties=properties, body=b"low \x1b[31m")
+        publisher.send_envelope(reply, lambda _entry: None)
+
+    broker.subscribe("texts", answer, auto_ack=True)
+    assert cli("rpc", "-q", "texts", "x")[:2] == (0, "LOW \\x1b[31M\n")
+    assert cli("rpc", "-q", "texts", "x", "-o", "raw")[:2] == (0, "low \x1b[31m")
+
+
 def test_replies_by_a_shared_queue(cli: Cli, broker: MessageBroker, sums: list[Any]) -> None:
     code, _, err = cli("rpc", "shared", "1")
     assert (code, "responses" in err) == (4, True)

@@ -226,12 +226,17 @@ def _write(session: Session, method: Method, reply: Reply, form: ReplyFormat, fa
         return
     if failure is not None and form is ReplyFormat.PRETTY:
         return
+    from busctl_lib.codecs import decode_body
+
+    body = decode_body(reply.delivery)
     decoder = session.bus.decoder_for(reply.delivery)
-    body = body if decoder is None else decoder.decode(body)
+    if decoder is not None:
+        body = decoder.decode(body)
     try:
         value = msgspec.json.decode(body)
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        _write_text(method, reply, body, form, failure)
+        is_text = method.reply_body == "text" or decoder is not None
+        _write_text(reply, body, form, failure, is_text=is_text)
         return
     if method.reply_body == "text" and form is not ReplyFormat.PRETTY:
         output.write_line(calls.harmless(json.dumps(body.decode(), ensure_ascii=False)))
@@ -249,10 +254,9 @@ def _write_raw(body: bytes) -> None:
         output.write_bytes(body)
 
 
-def _write_text(method: Method, reply: Reply, body: bytes, form: ReplyFormat, failure: RemoteError | None) -> None:
-    """Print a reply that is not JSON, where it says that it is text."""
+def _write_text(reply: Reply, body: bytes, form: ReplyFormat, failure: RemoteError | None, *, is_text: bool) -> None:
+    """Print a reply that is not JSON, where it is meant to be text."""
     said = reply.delivery.properties.content_type or ""
-    is_text = method.reply_body == "text" or body is not reply.delivery.body
     if is_text or (form is ReplyFormat.PRETTY and said.startswith("text/")):
         try:
             text = body.decode()

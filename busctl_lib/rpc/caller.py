@@ -10,6 +10,7 @@ from typing import Any, Self
 import msgspec
 
 from busctl_lib.broker import MessageBroker
+from busctl_lib.codecs import decode_body
 from busctl_lib.documents import to_json
 from busctl_lib.errors import CodecError, RemoteError
 from busctl_lib.expressions import Expression, GuardedExpression
@@ -112,7 +113,7 @@ class MethodCaller:
         """
         if method.reply_body == "text":
             try:
-                return reply.delivery.body.decode()
+                return decode_body(reply.delivery).decode()
             except UnicodeDecodeError as error:
                 raise CodecError(f"the reply is not text: {error}") from None
         return reply.message
