@@ -120,6 +120,13 @@ class WithdrawOrder(TypedDict):
     order_id: str
 
 
+class ExpireOrder(TypedDict):
+    """Take an order out of the book that waited too long; sent when it was placed, delayed by its life."""
+
+    action: Literal["expire_order"]
+    order_id: str
+
+
 class GetOrderbook(TypedDict):
     """Ask for the bids and asks of a symbol."""
 
@@ -207,6 +214,7 @@ SCHEMAS: dict[str, type] = {
     "get_position": GetPosition,
     "submit_order": SubmitOrder,
     "withdraw_order": WithdrawOrder,
+    "expire_order": ExpireOrder,
     "get_orderbook": GetOrderbook,
     "get_trades": GetTrades,
     "get_symbols": GetSymbols,

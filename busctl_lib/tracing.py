@@ -176,7 +176,10 @@ class Tracer:
             kind=kind,
             attributes=self._attributes(envelope, name),
         )
-        self._propagator.inject(headers, context=self._trace.set_span_in_context(span, context))
+        if span.get_span_context().is_valid:
+            self._propagator.inject(headers, context=self._trace.set_span_in_context(span, context))
+        else:  # only OpenTelemetry's API is here, and nobody set up where spans go: the headers flow all the same
+            headers |= _child(None)
         envelope.properties.headers = headers
         return Span(span)
 

@@ -70,8 +70,9 @@ def test_one_trace_goes_over_publish_handler_call_reply_retry_and_dead_letter(
         consumer.stop()
         reader.stop()
     wanted = [
-        "send q", "process q", "call service", "process service", "send (temporary)", "send next",
-        "send busctl.delay", "process q", "call service", "process service", "send (temporary)", "send next", "send q.dead", "process q.dead",
+        "send q", "process q", "call service", "process service", "send (temporary)",
+        "send next", "send busctl.delay", "process q", "call service", "process service", "send (temporary)",
+        "send next", "send q.dead", "process q.dead",
     ]  # fmt: skip
     wait_until(lambda: len(exporter.get_finished_spans()) >= len(wanted), 30)
     spans = exporter.get_finished_spans()

@@ -1,8 +1,8 @@
 """Analytics: averages over the trades, and a risk monitor on the quotes. The slow consumers of the bus.
 
 Now and then its database is busy: `trade_events` backs up and recovers. The risk monitor hangs at times: quotes older
-than their time to live expire meanwhile. Some trades fail for want of reference data: they are tried again from
-`trade_events.retry`, and after the third time given up.
+than their time to live expire meanwhile. Some trades fail for want of reference data: they are tried again
+after some seconds, and after the third time given up.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import zlib
 from typing import Any
 
 from busctl.demo.service import Service, run_service
-from busctl.demo.topology import RISK_QUOTES, TRADE_EVENTS, TRADE_RETRY
+from busctl.demo.topology import RISK_QUOTES, TRADE_EVENTS
 from busctl_lib.consumers import MessageConsumer
 from busctl_lib.envelope import Properties
+from busctl_lib.retry import RetryPolicy, attempts_of
 
-_ATTEMPTS = 3
+_RETRY = RetryPolicy(max_attempts=3, first_delay_s=4.0)
 _BUSY_EVERY_S, _BUSY_FOR_S = 100.0, 24.0
 _HANG_EVERY_S, _HANG_FOR_S = 150.0, 9.0
 
@@ -61,7 +62,7 @@ class Analytics(Service):
 
     def run(self) -> None:
         """Consume until `stopping` is set."""
-        trades = MessageConsumer(self.broker, prefetch=10)
+        trades = MessageConsumer(self.broker, prefetch=10, retry=_RETRY)
         trades.register_handler("trade", self._trade)
         trades.start_consuming(TRADE_EVENTS, background=True)
         quotes = MessageConsumer(self.broker, prefetch=5)
@@ -78,11 +79,7 @@ class Analytics(Service):
     def _trade(self, trade: dict[str, Any], properties: Properties) -> None:
         if self._busy.left_s():
             self.stopping.wait(8.0 / self.rate)  # slower than trades come in, at any rate
-        attempt = int((properties.headers or {}).get("busctl-attempt", 0)) + 1
-        try:
-            self._count(trade, attempt)
-        except ReferenceDataMissing as error:
-            self._again(trade, properties, error, attempt)
+        self._count(trade, attempts_of(properties.headers) + 1)
 
     def _count(self, trade: dict[str, Any], attempt: int) -> None:
         """Add a trade to the averages.
@@ -91,19 +88,11 @@ class Analytics(Service):
             ReferenceDataMissing: chosen by the trade's id: 1 in 100 misses it at first, a third of those for good.
         """
         chance = zlib.crc32(trade["trade_id"].encode()) % 300
-        if chance < 3 and attempt <= (1, 2, _ATTEMPTS)[chance]:
+        if chance < 3 and attempt <= (1, 2, _RETRY.max_attempts)[chance]:
             raise ReferenceDataMissing(f"no sector for {trade['symbol']} on {time.strftime('%Y-%m-%d', time.gmtime())}")
         symbol, quantity = trade["symbol"], trade["quantity"]
         self._value[symbol] = self._value.get(symbol, 0.0) + quantity * trade["price"]
         self._quantity[symbol] = self._quantity.get(symbol, 0.0) + quantity
-
-    def _again(self, trade: dict[str, Any], properties: Properties, error: Exception, attempt: int) -> None:
-        if attempt >= _ATTEMPTS:
-            self.bury(TRADE_EVENTS, trade, properties, error, attempt=attempt)
-            return
-        headers = {"busctl-attempt": attempt, **self.cause(error)}
-        with self.carrying_on("putting a trade off"):
-            self.publisher.publish(TRADE_RETRY, trade, headers=headers, message_id=properties.message_id)
 
     def _quote(self, quote: dict[str, Any], _: Properties) -> None:
         self.stopping.wait(self._hangs.left_s())

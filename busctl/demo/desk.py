@@ -1,4 +1,7 @@
-"""The desk: people at screens who look at books, trades and positions. Calls over direct reply-to."""
+"""The desk: people at screens who look at books, trades and positions, and read market snapshots and statements.
+
+Calls over direct reply-to.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ from typing import Any
 
 from busctl.demo.flow import BASE_PRICES, USERS
 from busctl.demo.service import Service, run_service
-from busctl_lib.consumers import RPCConsumer
+from busctl.demo.topology import ACCOUNT_STATEMENTS, MARKET_SNAPSHOTS
+from busctl_lib.consumers import MessageConsumer, RPCConsumer
 from busctl_lib.schemas import METHODS
 
 _SHARE = 0.1
@@ -23,11 +27,16 @@ class Desk(Service):
     def run(self) -> None:
         """Ask until `stopping` is set."""
         rpc = RPCConsumer(self.broker)
+        reader = MessageConsumer(self.broker, keys=self.keys())
+        reader.register_default(lambda _message, _properties: None)
+        reader.start_consuming(ACCOUNT_STATEMENTS, background=True)
+        reader.start_consuming(MARKET_SNAPSHOTS, background=True)
         draw = random.Random(self.seed)  # noqa: S311 - a sample, not a secret
         while not self.stopping.wait(draw.expovariate(self.rate * _SHARE)):
             name, arguments = _question(draw)
             with self.carrying_on(f"calling {name}"):
                 rpc.call(queue_name=METHODS[name].queue, message={"action": name, **arguments}, timeout=_TIMEOUT_S)
+        reader.stop()
 
 
 def _question(draw: random.Random) -> tuple[str, dict[str, Any]]:

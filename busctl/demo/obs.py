@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from busctl_lib.envelope import Properties
 from busctl_lib.schemas import SCHEMAS, validate
 
 _QUOTES_EVERY_S = 1.0
+_SNAPSHOT_EVERY = 5
+"""Rounds of quotes from one snapshot to the next."""
 _DEPTH = 10
 _TRADES = 20
 
@@ -39,6 +42,7 @@ class OrderBookService(Service):
         answers: dict[str, Answer] = {
             "submit_order": self._submit,
             "withdraw_order": self._withdraw,
+            "expire_order": self._expire,
             "get_orderbook": lambda ask: self._venue.orderbook(ask["symbol"], ask.get("depth", _DEPTH), time.time()),
             "get_trades": lambda ask: self._venue.trades(ask["symbol"], ask.get("limit", _TRADES)),
             "get_symbols": lambda _: {"symbols": [self._venue.quote(symbol, time.time()) for symbol in BASE_PRICES]},
@@ -68,6 +72,9 @@ class OrderBookService(Service):
     def _submit(self, message: dict[str, Any]) -> Any:
         reply, trades = self._venue.submit(message, time.time())
         self._changed.add(message["symbol"])
+        if reply["status"] in ("open", "partial"):
+            expiry = {"action": "expire_order", "order_id": message["order_id"]}
+            self.send(OBS_REQUESTS, expiry, delay=self._venue.order_life_s)
         for trade in trades:
             self.send(None, trade, exchange=TRADE_EVENTS)
             self.send(None, trade, exchange=MARKET_DATA, routing_key=f"trades.{trade['symbol']}", mandatory=False)
@@ -78,13 +85,22 @@ class OrderBookService(Service):
         self._changed.add(reply["symbol"])
         return reply
 
+    def _expire(self, message: dict[str, Any]) -> None:
+        symbol = self._venue.expire(message["order_id"])
+        if symbol is not None:
+            self._changed.add(symbol)
+
     def _tell_quotes(self) -> None:
-        """Tell the top of every book that changed, once a second, and close what waited too long."""
-        while not self.stopping.wait(_QUOTES_EVERY_S):
+        """Tell the top of every book that changed, once a second, and now and then all there is, compressed."""
+        for second in itertools.count(1):
+            if self.stopping.wait(_QUOTES_EVERY_S):
+                return
             with self._lock:
-                self._changed |= self._venue.expire(time.time())
                 quotes = [self._venue.quote(symbol, time.time()) for symbol in sorted(self._changed)]
                 self._changed.clear()
+                snapshot = self._venue.snapshot(time.time()) if second % _SNAPSHOT_EVERY == 0 else None
+            if snapshot is not None:
+                self.send(None, snapshot, exchange=MARKET_DATA, routing_key="snapshots", compress="zstd")
             for quote in quotes:
                 self.send(None, quote, exchange=MARKET_DATA, routing_key=f"quotes.{quote['symbol']}", mandatory=False)
 

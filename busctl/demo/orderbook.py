@@ -121,17 +121,6 @@ class OrderBook:
             self._forget(order)
         return order
 
-    def expire(self, before: float) -> list[Order]:
-        """Take out every order placed before a time."""
-        old = []
-        for order in self.orders.values():
-            if order.placed_at >= before:
-                break
-            old.append(order)
-        for order in old:
-            self._forget(order)
-        return old
-
     def depth(self, side: Side, levels: int) -> list[tuple[int, int]]:
         """List price and waiting quantity of the best levels, best first."""
         half = self._half(side)

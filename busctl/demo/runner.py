@@ -18,6 +18,7 @@ from typing import Self
 import busctl
 from busctl.demo import topology
 from busctl_lib.broker import MessageBroker
+from busctl_lib.codecs import Keyring, new_key
 from busctl_lib.consumers import RPCConsumer
 from busctl_lib.errors import BusError, RemoteError, SandboxError
 from busctl_lib.sandbox import PrivateBroker
@@ -58,6 +59,7 @@ class Demo:
     ) -> None:
         self.rate = rate
         self.seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
+        self._keys = Keyring({"demo-1": new_key()}).to_text()
         self._given = (amqp_url, api_url) if amqp_url is not None else None
         self._on_event = on_event or (lambda _: None)
         self._node: PrivateBroker | None = None
@@ -142,6 +144,7 @@ class Demo:
             "BUSCTL_AMQP_URL": self.amqp_url,
             "BUSCTL_DEMO_RATE": str(self.rate),
             "BUSCTL_DEMO_SEED": str(self.seed),
+            "BUSCTL_DEMO_KEYS": self._keys,
         }
 
     def _wait_until_it_answers(self, broker: MessageBroker, deadline: float) -> None:

@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from busctl.demo.topology import dead
 from busctl_lib.broker import MessageBroker
+from busctl_lib.codecs import Keyring
+from busctl_lib.documents import iso_time
 from busctl_lib.envelope import Outcome, Properties
 from busctl_lib.errors import BusError
 from busctl_lib.publishers import MessagePublisher
+from busctl_lib.retry import ATTEMPT_HEADER, ERROR_PREFIX
 
 if TYPE_CHECKING:
     from busctl_lib.amqp.confirms import Entry
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 URL_VARIABLE = "BUSCTL_AMQP_URL"
 RATE_VARIABLE = "BUSCTL_DEMO_RATE"
 SEED_VARIABLE = "BUSCTL_DEMO_SEED"
+KEYS_VARIABLE = "BUSCTL_DEMO_KEYS"
 DEFAULT_RATE = 20.0
 _GRACE_S = 1.0
 """How long a service may take to end when nobody is left to wait for it."""
@@ -46,14 +50,28 @@ class Service(ABC):
         self.stopping = stopping
         self._told_at = 0.0
 
+    def keys(self) -> Keyring:
+        """Give the keys of account statements."""
+        return Keyring.from_text(os.environ[KEYS_VARIABLE], KEYS_VARIABLE)
+
     @abstractmethod
     def run(self) -> None:
         """Serve until `stopping` is set."""
 
-    def send(self, queue: str | None, message: Mapping[str, Any], *, mandatory: bool = True, **options: Any) -> None:
-        """Publish without waiting for the confirm; options as of `MessagePublisher.publish`."""
+    def send(
+        self,
+        queue: str | None,
+        message: Mapping[str, Any],
+        *,
+        mandatory: bool = True,
+        delay: float = 0.0,
+        **options: Any,
+    ) -> None:
+        """Publish without waiting for the confirm; options as of `MessagePublisher.publish`. A delay is a fixed one."""
         with self.carrying_on("publishing"):
             envelope = self.publisher.envelope(queue, message, type=message.get("action"), **options)
+            if delay:
+                envelope = self.publisher.put_off(envelope, delay, fixed=True)
             self.publisher.send_envelope(envelope, self._settled, mandatory=mandatory)
 
     def send_raw(self, queue: str, body: bytes, **properties: Any) -> None:
@@ -67,21 +85,16 @@ class Service(ABC):
         if entry.outcome is not Outcome.CONFIRMED and entry.outcome is not None:
             self._tell(f"a message to {entry.envelope.routing_key or entry.envelope.exchange}: {entry.outcome.value}")
 
-    def cause(self, error: Exception) -> dict[str, Any]:
-        """Make the headers that tell why a message failed."""
-        return {"busctl-error-type": type(error).__name__, "busctl-error-message": str(error)}
-
-    def bury(
-        self, queue: str, message: dict[str, Any], properties: Properties, error: Exception, *, attempt: int = 1
-    ) -> None:
-        """Put a copy of a message that failed into the dead-letter queue of its queue, with the cause in headers."""
+    def bury(self, queue: str, message: dict[str, Any], properties: Properties, error: Exception) -> None:
+        """Put a copy of a request that was answered with an error into the dead-letter queue of its queue."""
         headers = {
-            **self.cause(error),
-            "busctl-attempt": attempt,
-            "busctl-origin-exchange": "",
-            "busctl-origin-key": queue,
-            "busctl-origin-queue": queue,
-            "busctl-failed-at": int(time.time()),
+            ATTEMPT_HEADER: 1,
+            f"{ERROR_PREFIX}type": type(error).__name__,
+            f"{ERROR_PREFIX}message": str(error),
+            f"{ERROR_PREFIX}time": iso_time(time.time()),
+            f"{ERROR_PREFIX}exchange": "",
+            f"{ERROR_PREFIX}routing-key": queue,
+            f"{ERROR_PREFIX}queue": queue,
         }
         self.send(
             dead(queue), message, headers=headers, correlation_id=properties.correlation_id, app_id=properties.app_id
@@ -114,7 +127,7 @@ def run_service(kind: type[Service]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the one that started us
     threading.Thread(target=_watch_parent, args=(stopping,), name="parent", daemon=True).start()
     rate, seed = float(os.environ.get(RATE_VARIABLE, DEFAULT_RATE)), int(os.environ.get(SEED_VARIABLE, "0"))
-    with MessageBroker(url=os.environ[URL_VARIABLE], client_name=f"demo-{kind.name}") as broker:
+    with MessageBroker(url=os.environ[URL_VARIABLE], client_name=f"demo-{kind.name}", tracing=True) as broker:
         kind(broker, rate=rate, seed=seed, stopping=stopping).run()
 
 

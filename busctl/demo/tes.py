@@ -12,8 +12,9 @@ from concurrent.futures import Future
 from typing import Any
 
 from busctl.demo.accounts import Accounts
+from busctl.demo.flow import USERS
 from busctl.demo.service import Service, run_service
-from busctl.demo.topology import OBS_REQUESTS, OBS_RESPONSES, TES_FILLS, TES_REQUESTS
+from busctl.demo.topology import ACCOUNT_STATEMENTS, OBS_REQUESTS, OBS_RESPONSES, TES_FILLS, TES_REQUESTS
 from busctl.demo.venue import REFUSALS, Refused, Unavailable
 from busctl_lib.consumers import MessageConsumer
 from busctl_lib.envelope import Delivery, Properties
@@ -22,6 +23,7 @@ from busctl_lib.rpc import ERROR_HEADER, ERROR_TEXT_HEADER
 from busctl_lib.schemas import SCHEMAS, validate
 
 _OBS_TIMEOUT_S = 3.0
+_STATEMENT_EVERY_S = 3.0
 _WORKERS = 32
 """Each waits for the book at one order; so many may be under way at once."""
 ORDER_VALUE_LIMIT = 250_000
@@ -62,12 +64,22 @@ class ExecutionService(Service):
         for action, answer in answers.items():
             requests.register_handler(action, self._handler(action, answer))
         requests.start_consuming(TES_REQUESTS, background=True)
-        self.stopping.wait()
+        self._tell_accounts()
         requests.stop()
         fills.stop()
         replies.cancel()
         self._replies.put(None)
         correlator.join(2)
+
+    def _tell_accounts(self) -> None:
+        """Send one user's account after the other to the desk, for its eyes only."""
+        keys = self.keys()
+        for user in itertools.cycle(USERS):
+            if self.stopping.wait(_STATEMENT_EVERY_S):
+                return
+            with self._lock:
+                statement = {"action": "account_statement", **self._accounts.reply(user)}
+            self.send(ACCOUNT_STATEMENTS, statement, compress="zstd", keys=keys)
 
     def _handler(self, action: str, answer: Answer) -> Callable[[dict[str, Any], Properties], Any]:
         def handle(message: dict[str, Any], properties: Properties) -> Any:

@@ -17,13 +17,16 @@ TES_FILLS = "tes_fills"
 OBS_REQUESTS = "obs_requests"
 OBS_RESPONSES = "obs_responses"
 TRADE_EVENTS = "trade_events"
-TRADE_RETRY = "trade_events.retry"
+MARKET_SNAPSHOTS = "market_snapshots"
+ACCOUNT_STATEMENTS = "account_statements"
 RISK_QUOTES = "risk_quotes"
 TRADE_TAPE = "trade_tape"
 MARKET_DATA = "market_data"
-"""The topic exchange: `quotes.SYMBOL`, `trades.SYMBOL`. The fanout exchange of the trades is called as its queue."""
+"""The topic exchange: `quotes.SYMBOL`, `trades.SYMBOL`, `snapshots`.
 
-RETRY_AFTER_MS = 5_000
+The fanout exchange of the trades is called as its queue.
+"""
+
 QUOTE_TTL_MS = 5_000
 
 
@@ -61,7 +64,6 @@ QUEUES = (
     Queue(dead(OBS_REQUESTS), _QUORUM | _GRAVE),
     Queue(OBS_RESPONSES, {"x-max-length": 10_000}),
     Queue(TRADE_EVENTS, _QUORUM | {"x-max-length": 50_000} | _to(dead(TRADE_EVENTS)), ((TRADE_EVENTS, ""),)),
-    Queue(TRADE_RETRY, {"x-message-ttl": RETRY_AFTER_MS, "x-max-length": 10_000} | _to(TRADE_EVENTS)),
     Queue(dead(TRADE_EVENTS), _QUORUM | _GRAVE),
     Queue(
         RISK_QUOTES,
@@ -69,6 +71,8 @@ QUEUES = (
         ((MARKET_DATA, "quotes.*"),),
     ),
     Queue(dead(RISK_QUOTES), _GRAVE),
+    Queue(MARKET_SNAPSHOTS, {"x-max-length": 500}, ((MARKET_DATA, "snapshots"),)),
+    Queue(ACCOUNT_STATEMENTS, {"x-max-length": 500}),
     Queue(
         TRADE_TAPE,
         {"x-queue-type": "stream", "x-max-length-bytes": 5_000_000, "x-stream-max-segment-size-bytes": 1_000_000},

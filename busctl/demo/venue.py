@@ -12,6 +12,7 @@ from busctl_lib.schemas import OrderbookReply, OrderReply, OrderStatus, QuoteMes
 TICKS_PER_UNIT = 100
 KEPT_TRADES = 200
 KEPT_ORDERS = 5_000
+_ALL_LEVELS = 1_000
 
 
 class Refused(Exception):
@@ -93,7 +94,7 @@ class Venue:
     def __init__(self, symbols: dict[str, float], order_life_s: float = 120.0) -> None:
         self.books = {symbol: OrderBook(symbol) for symbol in symbols}
         self.sequence = 0
-        self._life_s = order_life_s
+        self.order_life_s = order_life_s
         self._last = dict(symbols)
         self._volume = dict.fromkeys(symbols, 0)
         self._tape: dict[str, deque[TradeMessage]] = {symbol: deque(maxlen=KEPT_TRADES) for symbol in symbols}
@@ -151,15 +152,18 @@ class Venue:
             raise UnknownOrder(f"there is no order {order_id}")
         return self._tickets[order_id].reply()
 
-    def expire(self, now: float) -> set[str]:
-        """Cancel what waited too long; returns the symbols whose book changed."""
-        changed = set()
-        for book in self.books.values():
-            for order in book.expire(now - self._life_s):
-                self._tickets[order.order_id].reason = f"expired after {self._life_s:g} s"
-                changed.add(book.symbol)
-        self.sequence += bool(changed)
-        return changed
+    def expire(self, order_id: str) -> str | None:
+        """Cancel an order that waited too long; returns the symbol whose book changed, if one did."""
+        ticket = self._tickets.get(order_id)
+        if ticket is None or self.books[ticket.symbol].cancel(order_id) is None:
+            return None
+        ticket.reason = f"expired after {self.order_life_s:g} s"
+        self.sequence += 1
+        return ticket.symbol
+
+    def snapshot(self, now: float) -> dict[str, Any]:
+        """Make a picture of all books at once, to their bottom."""
+        return {"action": "snapshot", "books": [self.orderbook(symbol, _ALL_LEVELS, now) for symbol in self.books]}
 
     def orderbook(self, symbol: str, depth: int, now: float) -> OrderbookReply:
         """List the best prices of a symbol."""
