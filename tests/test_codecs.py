@@ -64,7 +64,7 @@ def test_content_encoding_lists_the_steps_as_they_were_done() -> None:
     assert made.headers == {KEY_ID_HEADER: "k2"}
 
 
-@pytest.mark.parametrize("body", [b"short" * 10, os.urandom(5000)])
+@pytest.mark.parametrize("body", [b"short" * 10, os.urandom(5000)], ids=["short", "random"])
 def test_what_compression_does_not_help_is_left(body: bytes) -> None:
     made = envelope(body)
     encode_body(made, compress="zstd")
@@ -87,6 +87,7 @@ def test_an_unknown_encoding_is_named() -> None:
         ("gzip", gzip.compress(b"one") + gzip.compress(b"two")),
         ("zstd", zstandard.compress(b"one") + zstandard.compress(b"two")),
     ],
+    ids=["gzip", "zstd"],
 )
 def test_members_behind_each_other_are_read_as_one(step: str, body: bytes) -> None:
     assert decode_body(envelope(body, content_encoding=step)) == b"onetwo"
