@@ -30,6 +30,7 @@ from busctl.contexts import PREVIOUS, ConfigFile, ContextConfig, DemoContext, lo
 from busctl.contexts import config_path as config_path
 from busctl.passwords import PasswordSource, with_password
 from busctl_lib.errors import ConfigError
+from busctl_lib.tls import TlsFiles
 
 DEFAULT_AMQP_URL = "amqp://guest:guest@localhost:5672"
 DEFAULT = "default"
@@ -68,6 +69,7 @@ class Settings:
     production: bool = False
     read_only: bool = False
     color: str | None = None
+    tls: TlsFiles | None = None
     password: PasswordSource | None = field(default=None, repr=False)
     """Who knows the password that the addresses lack."""
     sources: Mapping[str, str]
@@ -146,6 +148,7 @@ def resolve(flags: Flags, environment: Mapping[str, str] | None = None, path: Pa
         production=context.production,
         read_only=context.read_only,
         color=context.color,
+        tls=context.tls if layers[at].is_context else None,
         password=password,
         sources=_guard_sources(context, named)
         | {"vhost": vhost.source, "amqp_url": layers[at].source, "api_url": api_source}

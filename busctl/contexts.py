@@ -8,10 +8,10 @@ import os
 import re
 import tempfile
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
 
 import msgspec
 import platformdirs
@@ -19,6 +19,7 @@ import platformdirs
 from busctl.passwords import Kind, PasswordSource
 from busctl.tomlfile import Source, read_text
 from busctl_lib.errors import ConfigError
+from busctl_lib.tls import TlsFiles
 
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
@@ -36,6 +37,12 @@ class ContextConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, om
     """A named broker in the config file."""
 
     amqp_url: str | None = None
+    """Or its parts: host, port, username; amqps where there is a `tls` table."""
+    host: str | None = None
+    port: int | None = None
+    username: str | None = None
+    tls: TlsFiles | None = None
+    """Paths are relative to the config file."""
     api_url: str | None = None
     vhost: str | None = None
     password_env: str | None = None
@@ -53,6 +60,13 @@ class ContextConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, om
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(production={self.production}, read_only={self.read_only})"
+
+    def __post_init__(self) -> None:
+        if self.amqp_url is None and self.host is not None:
+            scheme = "amqp" if self.tls is None else "amqps"
+            user = f"{quote(self.username, safe='')}@" if self.username else ""
+            host = f"[{self.host}]" if ":" in self.host else self.host
+            self.amqp_url = f"{scheme}://{user}{host}{f':{self.port}' if self.port is not None else ''}"
 
     def password_source(self, name: str, place: str) -> PasswordSource | None:
         """Who knows the password of this context, where that is said."""
@@ -126,11 +140,28 @@ def parse(text: str, path: Path) -> ConfigFile:
         at = ("contexts", name)
         if isinstance(table, dict):
             source.check_keys(table, ContextConfig.__struct_fields__, at)
+            _check_parts(source, table, at)
         _check_password(source, source.convert(table, ContextConfig, at), at)
     file: ConfigFile = source.convert(raw, ConfigFile, ())
+    for context in file.contexts.values():
+        context.tls = context.tls and context.tls.under(path.absolute().parent)
     if file.current is not None and file.current not in file.contexts:
         raise no_context(file.current, f"`current` in {path}", file.contexts, path)
     return file
+
+
+def _check_parts(source: Source, table: Mapping[str, Any], at: tuple[str, ...]) -> None:
+    """Refuse an address that is said twice or half, and unknown keys of its `tls` table."""
+    if isinstance(table.get("tls"), dict):
+        source.check_keys(table["tls"], TlsFiles.__struct_fields__, (*at, "tls"))
+    parts = [name for name in ("host", "port", "username") if name in table]
+    if parts and "amqp_url" in table:
+        raise source.error((*at, parts[0]), f"{'.'.join(at)}: both amqp_url and {parts[0]}", "keep one of them")
+    if parts and "host" not in table:
+        raise source.error((*at, parts[0]), f"{'.'.join(at)}: {parts[0]} without host", "add its host")
+    urls = [str(table.get(name, "")) for name in ("amqp_url", "api_url")]
+    if "tls" in table and "host" not in table and not any(url.startswith(("amqps:", "https:")) for url in urls):
+        raise source.error((*at, "tls"), f"{'.'.join(at)}: tls, but no address with amqps:// or https://", None)
 
 
 def no_context(name: str, source: str, contexts: Iterable[str], path: Path) -> ConfigError:

@@ -70,8 +70,11 @@ class Session:
         url = urlsplit(self.settings.amqp_url)
         if vhost is not None:
             url = url._replace(path=f"/{quote(vhost, safe='')}")
+        tls = self.settings.tls if url.scheme == "amqps" else None
         return MessageBroker(
             url=url.geturl(),
+            tls=tls.context() if tls is not None else None,
+            server_name=tls.server_name if tls is not None else None,
             connect_timeout_s=CONNECT_TIMEOUT_S,
             client_name="busctl",
             read_only=self.settings.read_only,
@@ -84,7 +87,10 @@ class Session:
             from busctl_lib.management import ManagementClient
 
             self._management = ManagementClient(
-                self.settings.api_url, timeout_s=(CONNECT_TIMEOUT_S, 10.0), read_only=self.settings.read_only
+                self.settings.api_url,
+                timeout_s=(CONNECT_TIMEOUT_S, 10.0),
+                read_only=self.settings.read_only,
+                tls=self.settings.tls,
             )
         return self._management
 

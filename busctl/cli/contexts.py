@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
@@ -19,6 +20,7 @@ from busctl.views.contexts import CONTEXTS, ContextInfo
 from busctl.views.formats import safe_text
 from busctl.views.view import Tone
 from busctl_lib.errors import ApiError, BusError, ConfigError
+from busctl_lib.tls import TlsFiles
 
 if TYPE_CHECKING:
     from busctl.config import Settings
@@ -62,6 +64,13 @@ def add(
     production: Annotated[bool, typer.Option("--production", help="Ask twice before anything changes.")] = False,
     read_only: Annotated[bool, typer.Option("--read-only", help="Refuse whatever changes the bus.")] = False,
     color: Annotated[str | None, typer.Option("--color", help="Of the console's state line.")] = None,
+    tls_ca: Annotated[str | None, typer.Option("--tls-ca", metavar="PEM", help="The authority to trust.")] = None,
+    tls_cert: Annotated[str | None, typer.Option("--tls-cert", metavar="PEM", help="Our certificate.")] = None,
+    tls_key: Annotated[str | None, typer.Option("--tls-key", metavar="PEM", help="Its key.")] = None,
+    tls_server_name: Annotated[
+        str | None, typer.Option("--tls-server-name", metavar="NAME", help="In the broker's certificate.")
+    ] = None,
+    tls_verify: Annotated[bool, typer.Option("--tls-verify/--no-tls-verify", help="Check who answers.")] = True,
     password_env: Annotated[
         str | None, typer.Option("--password-env", metavar="VAR", help="The environment variable that holds it.")
     ] = None,
@@ -80,6 +89,10 @@ def add(
 ) -> None:
     """Give a broker a name. Its address is --amqp-url; a user without a password there is asked for it."""
     typed = _typed_address(ctx, store_password)
+    files = TlsFiles(ca=tls_ca, cert=tls_cert, key=tls_key, server_name=tls_server_name, verify=tls_verify)
+    files = files.under(Path.cwd())  # as typed here; the file stands elsewhere
+    if files != TlsFiles():
+        files.context()  # a file that cannot be used is told now
     context = config_file.ContextConfig(
         amqp_url=typed.amqp_url,
         api_url=typed.api_url,
@@ -90,6 +103,7 @@ def add(
         production=production,
         read_only=read_only,
         color=color,
+        tls=files if files != TlsFiles() else None,
     )
     where = address(context)  # an address that cannot be read is told before anything is asked
     path = config_file.config_path()
@@ -169,6 +183,8 @@ def check(
 
 def _write_check(settings: Settings, amqp: Side, api: Side, form: output.Format | None) -> None:
     explained, missing = settings.explain(), _missing(amqp, api)
+    if settings.tls is not None and not settings.tls.verify:
+        missing.append("safety: who answers is not verified (tls.verify = false)")
     if form in (output.Format.JSON, output.Format.JSONL):
         values = [{"name": key, "value": value, "source": source} for key, value, source in explained]
         write = output.write_json if form is output.Format.JSON else output.write_jsonl

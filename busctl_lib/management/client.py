@@ -23,6 +23,7 @@ from busctl_lib.management.infos import (
 from busctl_lib.management.queue_reading import History as History
 from busctl_lib.management.queue_reading import QueueReading
 from busctl_lib.management.transport import Params, Transport, segment
+from busctl_lib.tls import TlsFiles
 
 
 class ManagementClient(Changes, QueueReading, AccessReading):
@@ -34,6 +35,7 @@ class ManagementClient(Changes, QueueReading, AccessReading):
         password: Instead of the one in the address.
         timeout_s: How long to wait for a connection, and then for each answer.
         read_only: Refuse whatever changes the broker, with GuardRefused.
+        tls: For https: a private authority, a certificate of our own; the system's authorities when None.
 
     Raises:
         ApiUnreachable, ApiLoginRefused, ApiForbidden, ApiError: from every method.
@@ -51,8 +53,9 @@ class ManagementClient(Changes, QueueReading, AccessReading):
         password: str | None = None,
         timeout_s: tuple[float, float] = (3.0, 15.0),
         read_only: bool = False,
+        tls: TlsFiles | None = None,
     ) -> None:
-        self._http = Transport(api_url, username, password, timeout_s, read_only)
+        self._http = Transport(api_url, username, password, timeout_s, read_only, tls)
 
     def __repr__(self) -> str:
         return f"ManagementClient({self._http.url!r}, username={self._http.username!r})"

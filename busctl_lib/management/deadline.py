@@ -76,9 +76,19 @@ class _HttpsPool(HTTPSConnectionPool):
 
 
 class DeadlineAdapter(requests.adapters.HTTPAdapter):
-    """Opens connections that obey the deadline of the thread that uses them."""
+    """Opens connections that obey the deadline of the thread that uses them.
+
+    Args:
+        server_name: the name to verify in the server's certificate, where it is not the host's.
+    """
+
+    def __init__(self, server_name: str | None = None, **settings: Any) -> None:
+        self._server_name = server_name
+        super().__init__(**settings)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Build the pool with our connections."""
+        if self._server_name is not None:
+            kwargs |= {"server_hostname": self._server_name, "assert_hostname": self._server_name}
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}

@@ -11,6 +11,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 import requests
+import urllib3
 
 from busctl_lib.errors import (
     ApiError,
@@ -23,6 +24,7 @@ from busctl_lib.errors import (
     NotFound,
 )
 from busctl_lib.management.deadline import DeadlineAdapter, deadline
+from busctl_lib.tls import TlsFiles
 
 T = TypeVar("T")
 Params = Mapping[str, str | int]
@@ -41,7 +43,13 @@ class Transport:
     """Requests to one API address. Thread: any; connections come from a shared pool."""
 
     def __init__(
-        self, api_url: str, username: str | None, password: str | None, timeout_s: tuple[float, float], read_only: bool
+        self,
+        api_url: str,
+        username: str | None,
+        password: str | None,
+        timeout_s: tuple[float, float],
+        read_only: bool,
+        tls: TlsFiles | None = None,
     ) -> None:
         self.url, self.host, in_url = _split(api_url)
         self.username = username if username is not None else in_url[0] if in_url[0] is not None else "guest"
@@ -56,8 +64,20 @@ class Transport:
         self._session.headers["Accept"] = "application/json"
         # A proxy of the environment is for the world outside.
         self._session.trust_env = self.host not in _LOOPBACK
+        server_name = tls.server_name if tls is not None else None
         for scheme in ("http://", "https://"):
-            self._session.mount(scheme, DeadlineAdapter(pool_maxsize=_POOL_SIZE))
+            self._session.mount(scheme, DeadlineAdapter(server_name, pool_maxsize=_POOL_SIZE))
+        if tls is not None and self.url.startswith("https:"):
+            self._secure(tls)
+
+    def _secure(self, tls: TlsFiles) -> None:
+        tls.context()  # which tells what is wrong with a file better than the first request
+        self._session.trust_env = False  # REQUESTS_CA_BUNDLE would win over what is said here
+        self._session.verify = tls.ca or tls.verify if tls.verify else False
+        if tls.cert is not None:
+            self._session.cert = (tls.cert, tls.key) if tls.key is not None else tls.cert
+        if not tls.verify:
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # it was asked for
 
     def get(self, path: str, kind: type[T], params: Params | None = None, *, total_s: float | None = None) -> T:
         """GET one answer as `kind`; `total_s` is for one that takes the broker long."""

@@ -1,0 +1,80 @@
+"""TLS by files: the private authority that signed the broker, and the certificate that a client shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from busctl_lib.errors import ConfigError
+
+if TYPE_CHECKING:
+    import ssl
+
+
+class TlsFiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """How a broker is verified, and what it is shown; as a context has it in its `tls` table."""
+
+    ca: str | None = None
+    """The authority to trust, in PEM; those of the system when None."""
+    cert: str | None = None
+    """Our own certificate, in PEM."""
+    key: str | None = None
+    """Its key, where it is not in the same file; not encrypted."""
+    server_name: str | None = None
+    """The name in the broker's certificate, where it is not the host's."""
+    verify: bool = True
+    """False trusts whoever answers."""
+
+    def under(self, folder: Path) -> TlsFiles:
+        """Take relative paths from a folder, and ~ as the home of the user."""
+
+        def whole(path: str | None) -> str | None:
+            return None if path is None else str(folder / Path(path).expanduser())
+
+        return msgspec.structs.replace(self, ca=whole(self.ca), cert=whole(self.cert), key=whole(self.key))
+
+    def context(self) -> ssl.SSLContext:
+        """Make the context of a connection.
+
+        Raises:
+            ConfigError: a file that cannot be used, and which.
+        """
+        import ssl  # every command reads contexts, few use TLS
+
+        self._check_readable()
+        try:
+            context = ssl.create_default_context(cafile=self.ca)
+        except (ssl.SSLError, OSError) as error:
+            raise ConfigError(f"TLS: {self.ca} holds no certificate of an authority: {_told(error)}") from None
+        if self.cert is not None:
+            try:
+                context.load_cert_chain(self.cert, self.key, password=_refuse_encrypted)
+            except (ssl.SSLError, OSError) as error:
+                files = self.cert if self.key is None else f"{self.cert} and {self.key}"
+                raise ConfigError(f"TLS: {files} are no certificate with its key: {_told(error)}") from None
+        if not self.verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
+
+    def _check_readable(self) -> None:
+        if self.key is not None and self.cert is None:
+            raise ConfigError("TLS: a key without its certificate", hint="name cert as well")
+        for path in (self.ca, self.cert, self.key):
+            if path is None:
+                continue
+            try:
+                with open(path, "rb"):
+                    pass
+            except OSError as error:
+                raise ConfigError(f"TLS: {path} cannot be read: {error.strerror}") from None
+
+
+def _refuse_encrypted() -> str:
+    raise ConfigError("TLS: the key is encrypted", hint="store it without a passphrase, readable by you alone")
+
+
+def _told(error: OSError) -> str:
+    return (getattr(error, "reason", None) or error.strerror or str(error)).lower().replace("_", " ")
