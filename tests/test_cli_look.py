@@ -45,7 +45,13 @@ class Bus:
 
     def fill(self, queue: str, count: int, arguments: dict[str, Any] | None = None) -> None:
         self.broker.declare_queue(queue, arguments=arguments)
-        self.publisher.publish_many((queue, {"n": number}) for number in range(count))
+        report = self.publisher.publish_many((queue, {"n": number}) for number in range(count))
+        assert report.confirmed == count
+        if arguments != STREAM:
+            self.wait(queue, count)
+
+    def wait(self, queue: str, count: int) -> None:
+        wait_until(lambda: self.ready(queue) == count, 20)
 
     def ready(self, queue: str) -> int:
         return self.broker.declare_queue(queue, passive=True).message_count
@@ -154,7 +160,7 @@ def test_several_queues_are_watched_at_once_and_the_end_of_one_is_told(bus: Bus)
     ]
     assert "2 messages of one were given back" in err
     assert "1 messages of two were given back" in err
-    wait_until(lambda: bus.ready("one") + bus.ready("two") == 3)
+    wait_until(lambda: bus.ready("one") + bus.ready("two") == 3, 20)
 
 
 def test_consume_takes_as_many_as_were_asked(bus: Bus) -> None:
@@ -162,7 +168,7 @@ def test_consume_takes_as_many_as_were_asked(bus: Bus) -> None:
     out, err = bus.run("tail", "work", "--via", "consume", "-n", "2", "-o", "jsonl")
     assert numbers(out) == [0, 1]
     assert "gone from the queue" in err
-    wait_until(lambda: bus.ready("work") == 3)
+    bus.wait("work", 3)
 
 
 def test_the_whole_vhost_and_its_calls_are_seen_by_firehose(bus: Bus) -> None:
@@ -198,11 +204,11 @@ def test_peek_prints_and_says_what_it_did(bus: Bus) -> None:
     out, err = bus.run("peek", "waiting", "-n", "2", "-o", "jsonl")
     assert numbers(out) == [0, 1]
     assert "4 ready; 2 messages taken and given back in order" in err
-    wait_until(lambda: bus.ready("waiting") == 4)
+    bus.wait("waiting", 4)
     assert numbers(bus.run("peek", "waiting", "-o", "jsonl", "--where", ".body.n > 2")[0]) == [3]
     assert "did you mean waiting?" in bus.run("peek", "waitin", code=4)[1]
     bus.publisher.publish("waiting", {"pad": "x" * 100_000})
-    wait_until(lambda: bus.ready("waiting") == 5)
+    bus.wait("waiting", 5)
     last = bus.run("peek", "waiting")[0].splitlines()[4]
     assert formats.size(100_010) in last
 
@@ -221,11 +227,12 @@ def test_what_is_recorded_is_played_again_exactly(bus: Bus, tmp_path: Path) -> N
     assert bus.ready("again") == 0
     account = json.loads(bus.run("play", str(file), "--to", "again", "-o", "json")[0])
     assert (account["kind"], account["state"], account["planned"], account["confirmed"]) == ("play", "done", 4, 4)
+    bus.wait("again", 4)
     out, _ = bus.run("peek", "again", "-o", "jsonl")
     assert numbers(out) == [0, 2, 3, 4]
     assert all("x-stream-offset" not in json.loads(line)["headers"] for line in out.splitlines())
     bus.run("play", str(file), "--to", "again", "--rate", "1000", "--edit", ".body.n += 10", "-n", "2")
-    wait_until(lambda: bus.ready("again") == 6)
+    bus.wait("again", 6)
     assert numbers(bus.run("peek", "again", "-o", "jsonl")[0])[4:] == [10, 12]
 
 
@@ -297,6 +304,7 @@ def test_templates_make_each_message_of_a_load_its_own(bus: Bus, tmp_path: Path)
     bus.broker.declare_queue("load")
     words = ("n:={{n}}", "id={{uuid}}", "at={{now}}", "r:={{rand 3 4}}", "plain={{other}}")
     bus.run("publish", "load", *words, "-H", "h={{n}}", "--count", "20", "--concurrency", "3")
+    bus.wait("load", 20)
     found = [json.loads(line) for line in bus.run("peek", "load", "-n", "30", "-o", "jsonl")[0].splitlines()]
     bodies = [document["body"] for document in found]
     assert [body["n"] for body in bodies] == list(range(1, 21))
@@ -309,12 +317,14 @@ def test_templates_make_each_message_of_a_load_its_own(bus: Bus, tmp_path: Path)
     bus.broker.purge_queue("load")
     bus.run("publish", "load", f"@{file}")
     bus.run("publish", "load", "{{n}}", "--raw")
+    bus.wait("load", 2)
     assert bus.run("peek", "load", "-o", "raw")[0] == '{"n": 1}\n{{n}}\n'
 
 
 def test_compressed_bodies_are_sent_and_shown(bus: Bus) -> None:
     bus.broker.declare_queue("load")
     bus.run("publish", "load", "text=" + "x" * 5000, "--compress", "zstd", "--priority", "4")
+    bus.wait("load", 1)
     (document,) = [json.loads(line) for line in bus.run("peek", "load", "-o", "jsonl")[0].splitlines()]
     assert document["properties"]["content_encoding"] == "zstd"
     assert document["properties"]["priority"] == 4

@@ -37,6 +37,8 @@ class Bus:
         self.broker.declare_queue(queue, arguments=arguments)
         report = self.publisher.publish_many((queue, {"n": number}) for number in range(count))
         assert report.confirmed == count
+        if arguments != STREAM:
+            wait_until(lambda: self.ready(queue) == count, 20)
 
     def plan(self, queue: str, **how: Any) -> TapPlan:
         return plan_tap(self.management, self.name, queue, **how)
@@ -131,10 +133,10 @@ def test_hold_shows_what_waits_and_what_comes_and_gives_all_back_in_order(bus: B
         assert numbers(seen(tap, 5)) == bodies(0, 1, 2, 3, 4)
         bus.publisher.publish("waiting", {"n": 5})
         assert numbers(seen(tap, 1)) == bodies(5)
-        assert bus.ready("waiting") == 0
+        wait_until(lambda: bus.ready("waiting") == 0, 20)
     assert tap.account is not None
     assert "6 messages of waiting were given back" in tap.account
-    wait_until(lambda: bus.ready("waiting") == 6)
+    wait_until(lambda: bus.ready("waiting") == 6, 20)
     taken = bus.drain("waiting", 6)
     assert numbers(taken) == bodies(0, 1, 2, 3, 4, 5)
     assert all(message.redelivered for message in taken)
@@ -144,8 +146,8 @@ def test_hold_takes_no_more_than_asked(bus: Bus) -> None:
     bus.fill("waiting", 5)
     with bus.open(bus.plan("waiting", via="hold"), limit=2) as tap:
         assert len(seen(tap, 2)) == 2
-        assert bus.ready("waiting") == 3
-    wait_until(lambda: bus.ready("waiting") == 5)
+        wait_until(lambda: bus.ready("waiting") == 3, 20)
+    wait_until(lambda: bus.ready("waiting") == 5, 20)
 
 
 def test_hold_gives_way_to_a_consumer(bus: Bus) -> None:
@@ -158,8 +160,8 @@ def test_hold_gives_way_to_a_consumer(bus: Bus) -> None:
         consumer.subscribe("waiting", got.append, auto_ack=True)
         with pytest.raises(GuardRefused, match="has a consumer"):
             seen(tap, 1, 20)
-    wait_until(lambda: numbers(got) == bodies(0, 1, 2))
-    wait_until(lambda: refused(bus, "waiting", "consumer"))
+    wait_until(lambda: numbers(got) == bodies(0, 1, 2), 20)
+    wait_until(lambda: refused(bus, "waiting", "consumer"), 20)
     with pytest.raises(GuardRefused, match="has a consumer"):  # the statistics may be behind: the tap looks again
         bus.open(plan_of_hold(bus.name, "waiting"))
     consumer.close()
@@ -194,7 +196,7 @@ def test_consume_takes_exactly_what_was_asked_and_only_what_was_written(bus: Bus
         messages = seen(tap, 4)
         tap.settle(messages[:3])  # the fourth was never written
     assert numbers(messages) == bodies(0, 1, 2, 3)
-    wait_until(lambda: bus.ready("work") == 7)
+    wait_until(lambda: bus.ready("work") == 7, 20)
     assert numbers(bus.drain("work", 7)) == bodies(3, 4, 5, 6, 7, 8, 9)
 
 
@@ -216,9 +218,9 @@ def test_peek_shows_no_more_than_asked_and_keeps_the_order(bus: Bus, arguments: 
         assert numbers(found.messages) == bodies(0, 1, 2)
         assert found.ready == 8
         assert "3 messages taken and given back in order" in found.account
-        wait_until(lambda: bus.ready("waiting") == 8)
+        wait_until(lambda: bus.ready("waiting") == 8, 20)
     assert numbers(bus.peek("waiting", 100).messages) == bodies(*range(8))
-    wait_until(lambda: bus.ready("waiting") == 8)
+    wait_until(lambda: bus.ready("waiting") == 8, 20)
     assert numbers(bus.drain("waiting", 8)) == bodies(*range(8))
     assert bus.peek("waiting").messages == []
 
@@ -234,7 +236,7 @@ def test_peek_stops_before_a_quorum_queue_loses_a_message(bus: Bus) -> None:
     bus.fill("waiting", 3, {**QUORUM, "x-delivery-limit": 6})
     for _ in range(6 - RESERVE):
         assert len(bus.peek("waiting").messages) == 3
-        wait_until(lambda: bus.ready("waiting") == 3)
+        wait_until(lambda: bus.ready("waiting") == 3, 20)
     with pytest.raises(GuardRefused, match="looks left"):
         bus.peek("waiting")
     assert peek_budget(bus.management, bus.name, "waiting", folder=bus.folder).left == RESERVE
@@ -243,7 +245,7 @@ def test_peek_stops_before_a_quorum_queue_loses_a_message(bus: Bus) -> None:
     assert refused(bus, "waiting", "looking would cost")
     # Elsewhere nothing is written down, but the broker's own count of redeliveries says it as well.
     wait_until(
-        lambda: (peek_budget(bus.management, bus.name, "waiting", folder=bus.folder / "else").left or 0) <= RESERVE, 20
+        lambda: (peek_budget(bus.management, bus.name, "waiting", folder=bus.folder / "else").left or 0) <= RESERVE, 30
     )
     assert len(bus.peek("waiting", accept_loss=True).messages) == 3
     assert [given_back_before(message) for message in bus.drain("waiting", 3)] == [5, 5, 5]
@@ -299,7 +301,7 @@ def test_a_hundred_peeks_of_a_default_quorum_queue_lose_nothing(bus: Bus) -> Non
         except GuardRefused:
             continue
         finally:
-            wait_until(lambda: bus.ready("waiting") == 5)
+            wait_until(lambda: bus.ready("waiting") == 5, 20)
     limit = peek_budget(bus.management, bus.name, "waiting", folder=bus.folder).delivery_limit
     assert looks == (100 if limit is None else limit - RESERVE)
     assert numbers(bus.drain("waiting", 5)) == bodies(0, 1, 2, 3, 4)
