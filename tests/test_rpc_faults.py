@@ -8,9 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from proxy import Proxy
 from waiting import wait_until
 
 from busctl_lib import Delivery, Envelope, MessageBroker, MessagePublisher, Properties, RPCConsumer
+from busctl_lib.broker import State
 from busctl_lib.errors import CodecError, ConfigError, GuardRefused, NeverSent, NoResponder, NotFound, ReplyTimeout
 
 Answer = Callable[[Delivery], list[Envelope]]
@@ -111,6 +113,20 @@ def test_an_exchange_that_leads_nowhere_is_known_at_once(broker: MessageBroker) 
     broker.bind_queue("service", "methods", "book.*")
     serve(broker, lambda request: [reply_to(request)])
     assert RPCConsumer(broker).call("book.get", {}, 20, exchange="methods") == "ok"
+
+
+def test_a_request_that_never_left_is_told_as_such(vhost: Any, broker: MessageBroker) -> None:
+    serve(broker, lambda request: [reply_to(request)])
+    with Proxy(vhost.host, vhost.port) as proxy, MessageBroker(url=proxy.url(vhost.amqp_url)) as caller:
+        rpc = RPCConsumer(caller)
+        assert rpc.call("service", {}, 20) == "ok"
+        proxy.refuse()
+        proxy.cut()
+        wait_until(lambda: caller.links.publish.state is not State.OPEN, 20)
+        with pytest.raises(NeverSent):
+            rpc.call("service", {}, 0.5)
+        proxy.refuse(False)
+        assert rpc.call("service", {}, 5, retries=5) == "ok"
 
 
 def test_only_what_was_never_sent_is_tried_again_and_only_when_asked(vhost: Any, broker: MessageBroker) -> None:

@@ -36,6 +36,8 @@ TIMEOUT_MAX_S = (2**32 - 1) // 1000
 """The longest deadline a request can carry: RabbitMQ takes an expiration of at most 2**32 - 1 ms (49 days)."""
 _REMEMBERED = 10_000
 _LOOK_S = 2.0
+_SETTLE_S = 1.0
+"""How long the I/O thread may take to say whether a request was sent."""
 
 ReplyMode = Literal["auto", "direct", "queue", "shared"]
 REPLY_MODES: tuple[ReplyMode, ...] = ("auto", "direct", "queue", "shared")
@@ -307,6 +309,11 @@ class RPCConsumer:
         """Say why there is no reply, as well as that can be known."""
         if entry.outcome is None:
             address.channel.abandon(entry, "the call's deadline passed")
+            ended = time.monotonic() + _SETTLE_S
+            while entry.outcome is None and time.monotonic() < ended:
+                time.sleep(0.002)
+        if entry.outcome is Outcome.NEVER_SENT:
+            return failure_of(entry)
         sent = entry.envelope
         where = f"{sent.exchange}:{sent.routing_key}" if sent.exchange else sent.routing_key
         facts: dict[str, Any] = {"queue": sent.routing_key, "timeout_s": timeout}
