@@ -89,6 +89,7 @@ class Transport:
             with deadline(sum(self._timeout_s)):
                 response = self._session.get(
                     url,
+                    headers={"Accept": "text/plain"},
                     timeout=(_OPEN_CONNECT_S, self._timeout_s[1]),
                     allow_redirects=False,
                     auth=lambda request: request,
