@@ -210,10 +210,11 @@ class TopologyMap:
             yield from ((step, key) for step in self._out[place] if step.way == "alternate")
 
     def _forth(self, branch: Branch, place: Place, key: str | None, walk: _Walk) -> Branch:
-        if not walk.enter(branch, (place, key)):
+        ways = sorted(self._ways(place, key), key=lambda way: _order(way[0]))
+        if not walk.enter(branch, (place, key)) or not ways:
+            branch.again = branch.again if ways else None
             return branch
         walk.path.append((place, key))
-        ways = sorted(self._ways(place, key), key=lambda way: _order(way[0]))
         branch.branches = [self._next(step, after, walk) for step, after in ways]
         walk.path.pop()
         return branch
@@ -222,10 +223,12 @@ class TopologyMap:
         return self._forth(self._branch(step.target, step), step.target, key, walk)
 
     def _back(self, branch: Branch, place: Place, goal: Place, walk: _Walk) -> Branch:
-        if not walk.enter(branch, (place, goal.name)):
+        steps = sorted(self._steps_into(place, goal), key=_order)
+        if not walk.enter(branch, (place, goal.name)) or not steps:
+            branch.again = branch.again if steps else None
             return branch
         walk.path.append((place, goal.name))
-        for step in sorted(self._steps_into(place, goal), key=_order):
+        for step in steps:
             source = step.source
             above = self._branch(source, step)
             branch.branches.append(self._back(above, source, source if source.kind == "queue" else goal, walk))
@@ -246,6 +249,8 @@ class TopologyMap:
         found: QueueInfo | ExchangeInfo | None = queue or exchange
         branch = Branch(kind=place.kind, name=place.name, type=found.type if found is not None else None)
         branch.missing = found is None
+        if place == ("exchange", ""):
+            branch.type, branch.missing = "direct", False
         if queue is not None:
             branch.messages, branch.consumers = queue.messages, queue.consumers
         if step is not None:

@@ -6,6 +6,7 @@ A command's module is imported when the command runs, never for `busctl --help`.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple, NoReturn
@@ -30,6 +31,7 @@ COMMANDS: dict[str, Entry] = {
     "queues": Entry("busctl.cli.queues:queues", "List queues, or show one."),
     "exchanges": Entry("busctl.cli.exchanges:exchanges", "List exchanges, or show one."),
     "bindings": Entry("busctl.cli.bindings:bindings", "List what leads where."),
+    "topology": Entry("busctl.cli.topology:topology", "Draw who can reach what."),
     "connections": Entry("busctl.cli.connections:connections", "List who is connected."),
     "channels": Entry("busctl.cli.channels:channels", "List channels."),
     "consumers": Entry("busctl.cli.consumers:consumers", "List who takes messages."),
@@ -61,8 +63,13 @@ COMMANDS: dict[str, Entry] = {
     "rpc": Entry("busctl.cli.rpc:rpc", "Call a method of a service over the bus."),
     "keys": Entry("busctl.cli.keys:keys", "Keep the keys that message bodies are encrypted with."),
     "bus": Entry("busctl.cli.bus:bus", "The bus file: write one from a live broker, check one."),
+    "completion": Entry("busctl.cli.completion:completion", "Print the completion of a shell: bash, zsh, fish."),
     "contexts": Entry("busctl.cli.contexts:contexts", "Name brokers: list, add, use, remove and check them."),
 }
+
+
+VARIABLE = "_BUSCTL_COMPLETE"
+"""Where a shell says that it wants completions, and in which way."""
 
 
 class _Command(TyperCommand):
@@ -83,6 +90,10 @@ class _Command(TyperCommand):
         found.info.name = found.info.name or self.name
         command = typer.main.get_command(found)
         _add_global_flags(command)
+        if VARIABLE in os.environ:
+            from busctl.cli import completion
+
+            completion.attach(command)
         return command.make_context(info_name, args, parent=parent, **extra)
 
 
@@ -147,6 +158,10 @@ def root(
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     typed = flags.GlobalFlags()
+    if VARIABLE in os.environ:
+        from busctl.cli import completion
+
+        completion.prepare()
     try:
         code = typer.main.get_command(app).main(
             args=list(sys.argv[1:] if arguments is None else arguments),
