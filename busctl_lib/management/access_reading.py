@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from busctl_lib.errors import ApiForbidden, NotFound
+from busctl_lib.errors import ApiError, ApiForbidden, NotFound
 from busctl_lib.management.infos import Info, NodeInfo, OverviewInfo, UserInfo
 from busctl_lib.management.infos_access import Abilities, AccountInfo, PermissionInfo
 from busctl_lib.management.infos_links import FederationLinkInfo, ShovelInfo
@@ -12,6 +12,8 @@ from busctl_lib.management.reading import Reading
 from busctl_lib.management.transport import segment
 
 L = TypeVar("L", bound=Info)
+_NO_SUCH_PATH = 406
+"""What the API's server of static files says to who asks for JSON, where no plug-in owns the path."""
 _SHOVELS, _FEDERATION = "rabbitmq_shovel_management", "rabbitmq_federation_management"
 
 
@@ -27,13 +29,22 @@ class AccessReading(Reading):
         path = "permissions" if vhost is None else f"vhosts/{segment(vhost)}/permissions"
         return self._of_vhost(path, list[PermissionInfo], vhost)
 
+    def permissions_of(self, user: str) -> list[PermissionInfo]:
+        """What one user may do in each vhost. One's own are for everyone, those of others for administrators.
+
+        Raises:
+            NotFound: no such user.
+        """
+        return self._http.get(f"users/{segment(user)}/permissions", list[PermissionInfo])
+
     def shovels(self, vhost: str | None = None) -> list[ShovelInfo]:
-        """Shovels of one vhost, or of all. Needs the monitoring tag.
+        """Shovels of one vhost, or of all; those among them that are declared and do not run. Needs the monitoring tag.
 
         Raises:
             NotFound: the broker's plug-in for them is off; the text says so.
         """
-        return self._links("shovels", ShovelInfo, vhost, _SHOVELS)
+        found = self._links("shovels", ShovelInfo, vhost, _SHOVELS)
+        return [*found, *self._not_running(vhost, found)]
 
     def federation_links(self, vhost: str | None = None) -> list[FederationLinkInfo]:
         """Federation links of one vhost, or of all. Needs the monitoring tag.
@@ -71,10 +82,25 @@ class AccessReading(Reading):
         known = [set(node.enabled_plugins) for node in nodes if node.enabled_plugins is not None]
         return sorted(set.intersection(*known)) if known else None
 
+    def _not_running(self, vhost: str | None, running: list[ShovelInfo]) -> list[ShovelInfo]:
+        """Shovels that are declared and that no node tells of: from 4.0 those whose link does not come about."""
+        known = {(info.vhost, info.name) for info in running}
+        try:
+            declared = self._list("parameters/shovel", ShovelInfo, vhost, {"columns": "name,vhost"})
+        except (ApiForbidden, NotFound):  # what is declared needs the policymaker tag
+            return []
+        idle = [info for info in declared if (info.vhost, info.name) not in known]
+        for info in idle:
+            info.type = "dynamic"
+        return idle
+
     def _links(self, noun: str, kind: type[L], vhost: str | None, plugin: str) -> list[L]:
         try:
-            return self._list(noun, kind, vhost)
-        except NotFound as error:
+            path = noun if vhost is None else f"{noun}/{segment(vhost)}"
+            return self._http.get(path, list[kind])  # type: ignore[valid-type]
+        except (NotFound, ApiError) as error:
+            if isinstance(error, ApiError) and error.status != _NO_SUCH_PATH:
+                raise
             self._list("exchanges", Info, vhost, {"columns": "vhost"})  # says so when the vhost is absent
             text = f"this broker tells nothing of {noun.replace('-', ' ')}: its plug-in {plugin} is off"
             hint = f"rabbitmq-plugins enable {plugin}"
