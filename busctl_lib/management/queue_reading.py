@@ -60,6 +60,9 @@ class QueueReading(Reading):
             return None
         columns = {"disable_stats": "true", "columns": ",".join(_NAMING_COLUMNS)}
         infos = self._list("queues", QueueInfo, vhost, columns)
+        for info in infos:
+            if info.state == "live":  # what 3.x keeps of a queue that runs
+                info.state = "running"
         return infos if fill_counts(infos, text, listener) else None
 
     def queues_with_rates(
