@@ -12,6 +12,7 @@ from busctl.cli import lists, output
 from busctl.cli.lists import AllVhostsOption, ColumnsOption, OutputOption, SortOption, WatchOption, WhereOption
 from busctl.views import formats
 from busctl.views.queues import QUEUES, features, rate_ack, rate_in, rate_out, state
+from busctl.views.replicas import trouble
 
 if TYPE_CHECKING:
     from busctl_lib.management import BindingInfo, ConsumerInfo, ManagementClient, QueueInfo
@@ -33,9 +34,24 @@ def queues(
     watch: WatchOption = None,
     where: WhereOption = None,
     all_vhosts: AllVhostsOption = False,
+    at_risk: Annotated[
+        bool,
+        typer.Option("--at-risk", help="Only quorum queues and streams that lost a member, or may lose no more."),
+    ] = False,
 ) -> None:
     """List queues with their depth, consumers and rates; an exact name shows that queue in detail."""
-    lists.run(ctx, _QUEUES, lists.Asked(name, form, sort, columns, watch, where, all_vhosts))
+    asked = lists.Asked(name, form, sort, columns, watch, where, all_vhosts)
+    lists.run(ctx, _AT_RISK if at_risk else _QUEUES, asked)
+
+
+def _at_risk(api: ManagementClient, vhost: str | None) -> list[QueueInfo]:
+    """Also the light list of a large bus knows members."""
+    from busctl_lib.poller import LIST_WITH_RATES_MAX
+
+    totals = api.overview().object_totals
+    few = totals is None or (totals.queues or 0) <= LIST_WITH_RATES_MAX
+    listed = api.queues_with_rates(vhost) if few else api.queues(vhost)
+    return [info for info in listed if trouble(info) is not None]
 
 
 def _listed(api: ManagementClient, vhost: str | None, asked: lists.Asked | None = None) -> list[QueueInfo]:
@@ -139,3 +155,4 @@ def _plain(table: dict[str, Any] | None) -> str:
 
 
 _QUEUES = lists.Listing(view=QUEUES, singular="queue", fetch=_listed, fetch_asked=_listed, get=_one, detail=_detail)
+_AT_RISK = lists.Listing(view=QUEUES, singular="queue at risk", fetch=_at_risk, detail=_detail)

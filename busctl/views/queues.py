@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from busctl.views import columns, formats
+from busctl.views.replicas import MEMBERS, STOPPED, trouble
 from busctl.views.view import Column, Tone, View
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ def state(info: QueueInfo) -> State:
     """Put the state of a queue into a word. What needs action comes first."""
     if info.state in _BROKEN:
         return State(info.state, Tone.BAD, "✖")
+    if (replicas := trouble(info)) is not None:
+        return State(replicas, Tone.BAD if replicas == STOPPED else Tone.WARN, "✖" if replicas == STOPPED else "▲")
     if info.messages and is_dead_letter_queue(info.name):
         return State("dead letters", Tone.BAD, "✖")
     if info.messages and info.consumers == 0 and info.type != "stream":
@@ -161,6 +164,7 @@ QUEUES: View[QueueInfo] = View(
         Column(name="features", title="FEATURES", value=features, text=features, wide=True),
         columns.text("policy", "POLICY", wide=True),
         columns.text("node", "NODE", wide=True),
+        MEMBERS,
         columns.size("memory", "MEMORY", wide=True),
         columns.size("message_bytes", "BYTES", wide=True),
     ),

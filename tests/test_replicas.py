@@ -1,0 +1,52 @@
+"""Quorum queues that lost a member, or may lose no more: in the list, in the overview, by a flag."""
+
+from __future__ import annotations
+
+import pytest
+
+from busctl.views import overview, queues, replicas
+from busctl.views.queues import QUEUES
+from busctl.views.view import Tone
+from busctl_lib.management import QueueInfo
+
+
+def quorum(members: int, online: int | None, **more: object) -> QueueInfo:
+    names = [f"rabbit@{letter}" for letter in "abcde"]
+    there = names[:online] if online is not None else None
+    return QueueInfo(name="q", vhost="/", type="quorum", members=names[:members], online=there, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("members", "online", "word"),
+    [
+        (1, 1, None),
+        (3, 3, None),
+        (5, 4, replicas.LOST),
+        (5, 3, replicas.LAST),
+        (3, 2, replicas.LAST),
+        (2, 2, replicas.LAST),
+        (3, 1, replicas.STOPPED),
+        (1, 0, replicas.STOPPED),
+        (3, None, None),
+    ],
+)
+def test_what_a_queue_can_still_lose_is_said(members: int, online: int | None, word: str | None) -> None:
+    info = quorum(members, online)
+    assert replicas.trouble(info) == word
+    assert (queues.state(info).word == word) is (word is not None)
+    assert QUEUES.column("members").cell(info).text == f"{'–' if online is None else online}/{members}"
+
+
+def test_it_stands_out_and_the_overview_names_it() -> None:
+    assert queues.state(quorum(3, 1)).tone is Tone.BAD
+    assert queues.state(quorum(3, 2)).tone is Tone.WARN
+    found = overview.attention([quorum(3, 3, messages=0), quorum(3, 2, messages=0, messages_ready=0, consumers=2)])
+    assert [(each.name, each.text, each.tone) for each in found] == [
+        ("q", "0 ready, one from stopping, 2 consumers", Tone.WARN)
+    ]
+
+
+def test_a_classic_queue_has_no_members() -> None:
+    info = QueueInfo(name="q", vhost="/", type="classic")
+    assert replicas.trouble(info) is None
+    assert QUEUES.column("members").cell(info).text == ""
