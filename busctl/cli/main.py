@@ -158,12 +158,13 @@ def root(
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     typed = flags.GlobalFlags()
+    command = typer.main.get_command(app)
     if VARIABLE in os.environ:
         from busctl.cli import completion
 
-        completion.prepare()
+        completion.prepare(command)
     try:
-        code = typer.main.get_command(app).main(
+        code = command.main(
             args=list(sys.argv[1:] if arguments is None else arguments),
             prog_name="busctl",
             standalone_mode=False,
