@@ -17,7 +17,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
-from urllib.parse import quote
 
 import msgspec
 
@@ -32,7 +31,7 @@ Way = Literal["binding", "dead-letter", "alternate"]
 
 DEPTH_MOST = 60
 """A tree that would go deeper is cut there."""
-_COLUMNS = "name,vhost,type,arguments,effective_policy_definition,messages,consumers"
+_COLUMNS = ("name", "vhost", "type", "state", "arguments", "effective_policy_definition", "messages", "consumers")
 _APPLIES = {"classic": "classic_queues", "quorum": "quorum_queues", "stream": "streams"}
 
 
@@ -264,8 +263,7 @@ def read(api: ManagementClient, vhost: str) -> TopologyMap:
     Raises:
         ApiError, VhostNotFound: see ManagementClient.
     """
-    listed = api.get_json(f"queues/{quote(vhost, safe='')}", {"columns": _COLUMNS})
-    queues = msgspec.convert(listed, list[QueueInfo])
+    queues = api.queues_with_rates(vhost, columns=_COLUMNS)
     return TopologyMap(api.exchanges(vhost), queues, api.bindings(vhost), api.policies(vhost))
 
 

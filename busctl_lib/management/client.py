@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from types import TracebackType
 from typing import Any, Self
 
@@ -177,7 +178,8 @@ class ManagementClient(Changes, QueueReading, AccessReading):
         path = "connections" if vhost is None else f"vhosts/{segment(vhost)}/connections"
         return self._of_vhost(path, list[ConnectionInfo], vhost)
 
-    def channels(self, vhost: str | None = None) -> list[ChannelInfo]:
-        """Channels; without the monitoring tag only one's own."""
+    def channels(self, vhost: str | None = None, *, columns: Collection[str] | None = None) -> list[ChannelInfo]:
+        """Channels, or some of what is known of each; without the monitoring tag only one's own."""
         path = "channels" if vhost is None else f"vhosts/{segment(vhost)}/channels"
-        return self._of_vhost(path, list[ChannelInfo], vhost)
+        params = {"columns": ",".join(columns)} if columns is not None else None
+        return self._of_vhost(path, list[ChannelInfo], vhost, params)

@@ -209,6 +209,10 @@ class QueueInfo(Info):
     delivery_limit: int | None = None
     head_message_timestamp: int | None = None
     idle_since: str | None = None
+    segments: int | None = None
+    """Of a stream, from 4.0."""
+    readers: dict[str, int] | None = None
+    """Of a stream: how many readers each node serves."""
     message_stats: MessageStats | None = None
     consumer_details: list[ConsumerInfo] | None = None
 
