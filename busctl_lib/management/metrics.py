@@ -20,7 +20,8 @@ _COUNTS = {
     "messages": "messages",
     "consumers": "consumers",
 }
-_LABEL = r'"((?:[^"\\]|\\.)*)"'
+# 3.x does not escape what 4.x does: a name with a quote or a backslash cannot be told from another.
+_LABEL = r'"([^"\\]*)"'
 _LINE = re.compile(
     rf"^rabbitmq_detailed_queue_({'|'.join(_COUNTS)})\{{vhost={_LABEL},queue={_LABEL}\}} (\d+)(?:\.0+)?$".encode(),
     re.MULTILINE,
@@ -28,7 +29,6 @@ _LINE = re.compile(
 _IDENTITY = re.compile(
     rf"^rabbitmq_identity_info\{{rabbitmq_node={_LABEL},rabbitmq_cluster={_LABEL}[,}}]".encode(), re.MULTILINE
 )
-_ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 
 
 class Listener(NamedTuple):
@@ -53,7 +53,10 @@ def listener_of(overview: OverviewInfo, api_url: str) -> Listener | None:
 
 
 def fill_counts(infos: Iterable[QueueInfo], text: bytes, listener: Listener) -> bool:
-    """Write the counts into queues; False when it was another broker that answered (a tunnel, a proxy)."""
+    """Write the counts into queues; False when it was another broker that answered (a tunnel, a proxy).
+
+    A queue that was declared a moment ago, or has a quote or a backslash in its name, stays without.
+    """
     identity = _IDENTITY.search(text)
     if identity is None or (_plain(identity[1]), _plain(identity[2])) != (listener.node, listener.cluster):
         return False
@@ -66,6 +69,4 @@ def fill_counts(infos: Iterable[QueueInfo], text: bytes, listener: Listener) -> 
 
 
 def _plain(label: bytes) -> str:
-    if b"\\" in label:
-        label = _ESCAPED.sub(lambda found: b"\n" if found[1] == b"n" else found[1], label)
     return label.decode("utf-8", "replace")

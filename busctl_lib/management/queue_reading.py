@@ -16,6 +16,7 @@ from busctl_lib.management.transport import Params, segment
 _LIGHT: Params = {"disable_stats": "true", "enable_queue_totals": "true"}
 _NAMING_COLUMNS = ("name", "vhost", "type", "state", "durable", "auto_delete", "exclusive", "arguments", "node")
 _HISTORY_COLUMNS = ("messages_details.samples",)
+_ASKED_SINGLY_MAX = 50
 _PAGE_SIZE = 500  # the most that the API gives on one page
 _FINE_S, _FINE_SURE_S = 605, 580
 """The broker keeps its samples of every 5 s for this long, and surely for that long: what it no longer has it gives as
@@ -63,7 +64,13 @@ class QueueReading(Reading):
         for info in infos:
             if info.state == "live":  # what 3.x keeps of a queue that runs
                 info.state = "running"
-        return infos if fill_counts(infos, text, listener) else None
+        if not fill_counts(infos, text, listener):
+            return None
+        without = {info.key: info for info in infos if info.messages is None}
+        if len(without) <= _ASKED_SINGLY_MAX:
+            for key, found in self.queues_one_by_one(without).items():
+                fill_absent(without[key], found)
+        return infos
 
     def queues_with_rates(
         self, vhost: str | None = None, *, history: History | None = None, columns: Collection[str] | None = None
