@@ -344,3 +344,11 @@ def test_a_load_that_stops_half_way_says_what_to_do(bus: Bus) -> None:
     _, err = bus.run("publish", "small", "x", "--count", "10", "--concurrency", "1", code=8)
     assert "stopped half-way" in err
     assert "try again later" in err
+
+
+def test_a_delayed_message_arrives_later(bus: Bus) -> None:
+    bus.broker.declare_queue("work")
+    bus.run("publish", "work", "n:=1", "--delay", "300ms")
+    bus.wait("work", 1)
+    assert numbers(bus.run("peek", "work", "-o", "jsonl")[0]) == [1]
+    assert "nowhere" in bus.run("publish", "nowhere", "x", "--delay", "1s", code=4)[1]

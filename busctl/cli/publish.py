@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import enum
-import json
-import re
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from busctl.cli import confirm, exits, flags, output, templates
+from busctl.cli.bodies import PAIR, Body, body_of, object_of, of_bytes
 from busctl.cli.confirm import YesOption
 from busctl.cli.lists import seconds
-from busctl.cli.sending import Sending, stamped
+from busctl.cli.sending import Letters, Sending, stamped
 from busctl.views import formats
 from busctl_lib.envelope import PROPERTY_NAMES, Envelope, Properties
 from busctl_lib.errors import BusError, ConfigError, InvalidMessage, Unroutable
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from busctl.session import Session
     from busctl_lib.codecs import Keyring
 
-_PAIR = re.compile(r"^(?P<name>[A-Za-z_][\w.-]*)(?P<sign>:=|=)(?P<text>.*)$", re.DOTALL)
 _INTEGERS = {"delivery_mode": (1, 2), "priority": (0, 255), "timestamp": (0, 2**63 - 1)}
 """The least and the most of each."""
 _BINDINGS = 8
@@ -40,16 +38,6 @@ class ReceiptFormat(enum.StrEnum):
     PRETTY = "pretty"
     JSON = "json"
     JSONL = "jsonl"
-
-
-@dataclass(frozen=True, slots=True)
-class Body:
-    """What to send: the bytes, and the message they stand for where it is JSON."""
-
-    data: bytes
-    content_type: str
-    message: Any = None
-    from_pairs: bool = field(default=False)
 
 
 WordsArgument = Annotated[
@@ -84,6 +72,7 @@ CompressOption = Annotated[
     str | None, typer.Option(metavar="zstd|gzip", help="Compress the body, where that makes it smaller.")
 ]
 EncryptOption = Annotated[bool, typer.Option("--encrypt", help="Encrypt the body with the current key (busctl keys).")]
+DelayOption = Annotated[str | None, typer.Option(metavar="DURATION", help="Arrive so much later: 30s, 2h.")]
 PriorityOption = Annotated[int | None, typer.Option(min=0, max=255, help="The message's priority.")]
 RateOption = Annotated[float | None, typer.Option(metavar="PER_S", help="At most so many a second.")]
 TimeoutOption = Annotated[str, typer.Option(metavar="DURATION", help="How long each may take to be confirmed.")]
@@ -105,6 +94,7 @@ def publish(
     rate: RateOption = None,
     concurrency: ConcurrencyOption = None,
     timeout: TimeoutOption = "30s",
+    delay: DelayOption = None,
     priority: PriorityOption = None,
     compress: CompressOption = None,
     encrypt: EncryptOption = False,
@@ -132,6 +122,7 @@ def publish(
         compress=_compression(compress),
         keys=_keys() if encrypt else None,
     )
+    delay_s = None if delay is None else seconds(delay, "--delay")
     draft.envelope(1)  # what is wrong with it is told before anything is connected
     letters = ((index / rate if rate is not None else 0.0, draft.envelope(index + 1)) for index in range(count))
     with flags.open_session(ctx) as session:
@@ -143,13 +134,20 @@ def publish(
         confirm.allow(session.settings, change, yes=yes)
         sending = Sending(
             session.broker,
-            letters,
+            letters if delay_s is None else _later(session, letters, delay_s),
             count=count,
             target=draft.target,
             timeout_s=timeout_s,
             concurrency=concurrency,
         )
         _send(sending, session, form)
+
+
+def _later(session: Session, letters: Letters, delay_s: float) -> Letters:
+    from busctl_lib.delays import Delays
+
+    delays = Delays(session.broker)
+    return ((due_s, delays.delayed(envelope, delay_s)) for due_s, envelope in letters)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,9 +174,9 @@ class Draft:
         """Make one message, the first has the number 1. Raises ConfigError or InvalidMessage."""
         fill = (lambda text: text) if self.raw else (lambda text: templates.render(text, number))
         if isinstance(self.words, bytes):
-            body = _of_bytes(self.words if self.raw else _filled(self.words, number))
+            body = of_bytes(self.words if self.raw else _filled(self.words, number))
         else:
-            body = _body([fill(word) for word in self.words], raw=self.raw)
+            body = body_of([fill(word) for word in self.words], raw=self.raw)
         if self.check:
             _validate(body)
         made = stamped(
@@ -266,66 +264,6 @@ def _split(words: list[str], exchange: str | None, key: str | None) -> tuple[str
     return words[0], words[1:]
 
 
-def _body(words: list[str], *, raw: bool) -> Body:
-    pairs = [] if raw else [_PAIR.match(word) for word in words]
-    if pairs and all(pairs):
-        message = _object([pair for pair in pairs if pair is not None])
-        return Body(json.dumps(message, ensure_ascii=False).encode(), "application/json", message, from_pairs=True)
-    if not words:
-        raise ConfigError("no message: give NAME=TEXT pairs, a body, or - to read standard input")
-    if len(words) > 1:
-        odd = next((word for word, pair in zip(words, pairs, strict=False) if pair is None), words[1])
-        raise ConfigError(
-            f"{formats.safe_text(odd, 40)!r} is neither NAME=TEXT nor NAME:=JSON, and a body is one argument",
-            hint="put a body with spaces in quotes",
-        )
-    return _of_bytes(words[0].encode("utf-8", "surrogateescape"))
-
-
-def _object(pairs: list[re.Match[str]]) -> dict[str, Any]:
-    made: dict[str, Any] = {}
-    for pair in pairs:
-        if pair["name"] in made:
-            raise ConfigError(f"{pair['name']} is given twice")
-        made[pair["name"]] = _value(pair)
-    return made
-
-
-def _value(pair: re.Match[str]) -> Any:
-    try:
-        pair["text"].encode()
-    except UnicodeEncodeError:
-        raise ConfigError(
-            f"{pair['name']}: {formats.safe_text(pair['text'], 40)!r} is not valid UTF-8",
-            hint="such bytes can only be a whole body",
-        ) from None
-    if pair["sign"] == "=":
-        return pair["text"]
-    try:
-        return json.loads(pair["text"], parse_constant=_no_constant)
-    except ValueError:
-        raise ConfigError(
-            f"{pair['name']}: {formats.safe_text(pair['text'], 40)!r} is not JSON",
-            hint=f"for text write {pair['name']}=...",
-        ) from None
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"JSON has no {name}")
-
-
-def _of_bytes(data: bytes) -> Body:
-    """Look at what a body is; it is sent as it is in any case."""
-    try:
-        text = data.decode()
-    except UnicodeDecodeError:
-        return Body(data, "application/octet-stream")
-    try:
-        return Body(data, "application/json", json.loads(text, parse_constant=_no_constant))
-    except ValueError:
-        return Body(data, "text/plain")
-
-
 def _validate(body: Body) -> None:
     schema = schema_of(body.message) if isinstance(body.message, dict) else None
     if schema is None:
@@ -350,11 +288,11 @@ def _properties(headers: list[str], given: list[str], body: Body) -> Properties:
             hint = f"did you mean {meant}?" if meant else f"there are: {', '.join(_DIRECT)}"
             raise ConfigError(f"{formats.safe_text(name, 40)!r} is not an AMQP property", hint=hint)
         values[name] = _property(name, text)
-    pairs = [_PAIR.match(word) for word in headers]
+    pairs = [PAIR.match(word) for word in headers]
     if not all(pairs):
         odd = headers[pairs.index(None)]
         raise ConfigError(f"-H {formats.safe_text(odd, 40)!r} is neither NAME=TEXT nor NAME:=JSON")
-    return Properties(headers=_object([pair for pair in pairs if pair is not None]) or None, **values)
+    return Properties(headers=object_of([pair for pair in pairs if pair is not None]) or None, **values)
 
 
 def _property(name: str, text: str) -> str | int:

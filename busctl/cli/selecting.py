@@ -13,7 +13,7 @@ import msgspec
 import typer
 
 from busctl.cli import exits, output
-from busctl.cli.printing import MessageFormat, Printer
+from busctl.cli.printing import Jsonl, MessageFormat, Printer
 from busctl.views import formats
 from busctl_lib.errors import ConfigError
 
@@ -64,6 +64,8 @@ class Selection(contextlib.ExitStack):
         self._jq = self._guarded(jq)
         self._translate = _command(translate) if translate is not None else None
         self._translate_failed = 0
+        self._made: dict[int, bytes] = {}
+        """The documents of what was chosen last, by its identity: made once, printed as well."""
         self.narrows = where is not None
         """Whether it shows fewer messages than come."""
 
@@ -84,12 +86,18 @@ class Selection(contextlib.ExitStack):
         pairs = [(delivery, self._translated(delivery)) for delivery in deliveries]
         if self._where is None or not pairs:
             return pairs
-        matches = self._where.matches(self._documents([shown for _, shown in pairs]))
+        self._made = {}
+        documents = self._documents([shown for _, shown in pairs])
+        self._made = {id(shown): document for (_, shown), document in zip(pairs, documents, strict=True)}
+        matches = self._where.matches(documents)
         _tell_once(self._where)
         return [pair for pair, match in zip(pairs, matches, strict=True) if match]
 
     def print(self, shown: Sequence[Delivery], printer: Printer, form: MessageFormat) -> None:
         """Print what was chosen."""
+        if self._jq is None and self._made and isinstance(printer, Jsonl):
+            output.write_bytes(b"".join(line + b"\n" for line in self._documents(shown)))
+            return
         if self._jq is None:
             printer.print(shown)
             return
@@ -103,7 +111,8 @@ class Selection(contextlib.ExitStack):
     def _documents(self, deliveries: Sequence[Delivery]) -> list[bytes]:
         from busctl_lib.documents import to_json
 
-        return [to_json(delivery, keys=self._keys) for delivery in deliveries]
+        made = self._made
+        return [made.get(id(delivery)) or to_json(delivery, keys=self._keys) for delivery in deliveries]
 
     def _translated(self, delivery: Delivery) -> Delivery:
         if self._translate is None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import queue
+import threading
 import time
 import uuid
 from collections import Counter
@@ -67,11 +67,14 @@ class Sending:
         self._timeout_s = timeout_s
         self._concurrency = concurrency
         self._go_on = go_on
-        self._settled: queue.SimpleQueue[tuple[Entry, float]] = queue.SimpleQueue()
+        self._settled: queue.SimpleQueue[tuple[Entry, float] | None] = queue.SimpleQueue()
         self._sent = 0
         self._outcomes: Counter[Outcome] = Counter()
         self._failure: BusError | None = None
         self._last: Envelope | None = None
+        self._stopping = False
+        self._ended = threading.Event()
+        self._trouble: BaseException | None = None
         self._started_at = self._ended_at = time.time()
         self.state = "planned"
         """planned, running, done, partial, failed or cancelled."""
@@ -95,17 +98,35 @@ class Sending:
         """
         self._broker.links.publish.open()  # so that the times are of publishing alone
         self._started_at, self.state = time.time(), "running"
+        # Ctrl-C strikes the main thread anywhere, also between a publish and its being counted: so another one sends.
+        worker = threading.Thread(target=self._work, args=(on_receipt,), name="busctl-sending", daemon=True)
+        worker.start()
         try:
-            self._send_all(on_receipt)
-            self._finish(self._timeout_s, on_receipt)
-        except BusError as error:
-            self._failure = self._failure or error
-            self._finish(_LAST_CONFIRMS_S, on_receipt)
+            self._ended.wait()
         except BaseException:
-            self._finish(_LAST_CONFIRMS_S, None)
+            self._stopping = True
+            self._settled.put(None)
+            self._ended.wait(_LAST_CONFIRMS_S + 2)
             self.state = "cancelled"
             raise
+        if self._trouble is not None:
+            self.state = "cancelled"
+            raise self._trouble
         return self._conclude()
+
+    def _work(self, on_receipt: OnReceipt | None) -> None:
+        """Send all and wait for the outcomes."""
+        try:
+            self._send_all(on_receipt)
+            self._finish(_LAST_CONFIRMS_S if self._stopping else self._timeout_s, on_receipt)
+        except BusError as error:
+            self._failure = self._failure or error
+            self._finish(_LAST_CONFIRMS_S, None)
+        except BaseException as error:  # noqa: BLE001 - a thread's boundary: it is raised where it is waited for
+            self._finish(_LAST_CONFIRMS_S, None)
+            self._trouble = error
+        finally:
+            self._ended.set()
 
     def operation(self) -> dict[str, Any]:
         """Give the account as an operation in JSON."""
@@ -157,7 +178,7 @@ class Sending:
             for due_s, envelope in self._letters:
                 self._take(began + due_s - time.monotonic(), on_receipt)
                 self._wait_for_room(on_receipt)
-                if self._failure is not None and self._stops(self._failure):
+                if self._stopping or (self._failure is not None and self._stops(self._failure)):
                     return
                 self._send(publisher, envelope)
                 progress.show(self._bar())
@@ -166,9 +187,10 @@ class Sending:
         return not self._go_on or getattr(failure, "outcome", None) in _SPARED
 
     def _wait_for_room(self, on_receipt: OnReceipt | None) -> None:
+        until = time.monotonic() + self._timeout_s + _LAST_CONFIRMS_S
         while self._concurrency is not None and self._sent - self._outcomes.total() >= self._concurrency:
-            entry, elapsed_s = self._settled.get(timeout=self._timeout_s + _LAST_CONFIRMS_S)
-            self._note(entry, elapsed_s, on_receipt)
+            if self._stopping or not self._next(until, on_receipt):
+                return
 
     def _bar(self) -> str:
         confirmed = self._outcomes[Outcome.CONFIRMED]
@@ -185,24 +207,30 @@ class Sending:
         )
         self._sent += 1
 
+    def _next(self, until: float, on_receipt: OnReceipt | None) -> bool:
+        """Take what settles next; False when nothing did in time, or it is to end."""
+        try:
+            settled = self._settled.get(timeout=max(0.0, until - time.monotonic()))
+        except queue.Empty:
+            return False
+        if settled is None:
+            return False
+        self._note(*settled, on_receipt)
+        return True
+
     def _take(self, wait_s: float, on_receipt: OnReceipt | None) -> None:
         """Take what has settled; goes on for `wait_s`."""
         until = time.monotonic() + wait_s
-        while True:
-            try:
-                entry, elapsed_s = self._settled.get(timeout=max(0.0, until - time.monotonic()))
-            except queue.Empty:
-                return
-            self._note(entry, elapsed_s, on_receipt)
+        while self._next(until, on_receipt):
+            pass
 
     def _finish(self, wait_s: float, on_receipt: OnReceipt | None) -> None:
-        """Wait for what is under way."""
+        """Wait for what is under way; when it is to end, no longer than for the last confirms."""
         until = time.monotonic() + wait_s + 1
         while self._outcomes.total() < self._sent and time.monotonic() < until:
             # Of what comes, not longer than the next: the end is the time of the last confirm.
-            with contextlib.suppress(queue.Empty):
-                entry, elapsed_s = self._settled.get(timeout=max(0.0, until - time.monotonic()))
-                self._note(entry, elapsed_s, on_receipt)
+            if not self._next(until, on_receipt) and self._stopping:
+                until = min(until, time.monotonic() + _LAST_CONFIRMS_S)
         self._ended_at = time.time()
 
     def _note(self, entry: Entry, elapsed_s: float, on_receipt: OnReceipt | None) -> None:
