@@ -141,7 +141,7 @@ async def test_commands_come_back_and_are_suggested(vhost: TestBroker, bus: Mess
         prompt.value = "o"
         await console.until(lambda: prompt._suggestion == "obs /!requests", "the newest that begins so")
         await console.press("escape", "2", "?")
-        await console.shows("T  ", "Your own", ":obs")
+        await console.shows("T           Watch the queue's messages")
 
 
 @on_loop

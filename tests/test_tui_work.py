@@ -64,6 +64,32 @@ async def test_dead_letters_are_replayed_from_plan_to_account(vhost: TestBroker,
 
 
 @on_loop
+async def test_dead_letters_by_cause_are_edited_and_replayed(vhost: TestBroker, bus: MessageBroker) -> None:
+    publisher = MessagePublisher(bus)
+    for number in range(3):
+        publisher.publish("brief", {"n": number})
+    async with opened(vhost, (160, 40)) as console:
+        await console.until(lambda: count(bus, "orders.dead") == 3, "all died")
+        await console.command("dead orders.dead")
+        await console.shows("dead orders.dead", "1 cause in all 3 messages", "expired", timeout=30)
+        await console.press("enter")
+        await console.shows("Error and where it came from", "died in    brief", '"n": 0')
+        await console.press("e")
+        await console.shows("Edit the body")
+        console.app.screen.query_one(TextArea).text = '{"n": 70}'
+        await console.press("f5")
+        await console.shows("Replay 1 messages of orders.dead?", "--edit", timeout=30)
+        await console.press("e")
+        line = console.app.screen.query_one("#transfer-input", Input)
+        line.value += " --to orders"
+        await console.press("enter")
+        await console.shows("reaches orders", timeout=30)
+        await console.press("enter")
+        await console.shows("done: 1 of 1 done", timeout=30)
+        assert (count(bus, "orders"), count(bus, "orders.dead")) == (1, 2)
+
+
+@on_loop
 async def test_emptied_queues_are_asked_for_by_name_and_count_and_come_back(
     vhost: TestBroker, bus: MessageBroker
 ) -> None:

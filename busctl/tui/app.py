@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.screen import Screen
@@ -17,11 +17,10 @@ from busctl.tui import commands, keys
 from busctl.tui.feed import Feed
 from busctl.tui.filters import Filter
 from busctl.tui.messages import (
-    Describe,
+    OpenDead,
     OpenList,
     OpenPeek,
     OpenPublish,
-    OpenQueue,
     OpenRpc,
     OpenTail,
     OpenTransfer,
@@ -29,17 +28,14 @@ from busctl.tui.messages import (
     SnapshotTaken,
     SwitchTo,
     SwitchVhost,
-    TapTold,
 )
-from busctl.tui.modals.describe import DescribeModal
 from busctl.tui.modals.help import HelpModal, live_keys
 from busctl.tui.nouns import NOUNS
-from busctl.tui.screens.listing import ListScreen
+from busctl.tui.opening import Opening
 from busctl.tui.screens.overview import OverviewScreen
 from busctl.tui.screens.place import Place
 from busctl.tui.screens.queue import QueueScreen
 from busctl.tui.screens.queues import QueuesScreen
-from busctl.tui.switching import Switching
 from busctl.tui.theme import THEMES, theme_named
 from busctl.tui.working import VERBS, request_of
 from busctl.views.formats import safe_text
@@ -64,10 +60,10 @@ _OPENS: dict[str, Callable[[str], Message]] = {
     "vhost": SwitchVhost,
 }
 """What a command with one argument opens."""
-_DIGITS = ("exchanges", "connections", "consumers", "nodes", "operations")
+_DIGITS = ("dead", "exchanges", "connections", "consumers", "nodes", "operations")
 
 
-class ConsoleApp(Switching, App[None]):
+class ConsoleApp(Opening):
     """The console of one session.
 
     Args:
@@ -83,7 +79,14 @@ class ConsoleApp(Switching, App[None]):
         Binding("2", "queues", "queues", id="app.queues", show=False, tooltip="Go to the queues."),
         Binding("3", "rpc", "rpc", id="app.rpc", show=False, tooltip="Call a method and see its reply."),
         *(
-            Binding(key, f"noun('{noun}')", noun, id=f"app.{noun}", show=False, tooltip=f"Go to the {noun}.")
+            Binding(
+                key,
+                f"noun('{noun}')",
+                noun,
+                id=f"app.{noun}",
+                show=False,
+                tooltip=f"Go to: {noun}.",
+            )
             for key, noun in (
                 ("5", "exchanges"),
                 ("6", "connections"),
@@ -178,7 +181,7 @@ class ConsoleApp(Switching, App[None]):
 
     def action_noun(self, noun: str) -> None:
         """Go to a list."""
-        self.go(self._list(OpenList(noun)))
+        self.go(self.list_place(OpenList(noun)))
 
     def action_rpc(self) -> None:
         """Go to the workbench for calls."""
@@ -229,60 +232,7 @@ class ConsoleApp(Switching, App[None]):
                 yield SystemCommand(f":{line}", command.help, lambda line=line: self.post_message(RunCommand(line)))
         yield SystemCommand("theme", "Other colours.", self.action_change_theme)
 
-    # --- what places ask for
-
-    def _list(self, wanted: OpenList) -> Place:
-        filtered = wanted.filter if isinstance(wanted.filter, Filter) else Filter(wanted.filter)
-        if wanted.noun == "queues":
-            return QueuesScreen(self.feed, filtered, of=wanted.of, only=wanted.only)
-        return ListScreen(self.feed, NOUNS[wanted.noun], filtered, of=wanted.of, only=wanted.only)
-
-    @on(OpenList)
-    def _open_list(self, message: OpenList) -> None:
-        try:
-            self.push_screen(self._list(message))
-        except ValueError as error:  # a pattern of Erlang's that is none of ours
-            self.notify(safe_text(str(error)), severity="warning", markup=False)
-
-    @on(OpenQueue)
-    def _open_queue(self, message: OpenQueue) -> None:
-        self.push_screen(QueueScreen(self.feed, (message.vhost, message.name)))
-
-    @on(OpenTail)
-    def _open_tail(self, message: OpenTail) -> None:
-        from busctl.tui.screens.tail import TailScreen
-
-        self.push_screen(TailScreen(self.feed, message.queue))
-
-    @on(OpenPeek)
-    def _open_peek(self, message: OpenPeek) -> None:
-        from busctl.tui.screens.peek import PeekScreen
-
-        self.push_screen(PeekScreen(self.feed, message.queue))
-
-    @on(OpenPublish)
-    def _open_publish(self, message: OpenPublish) -> None:
-        from busctl.tui.screens.publish import PublishScreen
-
-        self.push_screen(PublishScreen(self.feed, message.queue, message.like))
-
-    @on(Describe)
-    def _describe(self, message: Describe) -> None:
-        self.push_screen(DescribeModal(message.title, message.lines))
-
-    @on(TapTold)
-    def _tell(self, message: TapTold) -> None:
-        self.notify(safe_text(message.text), title="Tail", severity="warning", timeout=15, markup=False)
-
-    @on(OpenRpc)
-    def _open_rpc(self, message: OpenRpc) -> None:
-        self.open_rpc(message.line)
-
-    def open_rpc(self, line: str) -> None:
-        """Go to the workbench for calls, with a beginning."""
-        from busctl.tui.screens.rpc import RpcScreen
-
-        self.go(RpcScreen(self.feed, line))
+    # --- commands
 
     @on(RunCommand)
     def _run(self, message: RunCommand) -> None:
@@ -296,13 +246,16 @@ class ConsoleApp(Switching, App[None]):
             self.post_message(SwitchTo(typed.context, message.line))
             return
         if typed.command.usage == "[GLOB]":
-            self.go(self._list(_list_of(typed, filtered)))
+            self.go(self.list_place(_list_of(typed, filtered)))
         else:
             self._obey(typed)
 
     def _obey(self, typed: commands.Typed) -> None:
         name, argument = typed.command.name, typed.argument
-        if name in _OPENS:
+        if name == "dead":
+            places = [] if not argument else [self.dead_place(OpenDead(argument))]
+            self.go(self.list_place(OpenList("dead")), *places)
+        elif name in _OPENS:
             self.post_message(_OPENS[name](argument))
         elif name in VERBS:
             self._transfer(name, argument)

@@ -33,6 +33,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("tail", "NAME", "the messages of a queue, live and without harm", ("t",), "queue"),
     Command("peek", "NAME", "what waits in a queue, within its peek budget", ("p",), "queue"),
     Command("publish", "[QUEUE]", "write a message and send it", ("pub",), "queue"),
+    Command("dead", "[QUEUE]", "queues of dead letters; of one, its groups by cause", ("dlq",), "queue"),
     Command("replay", "QUEUE [FLAGS]", "dead letters go back to where they came from", ("r",), "queue", free=True),
     Command("move", "SOURCE TARGET [FLAGS]", "messages of one queue go to another", ("mv",), "queue", free=True),
     Command("copy", "SOURCE TARGET [FLAGS]", "the same; the originals stay", ("cp",), "queue", free=True),

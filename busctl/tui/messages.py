@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from busctl.tui.filters import Filter
     from busctl.tui.jobs import Job
     from busctl.tui.screens.queue_charts import Span
+    from busctl_lib.deadletters import Group, Triage
     from busctl_lib.envelope import Delivery
     from busctl_lib.errors import BusError
     from busctl_lib.management.infos import QueueInfo
@@ -130,6 +131,31 @@ class Published(Message):
 
     took_s: float | None
     error: BusError | None
+
+
+@dataclass
+class OpenDead(Message):
+    """Show the dead letters of a queue, in groups."""
+
+    queue: str
+
+
+@dataclass
+class Triaged(Message):
+    """The dead letters of a queue were read, or why not."""
+
+    found: Triage | None
+    messages: Sequence[Delivery]
+    error: BusError | None
+
+
+@dataclass
+class OpenGroup(Message):
+    """Show the messages of a group of dead letters."""
+
+    queue: str
+    group: Group
+    messages: Sequence[Delivery]
 
 
 @dataclass

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from textual.message import Message
 
-from busctl.tui.messages import OpenList, OpenQueue, OpenTransfer, SwitchTo, SwitchVhost
+from busctl.tui.messages import OpenDead, OpenList, OpenQueue, OpenTransfer, SwitchTo, SwitchVhost
 from busctl.tui.widgets.slots import Slot
 from busctl.views.bindings import BINDINGS
 from busctl.views.channels import CHANNELS
@@ -16,6 +16,7 @@ from busctl.views.connections import CONNECTIONS, client
 from busctl.views.consumers import CONSUMERS
 from busctl.views.consumers import connection as consumer_connection
 from busctl.views.contexts import CONTEXTS, ContextInfo
+from busctl.views.dead import DEAD_QUEUES
 from busctl.views.exchanges import EXCHANGES, shown_name
 from busctl.views.formats import safe_text
 from busctl.views.nodes import NODES
@@ -27,6 +28,7 @@ from busctl_lib.errors import ConfigError
 
 if TYPE_CHECKING:
     from busctl.session import Session
+    from busctl_lib.deadletters import DeadLetterQueue
     from busctl_lib.journal import Operation
     from busctl_lib.management.infos import (
         BindingInfo,
@@ -247,6 +249,24 @@ def _operations(_: Session) -> Sequence[Operation]:
         return journal.operations(500)
 
 
+def _dead(session: Session) -> Sequence[DeadLetterQueue]:
+    from busctl_lib.deadletters import dead_letter_queues
+
+    return dead_letter_queues(session.management, session.vhost)
+
+
+_DEAD: Noun[DeadLetterQueue] = Noun(
+    view=DEAD_QUEUES,
+    fetch=_dead,
+    key=lambda found: found.name,
+    label=lambda found: f"{found.name} {' '.join(found.sources)}",
+    opens=lambda found: OpenDead(found.name),
+    jumps={"queue": lambda found: OpenQueue(found.vhost, found.name)},
+    sort="-messages",
+    empty="No queue of dead letters here.",
+    command="dead",
+    first=("name", "messages", "arrivals", "depth", "sources", "oldest"),
+)
 _OPERATIONS: Noun[Operation] = Noun(
     view=OPERATIONS,
     fetch=_operations,
@@ -262,9 +282,8 @@ _OPERATIONS: Noun[Operation] = Noun(
     least={"started_at": 19, "state": 11, "kind": 8, "id": 10},
     first=("started_at", "kind", "source", "state", "moved", "planned", "id"),
 )
-NOUNS: dict[str, Noun[Any]] = {
-    noun.view.noun: noun
-    for noun in (
-        _EXCHANGES, _BINDINGS, _CONNECTIONS, _CHANNELS, _CONSUMERS, _NODES, _VHOSTS, _POLICIES, _CONTEXTS, _OPERATIONS
-    )
-}  # fmt: skip
+_ALL: tuple[Noun[Any], ...] = (
+    *(_EXCHANGES, _BINDINGS, _CONNECTIONS, _CHANNELS, _CONSUMERS),
+    *(_NODES, _VHOSTS, _POLICIES, _CONTEXTS, _OPERATIONS),
+)
+NOUNS: dict[str, Noun[Any]] = {noun.view.noun: noun for noun in _ALL} | {"dead": _DEAD}

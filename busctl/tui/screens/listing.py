@@ -41,6 +41,7 @@ class ListScreen(TablePlace[Any]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c", "jump('connection')", "connection", id="list.connection", tooltip="Go to its connection."),
         Binding("e", "jump('exchange')", "exchange", id="list.exchange", tooltip="Go to its exchange."),
+        Binding("o", "jump('queue')", "queue", id="list.queue", tooltip="Go to the queue itself."),
         Binding("u", "jump('undo')", "undo", id="list.undo", tooltip="Plan to put back what the operation did."),
         Binding("R", "jump('resume')", "resume", id="list.resume", tooltip="Go on with an interrupted operation."),
     ]

@@ -71,6 +71,10 @@ class MessagesPlace(Place):
     def show_mode(self) -> None:
         """Say how it goes; called when something about the log changed."""
 
+    def facts_of(self, delivery: Delivery) -> Content:
+        """Give what stands beside the body."""
+        return message_facts(delivery)
+
     # --- shared
 
     def compose_place(self) -> ComposeResult:
@@ -116,7 +120,7 @@ class MessagesPlace(Place):
     def show_detail(self, delivery: Delivery) -> None:
         """Show one message in full."""
         self.query_one("#messages-body-text", Static).update(body_text(delivery.body))
-        self.query_one("#messages-facts-text", Static).update(message_facts(delivery))
+        self.query_one("#messages-facts-text", Static).update(self.facts_of(delivery))
         self.query_one("#messages-body").scroll_home(animate=False)
         self.query_one("#messages-facts").scroll_home(animate=False)
 

@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 
 from busctl.tui.feed import Feed
 from busctl.tui.filters import EVERYTHING, Filter
-from busctl.tui.messages import OpenBulk, OpenPeek, OpenPublish, OpenQueue, OpenTail, OpenTransfer
+from busctl.tui.messages import OpenBulk, OpenDead, OpenPeek, OpenPublish, OpenQueue, OpenTail, OpenTransfer
 from busctl.tui.nouns import bindings_of_queue, consumers_of_queue
 from busctl.tui.screens.table_place import TablePlace
 from busctl.tui.widgets.slots import Slot
@@ -48,6 +48,7 @@ class QueuesScreen(TablePlace[QueueInfo]):
             id="queues.purge",
             tooltip="Plan to empty it, into the trash of this machine; marked queues all at once.",
         ),
+        Binding("D", "dead", "dead letters", id="queues.dead", show=False, tooltip="Its dead letters, in groups."),
         Binding("e", "bindings", "exchange", id="queues.bindings", show=False, tooltip="What leads to the queue."),
         Binding("c", "consumers", "consumers", id="queues.consumers", show=False, tooltip="Who consumes from it."),
         Binding("N", "sort('name')", "sort by name", id="queues.sort-name", show=False),
@@ -175,6 +176,11 @@ class QueuesScreen(TablePlace[QueueInfo]):
         """Look at what waits in the queue."""
         if (info := self.table.row) is not None:
             self.post_message(OpenPeek(info.name))
+
+    def action_dead(self) -> None:
+        """Show the dead letters in the queue, in groups."""
+        if (info := self.table.row) is not None:
+            self.post_message(OpenDead(info.name))
 
     def action_bindings(self) -> None:
         """Show what leads to the queue."""

@@ -122,7 +122,7 @@ class TablePlace(Place, Generic[T]):
             empty="asking the broker …",
             marks=self.marks,
             opens=self.opens,
-            id=f"{self.view.noun}-table",
+            id=f"{self.view.noun.replace(' ', '-')}-table",
         )
 
     def on_mount(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
@@ -11,9 +11,9 @@ from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
-from textual.message import Message
 from textual.strip import Strip
 
+from busctl.tui.widgets import table_events
 from busctl.tui.widgets.changes import SHOWN_S, Changes
 from busctl.tui.widgets.marks import Marks
 from busctl.tui.widgets.rows import Rows
@@ -79,32 +79,11 @@ class LiveTable(Rows, Generic[T]):
     }
     """
 
-    class _Told(Message):
-        """Something about a table."""
-
-        def __init__(self, table: LiveTable[Any]) -> None:
-            super().__init__()
-            self.table = table
-
-    class Opened(_Told):
-        """Enter, or a second click, on a row."""
-
-        def __init__(self, table: LiveTable[Any], row: Any) -> None:
-            super().__init__(table)
-            self.row = row
-
-    class Scrolled(_Told):
-        """Other rows are on the screen now. State: the newest counts."""
-
-        def can_replace(self, message: Message) -> bool:
-            """Replace an older one."""
-            return isinstance(message, LiveTable.Scrolled) and message.table is self.table
-
-    class Sorted(_Told):
-        """Another order was chosen."""
-
-    class Marked(_Told):
-        """Other rows are marked."""
+    Opened: TypeAlias = table_events.Opened
+    Scrolled: TypeAlias = table_events.Scrolled
+    Sorted: TypeAlias = table_events.Sorted
+    Marked: TypeAlias = table_events.Marked
+    Moved: TypeAlias = table_events.Moved
 
     def __init__(
         self,
@@ -346,6 +325,12 @@ class LiveTable(Rows, Generic[T]):
     @property
     def _count(self) -> int:
         return len(self._rows)
+
+    def _move_to(self, index: int) -> None:
+        before = self._cursor
+        super()._move_to(index)
+        if self._cursor != before:
+            self.post_message(self.Moved(self))
 
     def action_jump(self, index: int) -> None:
         """Move the cursor to a row; -1 is the last."""
