@@ -192,7 +192,7 @@ def test_a_full_dead_letter_queue_keeps_the_message_where_it_is(broker: MessageB
     publisher.publish("q", {"action": "work"})
     assert tried.wait(30)
     consumer.stop()
-    assert depth(broker, "q") == 1
+    wait_until(lambda: depth(broker, "q") == 1, 30)
     broker.purge_queue("q.dead")
     consumer.start_consuming("q", background=True)
     assert taken(broker, "q.dead")[0].headers["busctl-error-message"] == "no"
