@@ -78,7 +78,7 @@ async def test_dead_letters_by_cause_are_edited_and_replayed(vhost: TestBroker, 
         await console.shows("Edit the body")
         console.app.screen.query_one(TextArea).text = '{"n": 70}'
         await console.press("f5")
-        await console.shows("Replay 1 messages of orders.dead?", "--edit", timeout=30)
+        await console.shows("Replay 1 messages of orders.dead?", '+  "n": 70', timeout=30)
         await console.press("e")
         line = console.app.screen.query_one("#transfer-input", Input)
         line.value += " --to orders"
