@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, settings
 
 from busctl_lib.pytest_plugin import TestBroker
 
-
 # How fast a machine is says nothing about what is tested.
 settings.register_profile("busctl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busctl")

@@ -57,7 +57,7 @@ class Console:
         self.app.screen.query_one("#prompt-text", Input).value = line
         await self.press("enter")
 
-    async def until(self, condition: Callable[[], T], what: str = "", timeout: float = 10) -> T:
+    async def until(self, condition: Callable[[], T], what: str = "", timeout: float = 30) -> T:
         deadline = time.monotonic() + timeout
         while True:
             if value := condition():
@@ -66,12 +66,12 @@ class Console:
                 raise AssertionError(f"not within {timeout:g} s: {what or condition}\n{self.text()}")
             await asyncio.sleep(0.02)
 
-    async def shows(self, *texts: str, timeout: float = 10) -> str:
+    async def shows(self, *texts: str, timeout: float = 30) -> str:
         """Wait until all of these stand on the screen."""
         await self.until(lambda: all(text in self.text() for text in texts), f"shows {texts}", timeout)
         return self.text()
 
-    async def hides(self, *texts: str, timeout: float = 10) -> str:
+    async def hides(self, *texts: str, timeout: float = 30) -> str:
         """Wait until none of these stands on the screen."""
         await self.until(lambda: not any(text in self.text() for text in texts), f"hides {texts}", timeout)
         return self.text()
