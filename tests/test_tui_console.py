@@ -106,7 +106,7 @@ async def test_sorting_shows_its_column_and_keeps_the_cursor_on_its_row(vhost: T
         await console.until(lambda: rows(console)[:1] == ["tes_requests"], "fullest first")
         await console.shows("READY▾")
         table = console.app.screen.query_one("#queues-table", LiveTable)
-        table.move_cursor(row=0)
+        await console.press("home")
         await console.until(lambda: table.row.name == "tes_requests", "on the fullest")
         await console.press("N")
         await console.shows("NAME▴")

@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_until(condition: Callable[[], T], timeout: float = 10, *, every_s: float = 0.05, what: str = "") -> T:
+def wait_until(condition: Callable[[], T], timeout: float = 30, *, every_s: float = 0.05, what: str = "") -> T:
     """Return the condition's first true value; AssertionError (with `what` and the last value) at the deadline.
 
     An AssertionError inside the condition counts as "not yet" and is raised as it is at the deadline.
