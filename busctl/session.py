@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from busctl.busfile import BusFile
     from busctl.config import Settings
     from busctl_lib.broker import MessageBroker
+    from busctl_lib.capabilities import Capabilities
     from busctl_lib.management import ManagementClient
     from busctl_lib.methods import Method
     from busctl_lib.rpc.caller import MethodCaller
@@ -128,6 +129,13 @@ class Session:
                 hint='use direct reply-to for this method: replies = "direct"',
                 queue=queue,
             )
+
+    @cached_property
+    def capabilities(self) -> Capabilities:
+        """What the broker and this user allow, found out at the first use. Raises ApiError."""
+        from busctl_lib.capabilities import detect
+
+        return detect(self.management)
 
     @cached_property
     def cluster(self) -> str:

@@ -24,12 +24,12 @@ from busctl_lib.tls import TlsFiles
 
 if TYPE_CHECKING:
     from busctl.config import Settings
+    from busctl_lib.capabilities import Feature
 
 _WAYS = (
     "leave it out and be asked for it, or give it to --password-stdin, or name where it is: --password-env VAR, "
     "--password-command CMD, --password-keyring; --store-password takes it from the command line all the same"
 )
-_TAGS_WITH_MONITORING = {"monitoring", "administrator"}
 
 contexts = typer.Typer(
     add_completion=False,
@@ -162,6 +162,8 @@ class Side(msgspec.Struct, omit_defaults=True, kw_only=True):
     version: str | None = None
     user: str | None = None
     tags: list[str] | None = None
+    features: list[Feature] | None = None
+    """What can be done there, as far as that side knows."""
     error: str | None = None
 
 
@@ -192,6 +194,7 @@ def _write_check(settings: Settings, amqp: Side, api: Side, form: output.Format 
         return
     lines = [(key, safe_text(f"{value}  ({source})")) for key, value, source in explained if source != DEFAULT]
     lines += [("amqp", _shown(amqp)), ("api", _shown(api)), *(("missing", safe_text(text)) for text in missing)]
+    lines += [("less", safe_text(text)) for text in _degraded(api)]
     lay_out = "{}\t{}\n" if form is output.Format.TSV else "{:<10} {}\n"
     output.write("".join(lay_out.format(key, text) for key, text in lines))
 
@@ -207,11 +210,10 @@ def _try_amqp(session: Session) -> Side:
 
 def _try_api(session: Session) -> Side:
     try:
-        me = session.management.whoami()
-        version = session.management.overview().rabbitmq_version
+        found = session.capabilities
     except ApiError as error:
         return Side(works=False, error=str(error))
-    return Side(works=True, version=version, user=me.name, tags=sorted(me.tag_names))
+    return Side(works=True, version=found.version, user=found.user, tags=found.tags, features=found.features)
 
 
 def _missing(amqp: Side, api: Side) -> list[str]:
@@ -221,12 +223,13 @@ def _missing(amqp: Side, api: Side) -> list[str]:
         told.append("publish, tail and rpc: AMQP does not work")
     if not api.works:
         return [*told, "overview, lists and the firehose: the API does not work"]
-    tags = set(api.tags or ())
-    if not tags & _TAGS_WITH_MONITORING:
-        told.append("nodes, and the connections of others: need the monitoring tag")
-    if "administrator" not in tags:
-        told.append("firehose: needs the administrator tag")
-    return told
+    return told + [str(each) for each in api.features or () if each.state == "missing" and each.cause == "tag"]
+
+
+def _degraded(api: Side) -> list[str]:
+    """What works less well there, or not at all, whoever asks."""
+    lacking = [each for each in api.features or () if each.state != "available"]
+    return [str(each) for each in lacking if each.state == "degraded" or each.cause != "tag"]
 
 
 def _shown(side: Side) -> str:
