@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -11,15 +12,20 @@ import pytest
 from consoles import Console, on_loop
 from syrupy.assertion import SnapshotAssertion
 from syrupy.extensions.image import SVGImageSnapshotExtension
+from textual.message import Message
 
 from busctl.config import Flags, resolve
+from busctl.contexts import ConsoleConfig
 from busctl.session import Session
 from busctl.tui.app import ConsoleApp
-from busctl.tui.messages import SnapshotTaken, TapBatch, TapOpened
+from busctl.tui.messages import Listed, SnapshotTaken, TapBatch, TapOpened, Triaged
+from busctl.tui.screens.dead import DeadScreen
+from busctl.tui.screens.listing import ListScreen
 from busctl.tui.screens.tail import TailScreen
 from busctl.tui.widgets.state_line import StateLine
+from busctl_lib.deadletters import Group, Triage
 from busctl_lib.envelope import Delivery, Properties
-from busctl_lib.errors import ApiUnreachable
+from busctl_lib.errors import ApiForbidden, ApiUnreachable
 from busctl_lib.management import BindingInfo, ConsumerInfo, NodeInfo, OverviewInfo, QueueInfo
 from busctl_lib.poller import Depth, Poller, Snapshot
 from busctl_lib.taps import TapPlan
@@ -41,6 +47,9 @@ def _clocks_stand_still(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(StateLine, "clock", staticmethod(lambda: 1000.4))
     monkeypatch.setattr(Poller, "start", lambda self: None)
     monkeypatch.setattr(TailScreen, "_watch", lambda self: None)
+    monkeypatch.setattr(ListScreen, "_ask", lambda self: None)
+    monkeypatch.setattr(DeadScreen, "_look", lambda self: None)
+    monkeypatch.setattr(DeadScreen, "clock", staticmethod(lambda: 1000.4))
 
 
 def details(rate: float, samples: list[float] | None = None) -> dict[str, Any]:
@@ -169,14 +178,24 @@ def recorded(**changes: Any) -> Snapshot:
     return Snapshot(**{**facts, **changes})
 
 
-async def picture(size: tuple[int, int], *keys: str, state: Snapshot | None = None) -> str:
-    """Press keys over the recorded bus, and take the picture."""
-    with Session(resolve(Flags(amqp_url="amqp://127.0.0.1:1", api_url="http://127.0.0.1:1"), {})) as session:
-        app = ConsoleApp(session)
+async def picture(
+    size: tuple[int, int],
+    *keys: str,
+    state: Snapshot | None = None,
+    told: Message | None = None,
+    theme: str | None = None,
+    production: bool = False,
+) -> str:
+    """Press keys over the recorded bus, tell the screen something, and take the picture."""
+    settings = resolve(Flags(amqp_url="amqp://127.0.0.1:1", api_url="http://127.0.0.1:1"), {})
+    if production:
+        settings = replace(settings, production=True, color="crimson", context="live")
+    with Session(settings) as session:
+        app = ConsoleApp(session, ConsoleConfig(theme=theme))
         async with app.run_test(size=size) as pilot:
             console = Console(app, pilot)
             app.post_message(SnapshotTaken(recorded()))
-            await console.shows("no alarms")
+            await console.shows("s ago")
             for key in keys:
                 if key.startswith(":"):
                     await console.command(key[1:])
@@ -188,6 +207,8 @@ async def picture(size: tuple[int, int], *keys: str, state: Snapshot | None = No
             if isinstance(app.screen, TailScreen):
                 _fill_tail(app.screen)
                 await console.shows("PAUSED" if "s" in keys else "FOLLOWING")
+            if told is not None:
+                app.screen.post_message(told)
             await pilot.pause()
             return app.export_screenshot(title="busctl")
 
@@ -230,6 +251,42 @@ def _fill_tail(screen: TailScreen) -> None:
 @on_loop
 async def test_screens(size: tuple[int, int], keys: tuple[str, ...], snapshot: SnapshotAssertion) -> None:
     assert await picture(size, *keys) == snapshot
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: "{}x{}".format(*size))
+@on_loop
+async def test_dead_letters(size: tuple[int, int], snapshot: SnapshotAssertion) -> None:
+    groups = [
+        Group(
+            id="9001b40d6a",
+            cause="InvalidMessage: place_order: quantity: expected a number > <n>, found <n>",
+            count=201,
+            queue="tes_requests",
+            exchange="trading",
+            routing_key="order.new",
+            arrivals=[0, 0, 1, 2, 3, 5, 8, 8, 6, 5, 8, 9],
+            example={"text": '{"action":"place_order","quantity":-10}'},
+        ),
+        Group(id="7862ab3f1b", cause="expired", count=19, queue="obs_requests", arrivals=[0] * 11 + [19], replayed=4),
+    ]
+    found = Triage(queue="tes_requests.dead", waiting=220, examined=220, groups=groups, looking="peeks left: 18 of 20")
+    shown = await picture(size, ":dead tes_requests.dead", told=Triaged(found, (), None))
+    assert shown == snapshot
+
+
+@on_loop
+async def test_a_list_one_may_not_see(snapshot: SnapshotAssertion) -> None:
+    assert await picture((80, 24), "8", told=Listed(None, ApiForbidden("no"))) == snapshot
+
+
+@on_loop
+async def test_calls_in_light_colours(snapshot: SnapshotAssertion) -> None:
+    assert await picture((160, 50), ":rpc get_orderbook AAPL", theme="light") == snapshot
+
+
+@on_loop
+async def test_production_has_a_frame(snapshot: SnapshotAssertion) -> None:
+    assert await picture((80, 24), "2", production=True) == snapshot
 
 
 @on_loop

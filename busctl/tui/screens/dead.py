@@ -42,6 +42,7 @@ class DeadScreen(TablePlace[Group]):
     """
 
     CSS_PATH = "dead.tcss"
+    clock = staticmethod(time.monotonic)
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "transfer('replay')", "replay", id="dead.replay", tooltip="Plan to replay the group."),
         Binding("a", "replay_all", "replay all", id="dead.replay-all", tooltip="Plan to replay all dead letters here."),
@@ -152,7 +153,7 @@ class DeadScreen(TablePlace[Group]):
         self._error = message.error
         if message.found is not None:
             self._found, self._messages = message.found, message.messages
-            self._looked_at = time.monotonic()
+            self._looked_at = self.clock()
             self.show_filtered()
         elif self._found is None:
             self.table.empty = self.empty
@@ -171,7 +172,7 @@ class DeadScreen(TablePlace[Group]):
             text = Content.assemble(("✖ ", "bold $text-error"), said, (hint, "$muted"))
         elif found is not None:
             causes = f"{len(found.groups):,} cause{'s' if len(found.groups) != 1 else ''}"
-            age = formats.age(time.monotonic() - self._looked_at)
+            age = formats.age(self.clock() - self._looked_at)
             text = Content.assemble(
                 (f"{causes} in {found.sample}", "bold"), f"  {safe_text(found.looking)}", (f"  · {age}", "$muted")
             )
