@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from api_at_socket import refusing_port
 from waiting import wait_until
 
 from busctl import contexts
@@ -83,6 +84,16 @@ def test_purge_shows_what_goes_and_does_nothing_without_an_answer(run: Run, brok
     assert waiting(broker, "orders") == 0
     code, _, err = run("purge", "ordres", "--yes")
     assert (code, "did you mean orders?" in err) == (4, True)
+
+
+def test_without_the_api_amqp_says_what_it_knows(run: Run, broker: MessageBroker) -> None:
+    broker.declare_queue("orders")
+    fill(broker, "orders", 2)
+    nowhere = ("--api-url", f"http://127.0.0.1:{refusing_port()}")
+    code, _, err = run("delete", "queue", "orders", *nowhere)
+    assert (code, "2 ready" in err, "the management API does not say" in err) == (9, True, True)
+    code, out, _ = run("purge", "orders", "--yes", *nowhere)
+    assert (code, out) == (0, "orders: 2 messages are gone\n")
 
 
 def test_a_stream_cannot_be_purged(run: Run, broker: MessageBroker) -> None:

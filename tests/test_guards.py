@@ -13,7 +13,7 @@ from busctl.config import FLAG_CONTEXT, Settings
 from busctl_lib import MessageBroker, MessagePublisher
 from busctl_lib.consumers import RPCConsumer
 from busctl_lib.errors import GuardRefused
-from busctl_lib.management import ManagementClient
+from busctl_lib.management import BindingInfo, ManagementClient
 
 PURGE = confirm.Change(does="purge queue 'or\x1bders'", name="or\x1bders", hits=[("messages", "7\x1b[2J ready")])
 PUBLISH = confirm.Change(does="publish to queue 'orders'", name="orders", destructive=False)
@@ -136,6 +136,16 @@ def test_the_library_refuses_every_change_when_it_is_read_only(vhost: Any) -> No
                 change()
         broker.delete_queue(own)
     with ManagementClient(vhost.api_url, read_only=True) as api:
-        for change in (lambda: api.set_tracing(vhost.name, True),):
+        binding = BindingInfo(source="a", vhost="/", destination="b", destination_type="queue", routing_key="")
+        for change in (
+            lambda: api.set_tracing(vhost.name, True),
+            lambda: api.close_connection("x", "y"),
+            lambda: api.put_policy(vhost.name, "p", "^x", {}),
+            lambda: api.delete_policy(vhost.name, "p"),
+            lambda: api.put_vhost("more"),
+            lambda: api.delete_vhost(vhost.name),
+            lambda: api.delete_binding(binding),
+            lambda: api.import_definitions({}, vhost.name),
+        ):
             with pytest.raises(GuardRefused, match="read-only"):
                 change()
