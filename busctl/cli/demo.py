@@ -62,7 +62,8 @@ def _open_console(running: Demo, name: str) -> None:
 
     settings = resolve(Flags(amqp_url=running.amqp_url, api_url=running.api_url))
     with Session(replace(settings, context=name)) as session:
-        run_console(session)
+        for left_behind in run_console(session):
+            exits.note(f"busctl: {left_behind}")
 
 
 def _headless(running: Demo, name: str, for_s: float | None) -> None:

@@ -152,7 +152,8 @@ def root(
     from busctl.tui.app import run_console
 
     with flags.open_session(ctx) as session:
-        run_console(session)
+        for left_behind in run_console(session):
+            exits.note(f"busctl: {left_behind}")
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
