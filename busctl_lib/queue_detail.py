@@ -18,6 +18,9 @@ _CHANNEL_COLUMNS = (
     *("messages_unacknowledged", "prefetch_count", "idle_since"),
 )
 
+_LATE_S = 10.0
+"""A sample shows what the queue told up to one statistics interval (5 s) before, and the broker rounds its time."""
+
 
 class Holder(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A channel that holds unacknowledged messages."""
@@ -52,7 +55,7 @@ class QueueDetail(msgspec.Struct, kw_only=True, omit_defaults=True):
     holders: list[Holder] | None = None
     """Who holds unacknowledged messages."""
     unacked_after: float | None = None
-    """Whatever is unacknowledged was delivered after this time (seconds since 1970): the last sample that had none."""
+    """Whatever is unacknowledged was delivered after this time (seconds since 1970), when there was none."""
     unacked_since: float | None = None
     """Every sample from this time on had unacknowledged messages, not necessarily the same ones."""
 
@@ -118,15 +121,14 @@ def unacked_times(info: QueueInfo) -> tuple[float | None, float | None]:
     """What the samples say of when the unacknowledged messages were delivered: (after, since).
 
     Returns:
-        The time of the last sample with none, or the time from which on every sample had some; both None without
-        samples.
+        A time when there surely were none, or the time from which on every sample had some; both None without samples.
     """
     details = info.messages_unacknowledged_details
     samples = sorted((each.timestamp / 1000, each.sample) for each in (details.samples if details else None) or [])
     if not samples:
         return None, None
     empty = [at for at, count in samples if not count]
-    return (empty[-1], None) if empty else (None, samples[0][0])
+    return (empty[-1] - _LATE_S, None) if empty else (None, samples[0][0])
 
 
 def _holders(api: ManagementClient, info: QueueInfo) -> list[Holder] | None:

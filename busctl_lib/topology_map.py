@@ -116,11 +116,12 @@ class TopologyMap:
     ) -> None:
         self.exchanges = {info.name: info for info in exchanges}
         self.queues = {info.name: info for info in queues}
-        self._out: dict[Place, list[Step]] = defaultdict(list)
-        self._in: dict[Place, list[Step]] = defaultdict(list)
+        out: dict[Place, list[Step]] = defaultdict(list)
+        into: dict[Place, list[Step]] = defaultdict(list)
         for step in _steps(self.exchanges, self.queues, bindings, list(policies)):
-            self._out[step.source].append(step)
-            self._in[step.target].append(step)
+            out[step.source].append(step)
+            into[step.target].append(step)
+        self._out, self._in = dict(out), dict(into)
 
     @property
     def steps(self) -> list[Step]:
@@ -144,12 +145,13 @@ class TopologyMap:
         walk = _Walk()
         trees = []
         used = [Place("exchange", name) for name in sorted(self.exchanges) if name]
-        used = [place for place in used if self._out[place] or self._in[place] or not place.name.startswith("amq.")]
-        for place in sorted(used, key=lambda place: bool(self._in[place])):
+        joined = self._out.keys() | self._in.keys()
+        used = [place for place in used if place in joined or not place.name.startswith("amq.")]
+        for place in sorted(used, key=lambda place: bool(self._in.get(place, ()))):
             if not walk.has_shown(place):
                 trees.append(self._forth(self._branch(place, None), place, None, walk))
         by_name = self._branch(Place("exchange", ""), None)
-        for queue in sorted(self.queues, key=lambda name: (bool(self._in[Place("queue", name)]), name)):
+        for queue in sorted(self.queues, key=lambda name: (bool(self._in.get(Place("queue", name), ())), name)):
             if not walk.has_shown(Place("queue", queue)):
                 step = Step("binding", Place("exchange", ""), Place("queue", queue), queue)
                 by_name.branches.append(self._next(step, queue, walk))
@@ -158,7 +160,7 @@ class TopologyMap:
     def dead_letters_to(self, queue: str) -> list[str]:
         """The queues that a queue's dead letters can reach at once."""
         found: set[str] = set()
-        for step in self._out[Place("queue", queue)]:
+        for step in self._out.get(Place("queue", queue), ()):
             found |= {place.name for place in self.reached(step.target, step.key) if place.kind == "queue"}
         return sorted(found)
 
@@ -196,17 +198,17 @@ class TopologyMap:
                 yield Step("binding", place, Place("queue", key), key), key
             return
         if place.kind == "queue":
-            for step in self._out[place]:
+            for step in self._out.get(place, ()):
                 yield step, key if step.key is None else step.key
             return
         kind = self.exchanges[place.name].type if place.name in self.exchanges else None
         routed = False
-        for step in self._out[place]:
+        for step in self._out.get(place, ()):
             if step.way == "binding" and may_match(kind, step.key or "", key):
                 routed = routed or (key is not None and kind in ("direct", "topic", "fanout"))
                 yield step, key if key is not None else _fixed(kind, step.key)
         if not routed:  # what is routed never comes to the alternate exchange
-            yield from ((step, key) for step in self._out[place] if step.way == "alternate")
+            yield from ((step, key) for step in self._out.get(place, ()) if step.way == "alternate")
 
     def _forth(self, branch: Branch, place: Place, key: str | None, walk: _Walk) -> Branch:
         ways = sorted(self._ways(place, key), key=lambda way: _order(way[0]))
@@ -236,11 +238,11 @@ class TopologyMap:
 
     def _steps_into(self, place: Place, goal: Place) -> Iterator[Step]:
         """The ways into a place, but dead letters with a key that does not lead to the goal."""
-        for step in self._in[place]:
+        for step in self._in.get(place, ()):
             if step.way != "dead-letter" or step.key is None or goal in self.reached(place, step.key):
                 yield step
         if place.kind == "queue":
-            yield from (step for step in self._in[Place("exchange", "")] if step.key == place.name)
+            yield from (step for step in self._in.get(Place("exchange", ""), ()) if step.key == place.name)
 
     def _branch(self, place: Place, step: Step | None) -> Branch:
         queue = self.queues.get(place.name) if place.kind == "queue" else None

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 
 from busctl.cli import lists, output
 from busctl.cli.lists import AllVhostsOption, ColumnsOption, OutputOption, SortOption, WatchOption, WhereOption
-from busctl.views import formats
-from busctl.views.queues import QUEUES, features, rate_ack, rate_in, rate_out, state
+from busctl.views import queue_detail as view
+from busctl.views.queues import QUEUES
 from busctl.views.replicas import trouble
 
 if TYPE_CHECKING:
-    from busctl_lib.management import BindingInfo, ConsumerInfo, ManagementClient, QueueInfo
+    from busctl_lib.management import ManagementClient, QueueInfo
+    from busctl_lib.topology_map import TopologyMap
 
 _SPAN_S = 600
-_LINE_WIDTH = 30
+_TOPOLOGY_GOOD_S = 30.0
 _COUNTED = {"name", "vhost", "type", "messages_ready", "messages_unacknowledged", "messages", "consumers", "node"}
 """Columns that the list of a large bus fills in; for others all that a list can bring is asked for."""
 
@@ -41,7 +42,7 @@ def queues(
 ) -> None:
     """List queues with their depth, consumers and rates; an exact name shows that queue in detail."""
     asked = lists.Asked(name, form, sort, columns, watch, where, all_vhosts)
-    lists.run(ctx, _AT_RISK if at_risk else _QUEUES, asked)
+    lists.run(ctx, _listing(at_risk=at_risk), asked)
 
 
 def _at_risk(api: ManagementClient, vhost: str | None) -> list[QueueInfo]:
@@ -76,83 +77,26 @@ def _one(api: ManagementClient, vhost: str, name: str) -> QueueInfo:
     return api.queue(vhost, name, History(age_s=_SPAN_S))
 
 
-def _detail(api: ManagementClient, info: QueueInfo) -> lists.Detail:
-    bindings = api.queue_bindings(info.vhost, info.name)
-    return lists.Detail({"bindings": msgspec.to_builtins(bindings)}, _lines(info, bindings))
+class _Detailed:
+    """Shows one queue; with --watch, the topology of its vhost is read anew only now and then."""
+
+    def __init__(self) -> None:
+        self._topology: TopologyMap | None = None
+        self._read_at = 0.0
+
+    def __call__(self, api: ManagementClient, info: QueueInfo) -> lists.Detail:
+        from busctl_lib import queue_detail, topology_map
+
+        if self._topology is None or time.monotonic() - self._read_at > _TOPOLOGY_GOOD_S:
+            self._topology, self._read_at = topology_map.read(api, info.vhost), time.monotonic()
+        detail = queue_detail.read(api, info, self._topology)
+        lines = [(each.label, output.paint(each.text, each.tone)) for each in view.lines(info, detail, _SPAN_S)]
+        return lists.Detail(msgspec.to_builtins(detail), lines)
 
 
-def _lines(info: QueueInfo, bindings: list[BindingInfo]) -> lists.Lines:
-    now = state(info)
-    return [
-        ("queue", formats.safe_text(info.name)),
-        ("vhost", formats.safe_text(info.vhost)),
-        ("type", " ".join(part for part in (info.type or formats.UNKNOWN, features(info)) if part)),
-        ("node", formats.safe_text(info.leader or info.node or formats.UNKNOWN)),
-        ("policy", formats.safe_text(info.policy or "none")),
-        ("arguments", formats.safe_text(_plain(info.arguments))),
-        ("state", output.paint(formats.safe_text(now.text), now.tone)),
-        (
-            "messages",
-            f"{formats.count(info.messages_ready)} ready, {formats.count(info.messages_unacknowledged)} unacked",
-        ),
-        ("size", f"{formats.size(info.message_bytes)} of messages, {formats.size(info.memory)} of memory"),
-        (
-            "rates",
-            f"{formats.rate(rate_in(info))}/s in, {formats.rate(rate_out(info))}/s out, "
-            f"{formats.rate(rate_ack(info))}/s acknowledged",
-        ),
-        ("depth", f"{_depth_line(info)} last {formats.duration(_SPAN_S)}"),
-        *_consumer_lines(info),
-        *_binding_lines(bindings),
-    ]
-
-
-def _depth_line(info: QueueInfo) -> str:
-    samples = (info.messages_details.samples if info.messages_details else None) or []
-    points = sorted((sample.timestamp / 1000, sample.sample) for sample in samples)
-    now = points[-1][0] if points else time.time()
-    return formats.sparkline(formats.buckets(points, _LINE_WIDTH, _SPAN_S, now))
-
-
-def _consumer_lines(info: QueueInfo) -> list[tuple[str, str]]:
-    consumers = info.consumer_details or []
-    if not consumers:
-        return [("consumers", "none")]
-    return [("consumers" if first else "", _consumer(consumer)) for first, consumer in _first_marked(consumers)]
-
-
-def _consumer(consumer: ConsumerInfo) -> str:
-    channel = consumer.channel_details
-    where = channel.connection_name or channel.name if channel is not None else None
-    parts = [
-        consumer.consumer_tag,
-        f"from {where}" if where else "",
-        f"prefetch {consumer.prefetch_count or 'unlimited'}",
-        "" if consumer.ack_required else "without acknowledgements",
-        "" if consumer.active is not False else "inactive",
-    ]
-    return formats.safe_text(", ".join(part for part in parts if part))
-
-
-def _binding_lines(bindings: list[BindingInfo]) -> list[tuple[str, str]]:
-    own = [binding for binding in bindings if binding.source]
-    if not own:
-        return [("bindings", "default exchange only")]
-    return [("bindings" if first else "", _binding(binding)) for first, binding in _first_marked(own)]
-
-
-def _binding(binding: BindingInfo) -> str:
-    arguments = f" {_plain(binding.arguments)}" if binding.arguments else ""
-    return formats.safe_text(f"{binding.source} with key {binding.routing_key!r}{arguments}")
-
-
-def _first_marked(items: list[Any]) -> list[tuple[bool, Any]]:
-    return [(index == 0, item) for index, item in enumerate(items)]
-
-
-def _plain(table: dict[str, Any] | None) -> str:
-    return ", ".join(f"{name}={value}" for name, value in (table or {}).items()) or "none"
-
-
-_QUEUES = lists.Listing(view=QUEUES, singular="queue", fetch=_listed, fetch_asked=_listed, get=_one, detail=_detail)
-_AT_RISK = lists.Listing(view=QUEUES, singular="queue at risk", fetch=_at_risk, detail=_detail)
+def _listing(*, at_risk: bool) -> lists.Listing[QueueInfo]:
+    if at_risk:
+        return lists.Listing(view=QUEUES, singular="queue at risk", fetch=_at_risk, detail=_Detailed())
+    return lists.Listing(
+        view=QUEUES, singular="queue", fetch=_listed, fetch_asked=_listed, get=_one, detail=_Detailed()
+    )
