@@ -82,7 +82,19 @@ def test_one_trace_goes_over_publish_handler_call_reply_retry_and_dead_letter(
     roots = [span for span in spans if span.parent is None]
     assert [span.name for span in roots] == ["send q"]
     assert all(span.parent.span_id in ids for span in spans if span.parent is not None)
+    assert below(spans, "send next") == {"process q"}
+    assert below(spans, "call service") == {"process q"}
+    assert below(spans, "process service") == {"call service"}
+    assert below(spans, "send (temporary)") == {"process service"}
+    assert below(spans, "send q.dead") == {"process q"}
+    assert below(spans, "process q") == {"send q", "send busctl.delay"}
     check_conventions(spans)
+
+
+def below(spans: tuple[ReadableSpan, ...], name: str) -> set[str]:
+    """The names of the spans right above those of a name."""
+    parents = {span.parent.span_id for span in spans if span.name == name and span.parent}
+    return {span.name for span in spans if span.context and span.context.span_id in parents}
 
 
 def check_conventions(spans: tuple[ReadableSpan, ...]) -> None:

@@ -274,7 +274,7 @@ class MessageConsumer:
         if fate is Fate.REJECTED:
             running.subscription.dead_letter(delivery)
         elif fate is not Fate.KEPT:
-            running.subscription.ack(delivery)
+            running.subscription.ack(delivery)  # not `done`: its retry has the same id
 
     def _answer(self, reply: Envelope, delivery: Delivery, running: Running) -> None:
         """Send a reply; the request is acked once the reply is the broker's, or its requester is gone."""

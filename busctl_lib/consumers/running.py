@@ -15,17 +15,11 @@ from typing import NamedTuple
 from busctl_lib.broker import MessageBroker, Subscription
 from busctl_lib.envelope import Delivery
 from busctl_lib.errors import BusError
-from busctl_lib.retry import attempts_of
 
 logger = logging.getLogger(__name__)
 
 _REMEMBERED = 1000
 _WARN_AT = (0.5, 0.8)
-
-
-def _identity(delivery: Delivery) -> tuple[str | None, int]:
-    """What tells a message from others and from its own retries, which share its id."""
-    return delivery.properties.message_id, attempts_of(delivery.properties.headers)
 
 
 class Options(NamedTuple):
@@ -53,7 +47,7 @@ class Running:
         self._at_work: dict[int, tuple[float, Delivery, int]] = {}
         self._answering = 0
         self._answered = threading.Condition()
-        self._handled: OrderedDict[tuple[str | None, int], None] = OrderedDict()
+        self._handled: OrderedDict[str, None] = OrderedDict()
         workers = 1 if options.ordering == "queue" else options.workers
         self._threads = [
             threading.Thread(
@@ -80,7 +74,7 @@ class Running:
                 continue  # its channel is gone, so it is back in the queue and will come again
             if self._stop.is_set():
                 subscription.leave(delivery)
-            elif delivery.redelivered and _identity(delivery) in self._handled:
+            elif delivery.redelivered and delivery.properties.message_id in self._handled:
                 logger.info("message %r was handled before; only its ack was lost", delivery.properties.message_id)
                 subscription.ack(delivery)
             else:
@@ -97,8 +91,8 @@ class Running:
 
     def done(self, delivery: Delivery) -> None:
         """Ack a handled message and remember it, should the ack get lost with the link."""
-        if delivery.properties.message_id is not None:
-            self._handled[_identity(delivery)] = None
+        if (message_id := delivery.properties.message_id) is not None:
+            self._handled[message_id] = None
             if len(self._handled) > _REMEMBERED:
                 with contextlib.suppress(KeyError):
                     self._handled.popitem(last=False)
