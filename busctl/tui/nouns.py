@@ -21,7 +21,9 @@ from busctl.views.exchanges import EXCHANGES, shown_name
 from busctl.views.formats import safe_text
 from busctl.views.nodes import NODES
 from busctl.views.operations import OPERATIONS
+from busctl.views.permissions import PERMISSIONS
 from busctl.views.policies import POLICIES
+from busctl.views.users import USERS
 from busctl.views.vhosts import VHOSTS
 from busctl.views.view import View
 from busctl_lib.errors import ConfigError
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from busctl.session import Session
     from busctl_lib.deadletters import DeadLetterQueue
     from busctl_lib.journal import Operation
+    from busctl_lib.management import AccountInfo, PermissionInfo
     from busctl_lib.management.infos import (
         BindingInfo,
         ChannelInfo,
@@ -60,16 +63,20 @@ class Noun(Generic[T]):
     """Where other keys lead: "connection", "exchange"."""
     sort: str = ""
     empty: str = ""
+    tag: str = "monitoring"
+    """Who may not see it needs this tag."""
     command: str = ""
     """What lists it in a shell, where that is not the noun."""
     least: Mapping[str, int] = field(default_factory=dict)
     """Cells that a column must have, where that is not the usual."""
+    hidden: Sequence[str] = ()
+    """Columns that say the same in all rows."""
     first: Sequence[str] = ()
     """The columns that stay when room is short, the most important first; the others follow in their order."""
 
     def slots(self, *, wide: bool) -> list[Slot[T]]:
         """The columns with their room."""
-        columns = [column for column in self.view.select(wide=wide) if column.name != "vhost"]
+        columns = [column for column in self.view.select(wide=wide) if wide or column.name not in self.hidden]
         order = [*self.first, *(column.name for column in columns if column.name not in self.first)]
         slots = []
         for column in columns:
@@ -183,7 +190,8 @@ _CONNECTIONS: Noun[ConnectionInfo] = Noun(
     label=lambda info: f"{client(info) or ''} {info.name} {info.user or ''}",
     opens=_channels_of,
     empty="Nobody is connected.",
-    first=("client", "state", "peer", "user", "in", "out"),
+    first=("client", "state", "peer", "in", "out", "user"),
+    least={"client": 24, "user": 8, "state": 9, "peer": 15},
 )
 _CHANNELS: Noun[ChannelInfo] = Noun(
     view=CHANNELS,
@@ -230,6 +238,21 @@ _POLICIES: Noun[PolicyInfo] = Noun(
     opens=lambda info: OpenList("queues", filter=info.pattern or ""),
     empty="No policies here.",
     first=("name", "pattern", "definition"),
+)
+_USERS: Noun[AccountInfo] = Noun(
+    view=USERS,
+    fetch=lambda session: session.management.users(),
+    key=lambda info: info.name,
+    label=lambda info: info.name,
+    opens=lambda info: OpenList("permissions", f"of {safe_text(info.name, 40)}", lambda each: each.user == info.name),
+    tag="administrator",
+)
+_PERMISSIONS: Noun[PermissionInfo] = Noun(
+    view=PERMISSIONS,
+    fetch=lambda session: session.management.permissions(),
+    key=lambda info: (info.user, info.vhost),
+    label=lambda info: f"{info.user} {info.vhost}",
+    tag="administrator",
 )
 _CONTEXTS: Noun[ContextInfo] = Noun(
     view=CONTEXTS,
@@ -284,6 +307,6 @@ _OPERATIONS: Noun[Operation] = Noun(
 )
 _ALL: tuple[Noun[Any], ...] = (
     *(_EXCHANGES, _BINDINGS, _CONNECTIONS, _CHANNELS, _CONSUMERS),
-    *(_NODES, _VHOSTS, _POLICIES, _CONTEXTS, _OPERATIONS),
+    *(_NODES, _VHOSTS, _POLICIES, _USERS, _PERMISSIONS, _CONTEXTS, _OPERATIONS),
 )
 NOUNS: dict[str, Noun[Any]] = {noun.view.noun: noun for noun in _ALL} | {"dead": _DEAD}

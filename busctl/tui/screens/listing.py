@@ -78,7 +78,8 @@ class ListScreen(TablePlace[Any]):
         """Why there is nothing."""
         if isinstance(self._error, ApiForbidden):
             user = formats.safe_text(self.feed.session.management.username, 40)
-            return f"needs the monitoring tag; ask for: rabbitmqctl set_user_tags {user} monitoring"
+            tag = self.noun.tag
+            return f"needs the {tag} tag; ask for: rabbitmqctl set_user_tags {user} {tag}"
         if self._error is not None:
             hint = f"; {self._error.hint}" if self._error.hint else ""
             return formats.safe_text(f"cannot be asked: {self._error}{hint}")
