@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from busctl.cli import exits, lists
+from busctl.cli import lists
 from busctl.cli.lists import AllVhostsOption, ColumnsOption, OutputOption, SortOption, WatchOption, WhereOption
 from busctl.views.permissions import PERMISSIONS
-from busctl_lib.errors import ApiForbidden
 
 if TYPE_CHECKING:
-    from busctl_lib.management import ManagementClient, PermissionInfo
+    from busctl_lib.management import PermissionInfo
 
 
 def permissions(
@@ -37,14 +36,6 @@ def _names(info: PermissionInfo) -> tuple[str | None, ...]:
     return (None, info.user)
 
 
-def _listed(api: ManagementClient, vhost: str | None) -> list[PermissionInfo]:
-    """Everyone's, or one's own where more is not allowed."""
-    try:
-        return api.permissions(vhost)
-    except ApiForbidden:
-        own = api.permissions_of(api.username)
-        exits.note(f"these are those of {api.username!r} alone: all need the administrator tag")
-        return [info for info in own if vhost is None or info.vhost == vhost]
-
-
-_LISTING = lists.Listing(view=PERMISSIONS, singular="permission of a user", fetch=_listed, names=_names)
+_LISTING = lists.Listing(
+    view=PERMISSIONS, singular="permission of a user", fetch=lambda api, vhost: api.permissions(vhost), names=_names
+)

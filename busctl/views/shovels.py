@@ -10,11 +10,18 @@ from busctl.views.view import Column, Tone, View
 if TYPE_CHECKING:
     from busctl_lib.management.infos_links import ShovelInfo
 
-_TONES = {"running": (Tone.GOOD, ""), "starting": (Tone.WARN, "▲ "), "terminated": (Tone.BAD, "✖ ")}
+_TONES = {
+    "running": (Tone.GOOD, ""),
+    "starting": (Tone.WARN, "▲ "),
+    "terminated": (Tone.BAD, "✖ "),
+    "not running": (Tone.BAD, "✖ "),
+}
 
 
-def state(info: ShovelInfo) -> str | None:
-    """What it does; a destination that holds it back comes first."""
+def state(info: ShovelInfo) -> str:
+    """What it does; a destination that holds it back comes first. One without a state is declared, and that is all."""
+    if info.state is None:
+        return "not running"
     if info.state == "running" and info.blocked_status in ("flow", "blocked"):
         return info.blocked_status
     return info.state
@@ -22,11 +29,11 @@ def state(info: ShovelInfo) -> str | None:
 
 def state_tone(info: ShovelInfo) -> Tone:
     """What the colour of its state says: one that starts again and again does not get through."""
-    return Tone.WARN if state(info) in ("flow", "blocked") else _TONES.get(state(info) or "", (Tone.MUTED, ""))[0]
+    return Tone.WARN if state(info) in ("flow", "blocked") else _TONES.get(state(info), (Tone.MUTED, ""))[0]
 
 
 def _state_text(info: ShovelInfo) -> str:
-    word = state(info) or formats.UNKNOWN
+    word = state(info)
     mark = "▲ " if word in ("flow", "blocked") else _TONES.get(word, (Tone.MUTED, ""))[1]
     return formats.safe_text(mark + word)
 

@@ -29,14 +29,6 @@ class AccessReading(Reading):
         path = "permissions" if vhost is None else f"vhosts/{segment(vhost)}/permissions"
         return self._of_vhost(path, list[PermissionInfo], vhost)
 
-    def permissions_of(self, user: str) -> list[PermissionInfo]:
-        """What one user may do in each vhost. One's own are for everyone, those of others for administrators.
-
-        Raises:
-            NotFound: no such user.
-        """
-        return self._http.get(f"users/{segment(user)}/permissions", list[PermissionInfo])
-
     def shovels(self, vhost: str | None = None) -> list[ShovelInfo]:
         """Shovels of one vhost, or of all; those among them that are declared and do not run. Needs the monitoring tag.
 

@@ -190,7 +190,7 @@ class Transport:
                 tag=name,
                 **facts,
             )
-        if facts["status"] == 403 or "virtual host" in text:
+        if facts["status"] == 403 or "virtual host" in text or "access object" in text:
             return ApiForbidden(f"user {self.username!r} may not {what} at {self.url}: {text}", **facts)
         return ApiLoginRefused(
             f"the management API at {self.url} refused the login of {self.username!r}: wrong user or password",
