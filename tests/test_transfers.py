@@ -408,3 +408,31 @@ def test_the_operation_in_json_has_its_contract(yard: Yard) -> None:
     found = msgspec.to_builtins(as_json(operation))
     names = "id kind source target state planned moved returned failed unknown started_at ended_at"
     assert set(names.split()) <= set(found)
+
+
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+def test_a_canary_that_comes_back_stops_the_replay(vhost: Any, tmp_path: Path, queue_type: str) -> None:
+    yard = Yard(vhost, tmp_path, queue_type)
+    try:
+        yard.kill_messages(20)
+        yard.broker.delete_queue("orders")  # what goes there dies again at once
+        yard.broker.declare_queue("orders", arguments={"x-dead-letter-exchange": "dlx", "x-message-ttl": 0})
+        yard.broker.bind_queue("orders", "trading", "orders.#")
+        account = yard.run(Request(kind="replay", source="dead", canary=4, watch_s=3.0))
+        operation = account.operation
+        assert (operation.state, operation.moved) == ("interrupted", 4)
+        assert account.came_back is not None
+        assert [(each.count > 0, each.cause) for each in account.came_back] == [(True, "expired")] * len(
+            account.came_back
+        )
+        came = sum(each.count for each in account.came_back)
+        assert f"{came} of the first 4 came back" in (account.problem or "")
+        assert yard.waiting("dead") == 16 + came
+    finally:
+        yard.close()
+
+
+def test_a_canary_that_stays_away_lets_the_rest_follow(yard: Yard) -> None:
+    yard.kill_messages(20)
+    account = yard.run(Request(kind="replay", source="dead", canary=4, watch_s=0.5))
+    assert (account.operation.state, account.operation.moved, account.came_back) == ("done", 20, [])

@@ -108,7 +108,7 @@ class Engine:
         self._exact = mover.mode is Mode.EXACT
         self._pace = Pace(request.rate)
         self._paused = threading.Event()
-        self._stop = threading.Event()
+        self._stop = self.stopping = threading.Event()
         self._seq = journal.next_seq(operation.id)
         batches = journal.open_batches(operation.id)
         self._number = max((batch.number for batch in batches), default=0)

@@ -6,7 +6,7 @@ import hashlib
 import secrets
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Literal, Self
@@ -20,10 +20,11 @@ from busctl_lib.errors import BusError, ConfigError, GuardRefused, NotFound, Res
 from busctl_lib.journal import Journal, Operation
 from busctl_lib.management import ManagementClient, QueueInfo
 from busctl_lib.taps.budget import PeekBudget, Spending, peek_budget, spend
+from busctl_lib.transfers.boomerangs import Watch
 from busctl_lib.transfers.engine import QUORUM_HELD, WINDOW, Engine
 from busctl_lib.transfers.fixed import FixedSet
 from busctl_lib.transfers.plans import Plan, Sums, pack_set, require_same
-from busctl_lib.transfers.requests import Account, Progress, Request, plain
+from busctl_lib.transfers.requests import Account, CameBack, Progress, Request, plain
 from busctl_lib.transfers.resume import Reconciler
 from busctl_lib.transfers.routes import RouteMap
 from busctl_lib.transfers.selection import Selection
@@ -108,6 +109,7 @@ class Transfer:
         self._budget: PeekBudget | None = None
         self._spending: Spending | None = None
         self._fixed: FixedSet | None = None
+        self._came_back: list[CameBack] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -182,6 +184,12 @@ class Transfer:
                 f"{self.request.source} is a quorum queue of {info.messages_ready:,} messages, and what is left alone "
                 f"would have to be held: no more than {QUORUM_HELD:,} at once",
                 hint="--rewrite writes what does not match anew behind the others",
+            )
+        if info.type == "quorum" and many and self.request.watch_s is not None:
+            raise GuardRefused(
+                f"{self.request.source} is a quorum queue of more than {QUORUM_HELD:,} messages: what comes back lies "
+                "behind them, where it cannot be seen",
+                hint="replay without --watch, and look at `busctl dead` afterwards",
             )
         self._spending = self._resources.enter_context(spend(self._budget))
         return info
@@ -321,7 +329,10 @@ class Transfer:
             engine.stop(self._stop_asked)
         problem: str | None = None
         try:
-            yield from engine.run()
+            problem = yield from self._canary(engine)
+            if problem is None:
+                yield from engine.run()
+                yield from self._watch(engine)
         except BusError as error:
             problem = f"{error} ({error.hint})" if error.hint else str(error)
             engine.stop("interrupted")
@@ -331,13 +342,56 @@ class Transfer:
             raise
         self._end(engine, problem, None)
 
+    def _canary(self, engine: Engine) -> Generator[Progress, None, str | None]:
+        """Send the first few and watch; answers why to stop there, if so."""
+        canary = self.request.canary
+        if canary is None or self.operation.moved >= canary:
+            return None
+        yield from engine.run(quota=canary)
+        yield from self._watch(engine)
+        if not self._came_back:
+            return None
+        came = sum(each.count for each in self._came_back)
+        engine.stop("interrupted")
+        return f"stopped: {came:,} of the first {self.operation.moved:,} came back"
+
+    def _watch(self, engine: Engine) -> Iterator[Progress]:
+        """Look whether messages of this operation come back."""
+        if self.request.watch_s is None or engine.stopped is not None:
+            return
+        assert self._mover is not None
+        again = self._budget is None or self._budget.type != "quorum"
+        watch = Watch(self._mover, self.operation.id, again=again, stop=engine.stopping)
+        operation = self.operation
+        for count in watch.run(self.request.watch_s):
+            yield Progress(
+                operation=operation.id,
+                planned=operation.planned,
+                moved=operation.moved,
+                returned=operation.returned,
+                failed=operation.failed,
+                unknown=operation.unknown,
+                phase="watching",
+                came_back=count,
+            )
+        self._came_back = watch.came_back
+        if not watch.to_the_end:
+            raise GuardRefused(
+                f"{operation.source} could not be read to its end in {self.request.watch_s:g} s: what came back is not known",
+                hint="watch longer",
+            )
+
     def _end(self, engine: Engine, problem: str | None, state: str | None) -> None:
         """Write how it ended, as far as the journal can be written."""
         operation = self.operation
         left = operation.returned + operation.failed + operation.unknown + engine.gone
         ended = state or engine.stopped or ("done" if not left else "partial")
         self.account = Account(
-            operation=operation, reasons=dict(engine.reasons.most_common(20)), gone=engine.gone, problem=problem
+            operation=operation,
+            reasons=dict(engine.reasons.most_common(20)),
+            came_back=self._came_back,
+            gone=engine.gone,
+            problem=problem,
         )
         try:
             self._journal.set_state(operation, ended, problem)  # type: ignore[arg-type]
