@@ -60,7 +60,10 @@ def facts(info: OverviewInfo, infos: Sequence[NodeInfo] | None) -> list[Fact]:
     totals, objects = info.queue_totals, info.object_totals
     return [
         Fact("cluster", formats.safe_text(info.cluster_name or formats.UNKNOWN)),
-        Fact("version", f"{info.product_name or 'RabbitMQ'} {info.rabbitmq_version or formats.UNKNOWN}"),
+        Fact(
+            "version",
+            formats.safe_text(f"{info.product_name or 'RabbitMQ'} {info.rabbitmq_version or formats.UNKNOWN}"),
+        ),
         _node_fact(infos),
         _alarm_fact(infos),
         Fact("rates", f"{formats.rate(rate_in(info))}/s in, {formats.rate(rate_out(info))}/s out"),
