@@ -10,11 +10,14 @@ from busctl.views.view import Column, Tone, View
 if TYPE_CHECKING:
     from busctl_lib.management.infos_links import ShovelInfo
 
+_GOOD, _HELD, _BROKEN = (Tone.GOOD, ""), (Tone.WARN, "▲ "), (Tone.BAD, "✖ ")
 _TONES = {
-    "running": (Tone.GOOD, ""),
-    "starting": (Tone.WARN, "▲ "),
-    "terminated": (Tone.BAD, "✖ "),
-    "not running": (Tone.BAD, "✖ "),
+    "running": _GOOD,
+    "starting": _HELD,
+    "flow": _HELD,
+    "blocked": _HELD,
+    "terminated": _BROKEN,
+    "not running": _BROKEN,
 }
 
 
@@ -29,13 +32,11 @@ def state(info: ShovelInfo) -> str:
 
 def state_tone(info: ShovelInfo) -> Tone:
     """What the colour of its state says: one that starts again and again does not get through."""
-    return Tone.WARN if state(info) in ("flow", "blocked") else _TONES.get(state(info), (Tone.MUTED, ""))[0]
+    return _TONES.get(state(info), (Tone.MUTED, ""))[0]
 
 
 def _state_text(info: ShovelInfo) -> str:
-    word = state(info)
-    mark = "▲ " if word in ("flow", "blocked") else _TONES.get(word, (Tone.MUTED, ""))[1]
-    return formats.safe_text(mark + word)
+    return formats.safe_text(_TONES.get(state(info), (Tone.MUTED, ""))[1] + state(info))
 
 
 def source(info: ShovelInfo) -> str | None:
