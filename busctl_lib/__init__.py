@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from busctl_lib.broker import MessageBroker as MessageBroker
+    from busctl_lib.codecs import Keyring as Keyring
     from busctl_lib.consumers import MessageConsumer as MessageConsumer
     from busctl_lib.consumers import RPCConsumer as RPCConsumer
+    from busctl_lib.dedup import MemorySeenStore as MemorySeenStore
+    from busctl_lib.dedup import SqliteSeenStore as SqliteSeenStore
     from busctl_lib.envelope import Delivery as Delivery
     from busctl_lib.envelope import Envelope as Envelope
     from busctl_lib.envelope import Outcome as Outcome
@@ -21,10 +24,15 @@ if TYPE_CHECKING:
     from busctl_lib.poller import Poller as Poller
     from busctl_lib.publishers import MessagePublisher as MessagePublisher
     from busctl_lib.publishers import OrderPublisher as OrderPublisher
+    from busctl_lib.retry import RetryPolicy as RetryPolicy
     from busctl_lib.rpc import RPCServer as RPCServer
     from busctl_lib.sandbox import PrivateBroker as PrivateBroker
 
 _HOMES = {
+    "RetryPolicy": "retry",
+    "SqliteSeenStore": "dedup",
+    "MemorySeenStore": "dedup",
+    "Keyring": "codecs",
     "MessageBroker": "broker",
     "MessageConsumer": "consumers",
     "RPCConsumer": "consumers",

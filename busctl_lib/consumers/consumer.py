@@ -160,6 +160,8 @@ class MessageConsumer:
         elif headers is not None and TRACEPARENT in headers:
             with continued(headers):
                 self._handle_once(delivery, running)
+        elif self._seen is None:
+            self._handle(delivery, running, None)
         else:
             self._handle_once(delivery, running)
 
