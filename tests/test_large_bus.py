@@ -62,6 +62,33 @@ def test_all_queues_are_counted_by_the_prometheus_listener(
     wait_until(lambda: counted() == {"orders": (0, 1), ODD: (0, 1), "full": (1, 0)}, timeout=30)
 
 
+def test_the_members_of_quorum_queues_are_known_on_a_large_bus(
+    vhost: Any, api: ManagementClient, broker: MessageBroker
+) -> None:
+    broker.declare_queue("safe", arguments={"x-queue-type": "quorum"})
+    overview = api.overview()
+    [info] = api.queues_counted(vhost.name, overview) or []
+    assert info.members == info.online == [overview.node]
+
+
+@pytest.mark.usefixtures("large")
+def test_the_overview_of_a_large_bus_knows_consumers_and_says_what_it_does_not_know(
+    vhost: Any, broker: MessageBroker, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BUSCTL_AMQP_URL", vhost.amqp_url)
+    monkeypatch.setenv("BUSCTL_API_URL", vhost.api_url)
+    broker.declare_queue("full")
+    MessagePublisher(broker).publish("full", {"n": 1})
+
+    def shown() -> str:
+        capfd.readouterr()
+        assert main.run(["overview"]) == 0
+        return capfd.readouterr().out
+
+    wait_until(lambda: "full  1 ready, no consumer" in shown(), timeout=30)
+    assert "whether queues grow is not looked at" in shown()
+
+
 def test_a_listener_that_knows_some_of_the_queues_only_is_not_asked() -> None:
     one = listening(("rabbit@a", "http"), ("rabbit@a", "http/prometheus"))
     assert listener_of(one, "https://[::1]:15671/x") == Source(

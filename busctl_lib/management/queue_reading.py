@@ -14,7 +14,10 @@ from busctl_lib.management.reading import Reading
 from busctl_lib.management.transport import Params, segment
 
 _LIGHT: Params = {"disable_stats": "true", "enable_queue_totals": "true"}
-_NAMING_COLUMNS = ("name", "vhost", "type", "state", "durable", "auto_delete", "exclusive", "arguments", "node")
+_NAMING_COLUMNS = (
+    *("name", "vhost", "type", "state", "durable", "auto_delete", "exclusive", "arguments", "node"),
+    *("members", "online"),
+)
 _HISTORY_COLUMNS = ("messages_details.samples",)
 _ASKED_SINGLY_MAX = 50
 _PAGE_SIZE = 500  # the most that the API gives on one page
