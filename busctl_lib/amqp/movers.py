@@ -224,9 +224,9 @@ class Mover:
         """Put deliveries back that were taken and looked at; the next `take` gives them again, in order."""
         self._buffer.extendleft(reversed(deliveries))
 
-    def encode(self, envelope: Envelope) -> bytes:
+    def encode(self, envelope: Envelope, header: bytes | None = None) -> bytes:
         """A message as `send` wants it. Raises Unencodable: AMQP, or this link, cannot carry it."""
-        return wire.encode_publish(self._number, envelope, True, self._frame_max)
+        return wire.encode_publish(self._number, envelope, True, self._frame_max, header)
 
     def send(self, envelopes: Sequence[Envelope], frames: list[bytes], tags: Sequence[int], epoch: int) -> Batch:
         """Publish, and settle the deliveries of these tags; exact: in one transaction, fast: each behind its confirm.

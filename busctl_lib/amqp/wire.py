@@ -83,7 +83,9 @@ def _encode_number(name: str, value: Any, kind: int) -> bytes:
     return bytes((value,)) if kind == _OCTET else _u64(value)
 
 
-def encode_publish(channel: int, envelope: Envelope, mandatory: bool, frame_max: int) -> bytes:
+def encode_publish(
+    channel: int, envelope: Envelope, mandatory: bool, frame_max: int, header: bytes | None = None
+) -> bytes:
     """One message as its frames, joined. Raises Unencodable, on the caller's thread, for what AMQP cannot carry.
 
     Args:
@@ -91,9 +93,11 @@ def encode_publish(channel: int, envelope: Envelope, mandatory: bool, frame_max:
         envelope: route, properties, body.
         mandatory: whether the broker returns the message if no queue takes it.
         frame_max: negotiated frame size in bytes.
+        header: the properties, where they are encoded already.
     """
     method = _publish_method(channel, envelope.exchange, envelope.routing_key, mandatory)
-    header = encode_properties(envelope.properties)
+    if header is None:
+        header = encode_properties(envelope.properties)
     if len(header) > frame_max - _RESERVE:
         raise Unencodable(
             f"the headers take {len(header)} bytes, this link carries {frame_max - _RESERVE}",

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from busctl_lib.amqp.movers import Mover
 from busctl_lib.deadletters import cause, failure_of, fingerprint
 from busctl_lib.envelope import Delivery
-from busctl_lib.transfers.engine import QUORUM_HELD, WINDOW
 from busctl_lib.transfers.requests import OPERATION_HEADER, CameBack
+from busctl_lib.transfers.sorter import QUORUM_HELD, WINDOW
 
 _SLICE_S = 0.25
 

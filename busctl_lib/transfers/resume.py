@@ -11,9 +11,9 @@ from busctl_lib.envelope import Delivery, Envelope, Outcome
 from busctl_lib.errors import ApiError
 from busctl_lib.journal import Intent, Journal, OpenBatch, Operation, Verdict, unpack
 from busctl_lib.management import ManagementClient
-from busctl_lib.transfers.engine import WINDOW
 from busctl_lib.transfers.requests import Request
 from busctl_lib.transfers.routes import RouteMap
+from busctl_lib.transfers.sorter import WINDOW
 from busctl_lib.transfers.works import identity
 
 _SLACK = 500

@@ -31,6 +31,8 @@ class Aim(msgspec.Struct):
     """Headers taken away."""
     replays: int = 0
     """How often it was replayed before."""
+    as_it_is: bool = True
+    """Whether the properties are the message's own."""
     ambiguous: Reach | None = None
     """The original route, where it reaches other queues than the one it died in, and no route was chosen."""
 
@@ -93,7 +95,7 @@ class Aimer:
         kept[REPLAYS_HEADER] = failure.seen_again + 1
         properties.headers = kept
         envelope = Envelope(exchange=exchange, routing_key=key, properties=properties, body=delivery.body)
-        return Aim(envelope, failure.queue, stripped, failure.seen_again, ambiguous)
+        return Aim(envelope, failure.queue, stripped, failure.seen_again, False, ambiguous)
 
     def _origin(self, delivery: Delivery, failure: Failure) -> tuple[str, str, Reach | None]:
         """The route back, and whether it must be chosen first."""

@@ -20,14 +20,16 @@ from busctl_lib.errors import BusError, ConfigError, GuardRefused, NotFound, Res
 from busctl_lib.journal import Journal, Operation
 from busctl_lib.management import ManagementClient, QueueInfo
 from busctl_lib.taps.budget import PeekBudget, Spending, peek_budget, spend
+from busctl_lib.transfers.books import Books
 from busctl_lib.transfers.boomerangs import Watch
-from busctl_lib.transfers.engine import QUORUM_HELD, WINDOW, Engine
+from busctl_lib.transfers.engine import Engine
 from busctl_lib.transfers.fixed import FixedSet
 from busctl_lib.transfers.plans import Plan, Sums, pack_set, require_same
 from busctl_lib.transfers.requests import Account, CameBack, Progress, Request, plain
 from busctl_lib.transfers.resume import Reconciler
 from busctl_lib.transfers.routes import RouteMap
 from busctl_lib.transfers.selection import Selection
+from busctl_lib.transfers.sorter import QUORUM_HELD, WINDOW, Sorter
 from busctl_lib.transfers.targets import Aimer
 from busctl_lib.transfers.trash import TRASH_MESSAGES, Trash
 from busctl_lib.transfers.works import identity
@@ -109,6 +111,7 @@ class Transfer:
         self._budget: PeekBudget | None = None
         self._spending: Spending | None = None
         self._fixed: FixedSet | None = None
+        self._books: Books | None = None
         self._came_back: list[CameBack] | None = None
 
     def __enter__(self) -> Self:
@@ -313,18 +316,19 @@ class Transfer:
         assert self._fixed is not None
         mover = self._open_mover()
         by_count = self._fixed.copies is None and self.request.selects
-        self.engine = engine = Engine(
+        self._books = books = Books(self._journal, self.operation, self.request, self._fixed)
+        sorter = Sorter(
             mover,
-            self._journal,
-            self.operation,
-            self.request,
+            books,
             self._aimer,
-            self._fixed,
             routes=self._routes,
             match=self._selection.of if by_count else None,
-            trash=self._trash.keep if self._trash is not None else None,
+            discards=self._trash is not None,
             budget=self._budget,
+            saw=self._spending.saw if self._spending is not None else None,
         )
+        trash = self._trash.keep if self._trash is not None else None
+        self.engine = engine = Engine(mover, books, sorter, trash=trash)
         if self._stop_asked:
             engine.stop(self._stop_asked)
         problem: str | None = None
@@ -377,20 +381,21 @@ class Transfer:
         self._came_back = watch.came_back
         if not watch.to_the_end:
             raise GuardRefused(
-                f"{operation.source} could not be read to its end in {self.request.watch_s:g} s: what came back is not known",
+                f"{operation.source} could not be read to its end in {self.request.watch_s:g} s: not known what came back",
                 hint="watch longer",
             )
 
     def _end(self, engine: Engine, problem: str | None, state: str | None) -> None:
         """Write how it ended, as far as the journal can be written."""
-        operation = self.operation
-        left = operation.returned + operation.failed + operation.unknown + engine.gone
+        operation, books = self.operation, self._books
+        assert books is not None
+        left = operation.returned + operation.failed + operation.unknown + books.gone
         ended = state or engine.stopped or ("done" if not left else "partial")
         self.account = Account(
             operation=operation,
-            reasons=dict(engine.reasons.most_common(20)),
+            reasons=dict(books.reasons.most_common(20)),
             came_back=self._came_back,
-            gone=engine.gone,
+            gone=books.gone,
             problem=problem,
         )
         try:

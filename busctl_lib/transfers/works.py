@@ -43,19 +43,16 @@ def identity(delivery: Delivery) -> bytes:
     return identity_of(wire.encode_properties(steady(delivery.properties)), delivery.body)
 
 
-def intent_of(delivery: Delivery, aim: Aim | None, seq: int, known_as: bytes, *, keep: bool) -> Intent:
-    """What the journal writes down of a message; with its content where it leaves its queue before it is confirmed."""
-    sent = aim.envelope if aim is not None else delivery
+def intent_of(delivery: Delivery, aim: Aim | None, seq: int, known_as: bytes) -> Intent:
+    """What the journal writes down of a message, without its content."""
     return Intent(
         seq=seq,
         identity=known_as,
         message_id=delivery.properties.message_id,
         exchange=delivery.exchange,
         routing_key=delivery.routing_key,
-        to_exchange=sent.exchange if aim is not None else "",
-        to_key=sent.routing_key if aim is not None else "",
-        properties=wire.encode_properties(sent.properties) if keep else None,
-        body=sent.body if keep else None,
+        to_exchange=aim.envelope.exchange if aim is not None else "",
+        to_key=aim.envelope.routing_key if aim is not None else "",
     )
 
 
