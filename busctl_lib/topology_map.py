@@ -128,6 +128,10 @@ class TopologyMap:
         """All ways, sorted."""
         return sorted((step for steps in self._out.values() for step in steps), key=_order)
 
+    def into(self, place: Place) -> list[Step]:
+        """The ways into a place, sorted."""
+        return sorted(self._in.get(place, ()), key=_order)
+
     def has(self, place: Place) -> bool:
         """Whether there is such an exchange or queue."""
         return place.name in (self.exchanges if place.kind == "exchange" else self.queues)

@@ -11,7 +11,7 @@ import requests
 from waiting import wait_until
 
 from busctl.cli import main
-from busctl.views import formats
+from busctl.views import exchange_detail, formats, overview
 from busctl.views.channels import CHANNELS
 from busctl.views.connections import CONNECTIONS, state_text
 from busctl.views.exchanges import EXCHANGES, rate_dropped, rate_returned
@@ -25,9 +25,10 @@ from busctl_lib.management import (
     ExchangeInfo,
     ManagementClient,
     MessageStats,
+    OverviewInfo,
     VhostInfo,
 )
-from busctl_lib.management.infos import PublisherInfo
+from busctl_lib.management.infos import ChannelDetails, PublisherInfo
 
 HOSTILE = "x\x1b[31m\u202ey"
 SHOWN = "x\\x1b[31m\\u202ey"
@@ -79,6 +80,10 @@ def test_exchanges_show_their_type_features_and_alternate(run: Run, vhost: Any, 
     assert [(each["destination"], each["routing_key"]) for each in answer["bindings"]] == [("orders", "order.#")]
     detail = run("exchanges", "trading")[1]
     assert "leads to   queue orders with key 'order.#'" in detail
+    assert "unroutable nothing is published to it now" in detail
+    lost = json.loads(run("exchanges", "lost", "-o", "json")[1])
+    assert lost["fed_by"] == [{"way": "alternate", "kind": "exchange", "name": "trading", "key": None}]
+    assert "fed by     what exchange trading cannot route" in run("exchanges", "lost")[1]
     everywhere = run("exchanges", "trading", "-A", "-o", "jsonl")
     assert everywhere[0] in (0, 2)  # another test's vhost on a shared node may have one as well
     for shown in (run("exchanges")[1], run("exchanges", HOSTILE)[1]):
@@ -228,6 +233,49 @@ def test_an_exchange_that_leads_nowhere_stands_out() -> None:
     assert out_tone(5.0, None) is Tone.WARN
     assert out_tone(5.0, 5.0) is Tone.NORMAL
     assert out_tone(0.0, None) is Tone.MUTED
+
+
+def test_what_an_exchange_loses_is_told_as_far_as_it_is_known() -> None:
+    def told(info: ExchangeInfo, losing: list[ChannelInfo] | None) -> list[str]:
+        shown = exchange_detail.lines(info, [], [], losing)
+        start = [line.label for line in shown].index("unroutable")
+        return [line.text for line in shown[start:]]
+
+    def rates(**per_s: float) -> MessageStats:
+        return MessageStats(**{f"{name}_details": Details(rate=rate) for name, rate in per_s.items()})  # type: ignore[arg-type]
+
+    def exchange(**known: Any) -> ExchangeInfo:
+        return ExchangeInfo(name="x", vhost="/", **known)
+
+    channel = ChannelInfo(name="ch\x1b", user="desk", message_stats=rates(drop_unroutable=2.0))
+    publisher = PublisherInfo(channel_details=ChannelDetails(name="ch"), stats=rates(return_unroutable=3.0))
+    busy = rates(publish_in=9.0, publish_out=5.0)
+    assert told(exchange(), [channel]) == ["nothing is published to it now, as far as the broker tells"]
+    assert told(exchange(message_stats=rates(publish_in=9.0)), []) == [
+        "all of the 9.0/s that come in: nothing is routed on"
+    ]
+    assert told(exchange(message_stats=busy), []) == ["nothing now, from any channel of this vhost"]
+    assert told(exchange(message_stats=busy), None)[0].startswith("not known")
+    assert (
+        told(exchange(message_stats=busy), [channel])[1] == "0/s returned, 2.0/s dropped from channel ch\\x1b of desk"
+    )
+    assert told(exchange(message_stats=busy, incoming=[publisher]), None) == [
+        "3.0/s returned, 0/s dropped",
+        "3.0/s returned, 0/s dropped from channel ch",
+    ]
+
+
+def test_clients_held_back_and_what_finds_no_queue_are_in_the_overview() -> None:
+    states = ("running", "flow", "blocked")
+    infos = [ConnectionInfo(name=f"c-{state}", state=state, user="u", user_provided_name=state) for state in states]
+    assert [(each.name, each.text, each.tone) for each in overview.attention([], connection_infos=infos)] == [
+        ("flow", "connection of u flow: its publishing is held back", Tone.WARN),
+        ("blocked", "connection of u blocked: its publishing is held back", Tone.BAD),
+    ]
+    lost = MessageStats(drop_unroutable_details=Details(rate=2.5))
+    [fact] = [each for each in overview.facts(OverviewInfo(message_stats=lost), None) if each.label == "unroutable"]
+    assert (fact.text, fact.tone) == ("0/s returned to publishers, 2.5/s dropped", Tone.BAD)
+    assert "unroutable" not in [each.label for each in overview.facts(OverviewInfo(), None)]
 
 
 def test_absent_stays_absent() -> None:

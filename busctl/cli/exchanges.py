@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from busctl.cli import lists
+from busctl.cli import lists, output
 from busctl.cli.lists import AllVhostsOption, ColumnsOption, OutputOption, SortOption, WatchOption, WhereOption
-from busctl.views.columns import table
+from busctl.views import exchange_detail as view
 from busctl.views.exchanges import EXCHANGES
-from busctl.views.formats import safe_text
 
 if TYPE_CHECKING:
-    from busctl_lib.management import ExchangeInfo, ManagementClient
+    from busctl_lib.management import ChannelInfo, ExchangeInfo, ManagementClient
+
+_STATS = (
+    *("name", "user", "vhost", "message_stats.return_unroutable_details.rate"),
+    "message_stats.drop_unroutable_details.rate",
+)
 
 
 def exchanges(
@@ -35,13 +39,24 @@ def exchanges(
 
 
 def _detail(api: ManagementClient, info: ExchangeInfo) -> lists.Detail:
+    from busctl_lib.topology_map import Place, read
+
     bindings = api.exchange_bindings(info.vhost, info.name)
-    lines = lists.fields(EXCHANGES.select(wide=True), info)
-    for index, binding in enumerate(bindings):
-        arguments = f" {table(binding.arguments)}" if binding.arguments else ""
-        text = f"{binding.destination_type} {binding.destination} with key {binding.routing_key!r}{arguments}"
-        lines.append(("leads to" if index == 0 else "", safe_text(text)))
-    return lists.Detail({"bindings": msgspec.to_builtins(bindings)}, lines)
+    fed_by = read(api, info.vhost).into(Place("exchange", info.name))
+    losing = None if info.incoming else _losing(api, info.vhost)
+    answer = {
+        "bindings": msgspec.to_builtins(bindings),
+        "fed_by": [{"way": step.way, **step.source._asdict(), "key": step.key} for step in fed_by],
+    }
+    lines = view.lines(info, bindings, fed_by, losing)
+    return lists.Detail(answer, [(line.label, output.paint(line.text, line.tone)) for line in lines])
+
+
+def _losing(api: ManagementClient, vhost: str) -> list[ChannelInfo] | None:
+    """Channels whose messages find no queue now, where those of others may be seen."""
+    if not api.whoami().tag_names & {"monitoring", "administrator"}:
+        return None
+    return [info for info in api.channels(vhost, columns=_STATS) if view.loses(info.message_stats)]
 
 
 _LISTING = lists.Listing(

@@ -15,9 +15,10 @@ from busctl.views.nodes import NODES
 from busctl_lib.errors import ApiForbidden
 
 if TYPE_CHECKING:
-    from busctl_lib.management import ManagementClient, NodeInfo, OverviewInfo
+    from busctl_lib.management import ConnectionInfo, ManagementClient, NodeInfo, OverviewInfo
 
 _ATTENTION_MAX = 10
+_CONNECTIONS_MAX = 1000
 
 
 def overview(ctx: typer.Context, form: OutputOption = None, watch: WatchOption = None) -> None:
@@ -47,6 +48,13 @@ def _nodes(api: ManagementClient) -> list[NodeInfo] | None:
         return None
 
 
+def _held_back(api: ManagementClient, info: OverviewInfo) -> list[ConnectionInfo]:
+    """Connections, where they are few enough to ask for them without hurting the broker."""
+    if ((info.object_totals.connections if info.object_totals else None) or 0) > _CONNECTIONS_MAX:
+        return []
+    return api.connections(columns=("name", "user", "state", "user_provided_name"))
+
+
 def _write_screen(
     api: ManagementClient, info: OverviewInfo, nodes: list[NodeInfo] | None, vhost: str, *, clear: bool
 ) -> None:
@@ -57,7 +65,7 @@ def _write_screen(
     lines = [f"{fact.label:<10} {output.paint(fact.text, fact.tone)}" for fact in view.facts(info, nodes)]
     if nodes:
         lines += ["", output.table(NODES.select(), NODES.sorted(nodes)).rstrip("\n")]
-    troubled = view.attention(queues)
+    troubled = view.attention(queues, connection_infos=_held_back(api, info))
     lines += ["", f"needs attention in vhost {safe_text(vhost)}:" if troubled else "nothing needs attention"]
     for item in troubled[:_ATTENTION_MAX]:
         lines.append(f"  {output.paint(item.mark, item.tone)} {item.name}  {item.text}")

@@ -29,6 +29,11 @@ def state_text(state: str | None) -> str:
     return formats.safe_text(_STATES.get(state or "", (Tone.MUTED, ""))[1] + (state or formats.UNKNOWN))
 
 
+def is_held_back(info: ConnectionInfo) -> bool:
+    """Whether the broker slows its publishing down, or has stopped it."""
+    return info.state in ("flow", "blocking", "blocked")
+
+
 def client(info: ConnectionInfo) -> str | None:
     """What the client calls itself: the name of the connection, else its product."""
     product = (info.client_properties or {}).get("product")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from busctl.views import formats, nodes, queues
+from busctl.views import connections, formats, nodes, queues
 from busctl.views.view import Tone
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from busctl_lib.management.infos import Details, NodeInfo, OverviewInfo, QueueInfo
+    from busctl_lib.management.infos import ConnectionInfo, Details, NodeInfo, OverviewInfo, QueueInfo
 
 _ORDER = {Tone.BAD: 0, Tone.WARN: 1}
 
@@ -67,6 +67,7 @@ def facts(info: OverviewInfo, infos: Sequence[NodeInfo] | None) -> list[Fact]:
         _node_fact(infos),
         _alarm_fact(infos),
         Fact("rates", f"{formats.rate(rate_in(info))}/s in, {formats.rate(rate_out(info))}/s out"),
+        *_unroutable(info),
         Fact(
             "messages",
             f"{formats.count(totals.messages_ready if totals else None)} ready, "
@@ -80,6 +81,17 @@ def facts(info: OverviewInfo, infos: Sequence[NodeInfo] | None) -> list[Fact]:
             ),
         ),
     ]
+
+
+def _unroutable(info: OverviewInfo) -> list[Fact]:
+    """What finds no queue anywhere on the bus, where there is any."""
+    stats = info.message_stats
+    returned = _rate(stats.return_unroutable_details if stats else None)
+    dropped = _rate(stats.drop_unroutable_details if stats else None)
+    if not returned and not dropped:
+        return []
+    text = f"{formats.rate(returned or 0)}/s returned to publishers, {formats.rate(dropped or 0)}/s dropped"
+    return [Fact("unroutable", text, Tone.BAD if dropped else Tone.WARN)]
 
 
 def _node_fact(infos: Sequence[NodeInfo] | None) -> Fact:
@@ -96,13 +108,18 @@ def _alarm_fact(infos: Sequence[NodeInfo] | None) -> Fact:
     return Fact("alarms", "; ".join(found) or "none", Tone.BAD if found else Tone.GOOD)
 
 
-def attention(infos: Iterable[QueueInfo], node_infos: Iterable[NodeInfo] | None = None) -> list[Attention]:
-    """List what needs attention: nodes in trouble, then queues, the worst and the fullest first."""
+def attention(
+    infos: Iterable[QueueInfo],
+    node_infos: Iterable[NodeInfo] | None = None,
+    connection_infos: Iterable[ConnectionInfo] = (),
+) -> list[Attention]:
+    """List what needs attention: nodes in trouble, clients held back, then queues, the worst and the fullest first."""
     found = [
         Attention(formats.safe_text(node.name), ", ".join(problems), "✖", Tone.BAD)
         for node in node_infos or ()
         if (problems := nodes.problems(node))
     ]
+    found += [_held_back(info) for info in connection_infos if connections.is_held_back(info)]
     troubled = [(info, state) for info in infos if (state := queues.state(info)).tone in _ORDER]
     troubled.sort(key=lambda pair: (_ORDER[pair[1].tone], -(pair[0].messages or 0), pair[0].name))
     found += [
@@ -110,6 +127,13 @@ def attention(infos: Iterable[QueueInfo], node_infos: Iterable[NodeInfo] | None 
         for info, state in troubled
     ]
     return found
+
+
+def _held_back(info: ConnectionInfo) -> Attention:
+    tone = connections.state_tone(info.state)
+    what = f"connection {'of ' + info.user if info.user else ''} {info.state}: its publishing is held back"
+    name = connections.client(info) or info.name
+    return Attention(formats.safe_text(name), formats.safe_text(what), "✖" if tone is Tone.BAD else "▲", tone)
 
 
 def _about(info: QueueInfo, state: queues.State) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from busctl.views import columns, consumers, formats, replicas
+from busctl.views.lines import Line, labelled
 from busctl.views.queues import features, rate_ack, rate_in, rate_out, state
 from busctl.views.view import Tone
 
@@ -17,14 +18,6 @@ if TYPE_CHECKING:
     from busctl_lib.queue_detail import Holder, QueueDetail
 
 _LINE_WIDTH = 30
-
-
-class Line(NamedTuple):
-    """A label and a text, safe to show; a line without a label goes on with the one above."""
-
-    label: str
-    text: str
-    tone: Tone = Tone.NORMAL
 
 
 NONE = Line("", "none")
@@ -42,11 +35,11 @@ def lines(info: QueueInfo, detail: QueueDetail, span_s: float) -> list[Line]:
         *_identity(info),
         *_replica_lines(info),
         *_numbers(info, span_s),
-        *_labelled("unacked by", _holder_lines(info, detail, span_s)),
-        *_labelled(
+        *labelled("unacked by", _holder_lines(info, detail, span_s)),
+        *labelled(
             "consumers", [Line("", _consumer(each)) for each in info.consumer_details or []] or [Line("", "none")]
         ),
-        *_labelled("bindings", _binding_lines(detail.bindings)),
+        *labelled("bindings", _binding_lines(detail.bindings)),
         *_dead_letter_lines(detail),
     ]
 
@@ -203,11 +196,7 @@ def _dead_letter_lines(detail: QueueDetail) -> list[Line]:
             text = formats.safe_text(f"{reached or 'no queue: they are lost'}, by {route}")
             found.append(Line("deaths to", text, Tone.NORMAL if reached else Tone.BAD))
     sources = [Line("", formats.safe_text(name)) for name in detail.dead_letters_from or ()]
-    return found + _labelled("deaths from", sources)
-
-
-def _labelled(label: str, found: list[Line]) -> list[Line]:
-    return [line._replace(label=label if index == 0 else "") for index, line in enumerate(found)]
+    return found + labelled("deaths from", sources)
 
 
 def _plain(table: dict[str, Any] | None) -> str:

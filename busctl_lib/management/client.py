@@ -173,10 +173,11 @@ class ManagementClient(Changes, QueueReading, AccessReading):
         """Consumers of one vhost, or of all."""
         return self._list("consumers", ConsumerInfo, vhost)
 
-    def connections(self, vhost: str | None = None) -> list[ConnectionInfo]:
-        """Client connections; without the monitoring tag only one's own."""
+    def connections(self, vhost: str | None = None, *, columns: Collection[str] | None = None) -> list[ConnectionInfo]:
+        """Client connections, or some of what is known of each; without the monitoring tag only one's own."""
         path = "connections" if vhost is None else f"vhosts/{segment(vhost)}/connections"
-        return self._of_vhost(path, list[ConnectionInfo], vhost)
+        params = {"columns": ",".join(columns)} if columns is not None else None
+        return self._of_vhost(path, list[ConnectionInfo], vhost, params)
 
     def channels(self, vhost: str | None = None, *, columns: Collection[str] | None = None) -> list[ChannelInfo]:
         """Channels, or some of what is known of each; without the monitoring tag only one's own."""
