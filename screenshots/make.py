@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
+import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -94,6 +96,36 @@ async def rpc(camera: Camera) -> None:
     await camera.shows("● replied in")
 
 
+async def exchanges(camera: Camera) -> None:
+    await camera.command("exchanges")
+    await camera.shows("market_data", "topic")
+
+
+async def dead(camera: Camera) -> None:
+    await camera.command("dead tes_requests.dead")
+    await camera.shows("cause", "in all", "LAST HOUR")
+
+
+async def dead_message(camera: Camera) -> None:
+    await camera.pilot.press("enter")
+    await camera.shows("Error and where it came from", "reason")
+
+
+async def plan(camera: Camera) -> None:
+    await camera.command("replay tes_requests.dead --to tes_requests --canary 2 --watch 3s --limit 20")
+    await camera.shows("enter start")
+
+
+async def account(camera: Camera) -> None:
+    await camera.pilot.press("enter")
+    await camera.shows(" done", "came back", timeout=60)
+
+
+async def operations(camera: Camera) -> None:
+    await camera.command("operations")
+    await camera.shows("replay", "tes_requests.dead")
+
+
 async def help_(camera: Camera) -> None:
     await camera.pilot.press("escape")
     await camera.command("queues")
@@ -106,6 +138,12 @@ SCENES: dict[str, Callable[[Camera], Awaitable[None]]] = {
     "queues": queues,
     "queue": queue,
     "tail": tail,
+    "exchanges": exchanges,
+    "dead": dead,
+    "dead_message": dead_message,
+    "plan": plan,
+    "account": account,
+    "operations": operations,
     "rpc": rpc,
     "help": help_,
 }
@@ -128,7 +166,8 @@ def main() -> int:
     parser.add_argument("--warm-up", type=float, default=90.0, metavar="SECONDS", help="how long the bus runs first")
     parser.add_argument("--only", nargs="+", choices=SCENES, default=list(SCENES), metavar="NAME")
     chosen = parser.parse_args()
-    with Demo(seed=SEED) as demo:
+    with tempfile.TemporaryDirectory() as home, Demo(seed=SEED) as demo:
+        os.environ["XDG_STATE_HOME"] = home  # operations of the pictures are nobody's
         print(f"the bus runs for {chosen.warm_up:g} s first ...", file=sys.stderr)
         time.sleep(chosen.warm_up)
         settings = resolve(Flags(amqp_url=demo.amqp_url, api_url=demo.api_url), {})

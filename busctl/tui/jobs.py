@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from busctl_lib.transfers import Account, Plan, Progress, Request, Restore, Transfer
 
 Phase = Literal["planning", "asking", "running", "ended"]
+_LOG = logging.getLogger(__name__)
 _DECISION_S = 600.0
 """How long a plan is held: it holds the queue for itself, and on a quorum queue its messages."""
 
@@ -104,6 +106,9 @@ class Job:
                 self._work()
             except BusError as error:
                 self.error = error
+            except Exception as error:  # noqa: BLE001 - the thread's boundary: whatever failed is shown, not lost
+                _LOG.exception("a job failed")
+                self.error = BusError(f"a fault of busctl: {error!r}", hint="the journal knows how far it came")
             self._become("ended")
             if self.account is not None and self.account.operation.state == "interrupted":
                 self._held.told.append(f"go on with: busctl ops resume {self.account.operation.id}")

@@ -10,6 +10,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.screen import Screen
+from textual.worker import Worker, WorkerState
 
 from busctl.tui import commands
 from busctl.tui.feed import Feed
@@ -182,6 +183,13 @@ class Place(Screen[None]):
     def _close_prompt(self) -> None:
         self.query_one(Prompt).close()
         self.query_one(PathLine).display = True
+
+    @on(Worker.StateChanged)
+    def _worker_ended(self, event: Worker.StateChanged) -> None:
+        """A fault of ours must not look like a broker that says nothing."""
+        if event.state is WorkerState.ERROR:
+            said = formats.safe_text(repr(event.worker.error), 300)
+            self.notify(said, title="A fault of busctl", severity="error", timeout=30, markup=False)
 
     # --- keys
 
