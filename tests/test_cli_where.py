@@ -78,13 +78,6 @@ def test_an_expression_that_fails_says_on_how_many(run: Run, broker: MessageBrok
     assert "--where failed on 1 of 2" in err
 
 
-def test_an_expression_that_never_ends_is_stopped(run: Run, broker: MessageBroker) -> None:
-    broker.declare_queue("a")
-    code, out, err = run("queues", "-o", "json", "--where", "last(repeat(1))")
-    assert (code, out) == (5, "")
-    assert "stopped" in err
-
-
 @pytest.mark.parametrize("name", ["odd[1]*?", "[", "a*"])
 def test_a_name_that_looks_like_a_pattern_is_a_name_first(run: Run, broker: MessageBroker, name: str) -> None:
     broker.declare_queue(name)
