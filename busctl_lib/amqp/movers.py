@@ -19,9 +19,8 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
-import msgspec
-
 from busctl_lib.amqp import wire
+from busctl_lib.amqp.batches import Batch, Confirms, Sent, outcome_of
 from busctl_lib.amqp.channels import Channel
 from busctl_lib.amqp.endpoints import FRAME_MAX
 from busctl_lib.amqp.link import Link
@@ -50,83 +49,6 @@ class Mode(enum.Enum):
     """Publishes and acks of a batch in one transaction."""
     FAST = "fast"
     """Publishes confirmed, acks behind the confirms."""
-
-
-class Sent(msgspec.Struct):
-    """What became of a batch."""
-
-    outcome: Outcome
-    """CONFIRMED: done but for what `returned` names. NEVER_SENT: nothing was done. REFUSED: nothing was done, the
-    broker closed the channel. NACKED: a queue refused a message of a transaction, the rest of it happened. UNKNOWN."""
-    reason: str | None = None
-    returned: dict[int, str] = {}
-    """By place in the batch: why it was not taken. Exact: it was acked all the same. Fast: it is still held."""
-    unknown: list[int] = []
-    """Fast: places whose confirm did not come."""
-
-
-class Batch:
-    """A batch under way. Thread: `wait` from the owner's; the rest on the I/O thread."""
-
-    def __init__(self, envelopes: Sequence[Envelope], tags: Sequence[int], epoch: int) -> None:
-        self.envelopes = envelopes
-        self.tags = tags
-        self.epoch = epoch
-        self.sent: Sent | None = None
-        self.open = len(envelopes)
-        self._settled = threading.Event()
-        self._answer = Sent(Outcome.CONFIRMED)
-        self._searched = 0
-
-    def wait(self, timeout: float) -> Sent | None:
-        """What became of it; None while that is not known."""
-        self._settled.wait(timeout)
-        return self.sent
-
-    def settle(self, sent: Sent | None = None) -> None:
-        """Say what became of it; the first word counts."""
-        if self.sent is None:
-            self.sent = sent or self._answer
-            self._settled.set()
-
-    def give_up(self, reason: str) -> None:
-        """Nothing more will be heard."""
-        self.settle(Sent(Outcome.UNKNOWN, reason, self._answer.returned, self._answer.unknown))
-
-    def note_return(self, place: int, reason: str) -> None:
-        """Remember a return."""
-        self._answer.returned[place] = reason
-
-    def was_returned(self, place: int) -> bool:
-        """Whether its return has come."""
-        return place in self._answer.returned
-
-    def note_unknown(self, place: int) -> None:
-        """Remember a publish without a confirm."""
-        self._answer.unknown.append(place)
-
-    def lose_count(self, reason: str) -> None:
-        """A return fits no message: whatever else happened, it is not known which one was not taken."""
-        self._answer.outcome, self._answer.reason = Outcome.UNKNOWN, reason
-
-    def find(self, exchange: str, key: str, properties: Properties, body: bytes) -> int | None:
-        """The place of a returned message of a transaction: returns come in the order of the publishes."""
-        for place in range(self._searched, len(self.envelopes)):
-            if self.is_at(place, exchange, key, properties, body):
-                self._searched = place + 1
-                return place
-        return None
-
-    def is_at(self, place: int, exchange: str, key: str, properties: Properties, body: bytes) -> bool:
-        """Whether the message at a place, not returned yet, is this one."""
-        sent = self.envelopes[place]
-        return (
-            sent.routing_key == key
-            and sent.exchange == exchange
-            and place not in self._answer.returned
-            and sent.properties.message_id == properties.message_id
-            and sent.body == body
-        )
 
 
 class Mover:
@@ -166,10 +88,7 @@ class Mover:
         self._refused_since: float | None = None
         self._committing: Batch | None = None
         self._last_commit: Pending[None] | None = None
-        self._seq = 0
-        self._low = 1
-        self._unconfirmed: dict[int, tuple[Batch, int]] = {}
-        self._fast: list[Batch] = []
+        self._confirms = Confirms()
 
     # -- the owner's thread
 
@@ -320,7 +239,7 @@ class Mover:
         await channel.ask("basic_qos", prefetch_count=self._window)
         channel.on_server_cancel(lambda: self._fail(LinkLost(f"queue {self.queue!r} was deleted")))
         self._frame_max = connection.frame_max
-        self._seq, self._low = 0, 1
+        self._confirms = Confirms()
         self.epoch += 1
         self._buffer.clear()
         self._channel, self._connection = channel, connection
@@ -399,7 +318,7 @@ class Mover:
         try:
             await asking
         except BrokerRefused as error:
-            batch.settle(Sent(_outcome_of(error), error.text))
+            batch.settle(Sent(outcome_of(error), error.text))
         except BusError as error:
             handed_over = connection.gathered - (connection.unsent_at_loss or 0)
             outcome = Outcome.NEVER_SENT if end > handed_over else Outcome.UNKNOWN
@@ -419,40 +338,15 @@ class Mover:
         if not frames:
             batch.settle()
             return
-        unconfirmed, seq = self._unconfirmed, self._seq
-        for place in range(len(frames)):
-            seq += 1
-            unconfirmed[seq] = (batch, place)
-        self._seq = seq
-        self._fast.append(batch)
+        self._confirms.add(batch)
         connection.emit(b"".join(frames))
 
     def on_confirm(self, tag: int, multiple: bool, ack: bool) -> None:
         """Ack what the target has, keep what it refused."""
-        unconfirmed = self._unconfirmed
-        if multiple:
-            found = [unconfirmed.pop(seq) for seq in range(self._low, tag + 1) if seq in unconfirmed]
-            self._low = tag + 1
-        else:
-            one = unconfirmed.pop(tag, None)
-            found = [one] if one is not None else []
-        acks: list[bytes] = []
-        for batch, place in found:
-            batch.open -= 1
-            if not ack:
-                batch.note_return(place, "a queue refused it")
-            elif batch.tags and not batch.was_returned(place):
-                acks.append(wire.encode_ack(self._number, batch.tags[place], multiple=False))
+        acks = [wire.encode_ack(self._number, each, multiple=False) for each in self._confirms.take(tag, multiple, ack)]
         if acks and self._connection is not None:
             self._connection.emit(b"".join(acks))
-        for batch, _ in found:
-            if batch.open == 0:
-                self._end(batch)
-
-    def _end(self, batch: Batch) -> None:
-        if batch in self._fast:
-            self._fast.remove(batch)
-            batch.settle()
+        self._confirms.settle_ended()
 
     # -- the channel's sink
 
@@ -487,10 +381,8 @@ class Mover:
             else:
                 self._committing.lose_count(f"a return ({text}, exchange {exchange!r}, key {key!r}) fits no message")
             return
-        for batch, place in self._unconfirmed.values():  # in the order sent; what is confirmed cannot be meant
-            if batch.is_at(place, exchange, key, properties, body):
-                batch.note_return(place, text)
-                return
+        if self._confirms.note_return(exchange, key, properties, body, text):
+            return
         logger.error("a return (%s, exchange %r, key %r) fits nothing that was sent", text, exchange, key)
         if self._connection is not None:  # going on could ack the message it belongs to
             self._connection.force_close("a return fits nothing that was sent")
@@ -502,35 +394,8 @@ class Mover:
             return
         connection = self._connection
         self._channel = self._connection = None
-        left, self._unconfirmed = self._unconfirmed, {}
-        batches, self._fast = self._fast, []
-        for batch, place in left.values():
-            batch.note_unknown(place)
-        for batch in batches:
-            alone = isinstance(reason, BrokerRefused) and len(batch.envelopes) == 1
-            batch.settle(
-                Sent(
-                    _outcome_of(reason) if alone and isinstance(reason, BrokerRefused) else Outcome.UNKNOWN,
-                    str(reason),
-                    batch._answer.returned,
-                    batch._answer.unknown,
-                )
-            )
+        self._confirms.lose(reason)
         with self._arrived:
             self._arrived.notify_all()
         if isinstance(reason, BrokerRefused) and connection is not None and connection.is_open:
             self.link.submit(lambda: self._again(connection))
-
-
-def _outcome_of(error: BrokerRefused) -> Outcome:
-    """What a channel error says of the transaction, or the lone publish, that was under way.
-
-    A publish that is not accepted ends the channel before anything is done. "partial tx completion" comes after a
-    commit in which a queue refused a message: the acks and the other publishes have happened. Any other error, an ack
-    timeout for one, may come between the doing and its answer.
-    """
-    if "partial tx" in error.text:
-        return Outcome.NACKED
-    if error.code in (403, 404) or (error.code == 406 and "timed out" not in error.text):
-        return Outcome.REFUSED
-    return Outcome.UNKNOWN

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import getpass
 import os
 import socket
@@ -14,12 +13,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 import msgspec
 import platformdirs
 
-from busctl_lib.errors import BusError, ConfigError, GuardRefused
+from busctl_lib.errors import BusError, ConfigError
+from busctl_lib.journal.claims import Claims
 from busctl_lib.journal.records import Intent, Line, OpenBatch, Operation, State, Verdict
 
 _SCHEMA = """
@@ -61,7 +61,7 @@ class Journal:
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or journal_path()
         self._lock = threading.RLock()
-        self._claims: dict[str, BinaryIO] = {}
+        self._claims = Claims(self.path.parent / "operations")
         with self._told():
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._db = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
@@ -81,9 +81,7 @@ class Journal:
     def close(self) -> None:
         """Close it and let go of what it claimed."""
         with self._lock:
-            for claim in self._claims.values():
-                claim.close()
-            self._claims.clear()
+            self._claims.close()
             self._db.close()
 
     # -- operations
@@ -162,7 +160,7 @@ class Journal:
         for outcome, count in self.counts(operation.id).items():
             if outcome in ("moved", "returned", "failed", "unknown"):
                 setattr(operation, outcome, count)
-        if operation.state in ("planned", "running") and not self._runs(operation.id):
+        if operation.state in ("planned", "running") and not self._claims.is_taken(operation.id):
             operation.state = "interrupted"
         return operation
 
@@ -288,35 +286,11 @@ class Journal:
     def claim(self, operation: str) -> None:
         """Make an operation this process's own until it ends. Raises GuardRefused when another process runs it."""
         with self._told():
-            folder = self.path.parent / "operations"
-            folder.mkdir(exist_ok=True, mode=0o700)
-            file = open(folder / f"{operation}.lock", "ab")  # noqa: SIM115 - held until release
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.close()
-            raise GuardRefused(f"operation {operation} is running in another process") from None
-        self._claims[operation] = file
+            self._claims.take(operation)
 
     def release(self, operation: str) -> None:
         """Let go of a claim; the file of an ended operation goes too."""
-        file = self._claims.pop(operation, None)
-        if file is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(file.name)
-            file.close()
-
-    def _runs(self, operation: str) -> bool:
-        if operation in self._claims:
-            return True
-        try:
-            with open(self.path.parent / "operations" / f"{operation}.lock", "rb") as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
-        except OSError:
-            return True
-        return False
+        self._claims.release(operation)
 
     # -- how
 

@@ -18,7 +18,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
-from busctl_lib.amqp.movers import Mode, Mover, Sent
+from busctl_lib.amqp.batches import Sent
+from busctl_lib.amqp.movers import Mode, Mover
 from busctl_lib.envelope import Delivery, Envelope, Outcome
 from busctl_lib.errors import BusError
 from busctl_lib.journal import Verdict

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
-import time
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Literal, Self
@@ -15,8 +13,7 @@ import msgspec
 
 from busctl_lib.amqp.movers import Mode, Mover
 from busctl_lib.broker import MessageBroker
-from busctl_lib.envelope import Delivery
-from busctl_lib.errors import BusError, ConfigError, GuardRefused, NotFound, ResourceLocked
+from busctl_lib.errors import BusError, ConfigError, GuardRefused, NotFound
 from busctl_lib.journal import Journal, Operation
 from busctl_lib.management import ManagementClient, QueueInfo
 from busctl_lib.taps.budget import PeekBudget, Spending, peek_budget, spend
@@ -25,24 +22,16 @@ from busctl_lib.transfers.boomerangs import Watch
 from busctl_lib.transfers.engine import Engine
 from busctl_lib.transfers.fixed import FixedSet
 from busctl_lib.transfers.plans import Plan, Sums, pack_set, require_same
+from busctl_lib.transfers.reading import Reading, open_mover, require_readable
 from busctl_lib.transfers.requests import Account, CameBack, Progress, Request, plain
 from busctl_lib.transfers.resume import Reconciler
 from busctl_lib.transfers.routes import RouteMap
 from busctl_lib.transfers.selection import Selection
-from busctl_lib.transfers.sorter import QUORUM_HELD, WINDOW, Sorter
+from busctl_lib.transfers.sorter import Sorter
 from busctl_lib.transfers.targets import Aimer
 from busctl_lib.transfers.trash import TRASH_MESSAGES, Trash
-from busctl_lib.transfers.works import identity
 
-LOCK_PREFIX = "busctl.lock."
-_LOCK_TRIES_S = 3.0
-_IDLE_S = 0.25
 Unknown = Literal["resend", "skip"]
-
-
-def lock_name(vhost: str, queue: str) -> str:
-    """The exclusive queue whose owner may move messages out of a queue."""
-    return LOCK_PREFIX + hashlib.sha256(f"{vhost}\0{queue}".encode()).hexdigest()[:24]
 
 
 class Transfer:
@@ -148,123 +137,56 @@ class Transfer:
             GuardRefused: the queue cannot be read without harm, somebody else is at it, or the plan no longer fits.
             NotFound: no such queue.
         """
-        info = self._look_at_source()
-        waiting = self._broker.declare_queue(self.request.source, passive=True).message_count
-        mover = self._open_mover()
-        sums = Sums(self._aimer, self._routes, self.request)
-        seen: Counter[bytes] = Counter()
-        yield from self._read(mover, info, waiting, sums, seen)
-        whole = sums.examined >= waiting or (self.request.limit or waiting + 1) <= sums.selected
-        total = sums.selected if whole else min(waiting, self.request.limit or waiting)
+        request, vhost = self.request, self._broker.virtual_host
+        info = self._management.queue(vhost, request.source)
+        waiting = self._broker.declare_queue(request.source, passive=True).message_count
+        require_readable(info, waiting, request)
+        spending = self._spend(info)
+        sums = Sums(self._aimer, self._routes, request)
+        reading = Reading(
+            self._take_source(),
+            sums,
+            self._selection,
+            waiting,
+            limit=request.limit,
+            again=info.type != "quorum",
+            saw=spending.saw,
+        )
+        for read in reading.run():
+            yield Progress(operation=self.operation.id, planned=reading.most, moved=read, phase="reading")
+        total = sums.selected if reading.whole else min(waiting, request.limit or waiting)
         plan = sums.plan(
             operation=self.operation.id,
-            vhost=self._broker.virtual_host,
+            vhost=vhost,
             broker=self._cluster,
-            source=self.request.source,
+            source=request.source,
             source_type=info.type or "classic",
             waiting=waiting,
-            messages=pack_set(sums.identities.elements()) if whole else None,
+            messages=pack_set(sums.identities.elements()) if reading.whole else None,
         )
-        self._say_what_is_special(plan, info, whole)
+        self._say_what_is_special(plan, info, reading.whole)
         if made is not None:
-            require_same(made, plan, seen)
+            require_same(made, plan, reading.seen)
             plan = msgspec.structs.replace(made, operation=self.operation.id, targets=plan.targets)
             total = made.fixed.total() if made.fixed is not None else total
         self._fixed = FixedSet(total, plan.fixed)
         self.operation.planned = total
         self.plan = plan.sign()
 
-    def _look_at_source(self) -> QueueInfo:
-        info = self._management.queue(self._broker.virtual_host, self.request.source)
-        if info.type == "stream":
-            raise GuardRefused(f"{self.request.source} is a stream: its messages cannot be taken out of it")
-        self._budget = peek_budget(self._management, info.vhost, info.name, info=info)
+    def _spend(self, info: QueueInfo | None = None) -> Spending:
+        """Count the look at the source. Raises GuardRefused when its peek budget is gone."""
+        vhost, source = self._broker.virtual_host, self.request.source
+        self._budget = peek_budget(self._management, vhost, source, info=info)
         self._budget.require(accept_loss=self.request.accept_loss)
-        many = (info.messages_ready or 0) > QUORUM_HELD
-        held = self.request.selects or not self.request.takes
-        if info.type == "quorum" and many and held and not self.request.rewrite:
-            raise GuardRefused(
-                f"{self.request.source} is a quorum queue of {info.messages_ready:,} messages, and what is left alone "
-                f"would have to be held: no more than {QUORUM_HELD:,} at once",
-                hint="--rewrite writes what does not match anew behind the others",
-            )
-        if info.type == "quorum" and many and self.request.watch_s is not None:
-            raise GuardRefused(
-                f"{self.request.source} is a quorum queue of more than {QUORUM_HELD:,} messages: what comes back lies "
-                "behind them, where it cannot be seen",
-                hint="replay without --watch, and look at `busctl dead` afterwards",
-            )
         self._spending = self._resources.enter_context(spend(self._budget))
-        return info
+        return self._spending
 
-    def _open_mover(self) -> Mover:
-        if self._mover is not None:
-            return self._mover
-        self._broker.guard_change(f"{self.request.kind} of {self.request.source!r}")
-        exact = not self.request.fast or self._trash is not None
-        lock = lock_name(self._broker.virtual_host, self.request.source)
-        deadline = time.monotonic() + _LOCK_TRIES_S
-        while True:
-            mover = Mover(
-                self._broker.links.another("transfer"),
-                self.request.source,
-                lock=lock,
-                mode=Mode.EXACT if exact else Mode.FAST,
-                window=WINDOW,
-            )
-            try:
-                self._mover = mover.open()
-            except ResourceLocked as error:
-                mover.abandon()
-                if time.monotonic() > deadline:
-                    raise GuardRefused(
-                        f"another operation is at {self.request.source}, from here or elsewhere",
-                        hint="`busctl ops` shows those of this machine",
-                    ) from error
-                time.sleep(0.2)  # a process that was killed a moment ago has it until the broker notices
-            except BaseException:
-                mover.abandon()
-                raise
-            else:
-                return self._mover
-
-    def _read(
-        self, mover: Mover, info: QueueInfo, waiting: int, sums: Sums, seen: Counter[bytes]
-    ) -> Iterator[Progress]:
-        """Read up to all that waits; what a quorum queue gave stays in the hand, so that it is read once."""
-        again = info.type != "quorum"
-        most = waiting if again else min(waiting, QUORUM_HELD)
-        kept: list[Delivery] = []
-        epoch, idle, of_window = mover.epoch, 0, 0
-        while sums.examined < most and idle < 3 and (self.request.limit or most) > sums.selected:
-            if mover.failure is not None:
-                raise mover.failure
-            if mover.epoch != epoch:
-                raise BusError("the link was lost while the queue was read: nothing was done", hint="Try again.")
-            if of_window >= WINDOW // 2 and again:
-                mover.renew()
-                of_window = 0
-            found = mover.take(min(500, most - sums.examined), _IDLE_S, epoch)
-            idle = 0 if found else idle + 1
-            of_window += len(found)
-            self._sum_up(found, sums, seen)
-            kept += [] if again else found
-            yield Progress(operation=self.operation.id, planned=most, moved=sums.examined, phase="reading")
-        if again:
-            mover.restart()
-        else:
-            mover.push_back(kept)
-            for delivery in kept:
-                assert self._spending is not None
-                self._spending.saw(delivery)
-
-    def _sum_up(self, found: Sequence[Delivery], sums: Sums, seen: Counter[bytes]) -> None:
-        for delivery, meant in zip(found, self._selection.of(found), strict=True):
-            known_as = identity(delivery)
-            seen[known_as] += 1
-            sums.examined += 1
-            if meant and sums.selected < (self.request.limit or sums.selected + 1):
-                sums.add(delivery, known_as)
+    def _take_source(self) -> Mover:
+        if self._mover is None:
+            self._broker.guard_change(f"{self.request.kind} of {self.request.source!r}")
+            fast = self.request.fast and self._trash is None
+            self._mover = open_mover(self._broker, self.request.source, Mode.FAST if fast else Mode.EXACT)
+        return self._mover
 
     def _say_what_is_special(self, plan: Plan, info: QueueInfo, whole: bool) -> None:
         warnings = plan.warnings
@@ -314,7 +236,7 @@ class Transfer:
 
     def _run(self) -> Iterator[Progress]:
         assert self._fixed is not None
-        mover = self._open_mover()
+        mover = self._take_source()
         by_count = self._fixed.copies is None and self.request.selects
         self._books = books = Books(self._journal, self.operation, self.request, self._fixed)
         sorter = Sorter(
@@ -381,7 +303,8 @@ class Transfer:
         self._came_back = watch.came_back
         if not watch.to_the_end:
             raise GuardRefused(
-                f"{operation.source} could not be read to its end in {self.request.watch_s:g} s: not known what came back",
+                f"{operation.source} could not be read to its end in {self.request.watch_s:g} s: what came back is "
+                "not known",
                 hint="watch longer",
             )
 
@@ -447,10 +370,8 @@ class Transfer:
             GuardRefused: the queue's peek budget is gone.
         """
         operation, journal = self.operation, self._journal
-        self._budget = peek_budget(self._management, operation.vhost, operation.source)
-        self._budget.require(accept_loss=self.request.accept_loss)
-        self._spending = self._resources.enter_context(spend(self._budget))
-        mover = self._open_mover()
+        self._spend()
+        mover = self._take_source()
         journal.set_state(operation, "running")
         reconciler = Reconciler(
             mover,
@@ -459,7 +380,7 @@ class Transfer:
             self.request,
             self._management,
             self._routes,
-            again=self._budget.type != "quorum",
+            again=self._budget is None or self._budget.type != "quorum",
         )
         reconciler.settle_open()
         if unknown == "resend":

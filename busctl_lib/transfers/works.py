@@ -8,7 +8,7 @@ from collections import deque
 import msgspec
 
 from busctl_lib.amqp import wire
-from busctl_lib.amqp.movers import Batch
+from busctl_lib.amqp.batches import Batch
 from busctl_lib.envelope import Delivery, Envelope
 from busctl_lib.journal import Intent, identity_of, steady
 from busctl_lib.transfers.targets import Aim

@@ -1,0 +1,146 @@
+"""The first look at a source: what may be read of it, and what the plan says of it."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+
+from busctl_lib.amqp.movers import Mode, Mover
+from busctl_lib.broker import MessageBroker
+from busctl_lib.envelope import Delivery
+from busctl_lib.errors import BusError, GuardRefused, ResourceLocked
+from busctl_lib.management import QueueInfo
+from busctl_lib.transfers.plans import Sums
+from busctl_lib.transfers.requests import Request
+from busctl_lib.transfers.selection import Selection
+from busctl_lib.transfers.sorter import QUORUM_HELD, WINDOW
+from busctl_lib.transfers.works import identity
+
+LOCK_PREFIX = "busctl.lock."
+_LOCK_TRIES_S = 3.0
+_IDLE_S = 0.25
+
+
+def lock_name(vhost: str, queue: str) -> str:
+    """The exclusive queue whose owner may move messages out of a queue."""
+    return LOCK_PREFIX + hashlib.sha256(f"{vhost}\0{queue}".encode()).hexdigest()[:24]
+
+
+def open_mover(broker: MessageBroker, queue: str, mode: Mode) -> Mover:
+    """Take a queue into the hand, and keep other operations away from it.
+
+    Raises:
+        GuardRefused: another operation is at it. NotFound: no such queue.
+    """
+    deadline = time.monotonic() + _LOCK_TRIES_S
+    while True:
+        link = broker.links.another("transfer")
+        mover = Mover(link, queue, lock=lock_name(broker.virtual_host, queue), mode=mode, window=WINDOW)
+        try:
+            return mover.open()
+        except ResourceLocked as error:
+            mover.abandon()
+            if time.monotonic() > deadline:
+                raise GuardRefused(
+                    f"another operation is at {queue}, from here or elsewhere",
+                    hint="`busctl ops` shows those of this machine",
+                ) from error
+            time.sleep(0.2)  # a process that was killed a moment ago has it until the broker notices
+        except BaseException:
+            mover.abandon()
+            raise
+
+
+def require_readable(info: QueueInfo, waiting: int, request: Request) -> None:
+    """Refuse what a queue cannot give back. Raises GuardRefused."""
+    if info.type == "stream":
+        raise GuardRefused(f"{info.name} is a stream: its messages cannot be taken out of it")
+    if info.type != "quorum" or waiting <= QUORUM_HELD:
+        return
+    if not request.takes or (request.selects and not request.rewrite):
+        hint = "--rewrite writes what does not match anew behind the others" if request.takes else None
+        raise GuardRefused(
+            f"{info.name} is a quorum queue of {waiting:,} messages, and what stays would have to be held: no more "
+            f"than {QUORUM_HELD:,} at once",
+            hint=hint,
+        )
+    if request.watch_s is not None:
+        raise GuardRefused(
+            f"{info.name} is a quorum queue of {waiting:,} messages: what comes back lies behind them, where it cannot "
+            "be seen",
+            hint="replay without --watch, and look at `busctl dead` afterwards",
+        )
+
+
+class Reading:
+    """Reads a source for a plan; what a quorum queue gave stays in the hand, so that it is read once.
+
+    Args:
+        mover: Open, on the source.
+        sums: Takes what is selected.
+        selection: Says what is.
+        waiting: Messages that were ready before.
+        again: Whether the source can be read again for nothing (classic).
+        saw: Told of each message that will go back.
+    """
+
+    def __init__(
+        self,
+        mover: Mover,
+        sums: Sums,
+        selection: Selection,
+        waiting: int,
+        *,
+        limit: int | None,
+        again: bool,
+        saw: Callable[[Delivery], None],
+    ) -> None:
+        self.seen: Counter[bytes] = Counter()
+        """All that was read, by identity."""
+        self.most = waiting if again else min(waiting, QUORUM_HELD)
+        self._mover, self._sums, self._selection = mover, sums, selection
+        self._waiting, self._limit, self._again, self._saw = waiting, limit, again, saw
+
+    def run(self) -> Iterator[int]:
+        """Read; yields how many were read so far."""
+        mover, sums = self._mover, self._sums
+        kept: list[Delivery] = []
+        epoch, idle, of_window = mover.epoch, 0, 0
+        while sums.examined < self.most and idle < 3 and not self._is_enough:
+            if mover.failure is not None:
+                raise mover.failure
+            if mover.epoch != epoch:
+                raise BusError("the link was lost while the queue was read: nothing was done", hint="Try again.")
+            if of_window >= WINDOW // 2 and self._again:
+                mover.renew()
+                of_window = 0
+            found = mover.take(min(500, self.most - sums.examined), _IDLE_S, epoch)
+            idle = 0 if found else idle + 1
+            of_window += len(found)
+            self._sum_up(found)
+            kept += [] if self._again else found
+            yield sums.examined
+        if self._again:
+            mover.restart()
+        else:
+            mover.push_back(kept)
+
+    @property
+    def _is_enough(self) -> bool:
+        return self._limit is not None and self._sums.selected >= self._limit
+
+    @property
+    def whole(self) -> bool:
+        """Whether the set is known message by message; else there are more than a quorum queue gives at once."""
+        return self._again or self._is_enough or self._waiting <= QUORUM_HELD
+
+    def _sum_up(self, found: Sequence[Delivery]) -> None:
+        for delivery, meant in zip(found, self._selection.of(found), strict=True):
+            self._saw(delivery)
+            known_as = identity(delivery)
+            self.seen[known_as] += 1
+            self._sums.examined += 1
+            if meant and not self._is_enough:
+                self._sums.add(delivery, known_as)
