@@ -54,6 +54,8 @@ COMMANDS: tuple[Command, ...] = (
     Command("policies", "[GLOB]", "which names they match, and what they set", ("policy", "pol")),
     Command("users", "[GLOB]", "who may log in; enter shows what each may do", ("user",)),
     Command("permissions", "[GLOB]", "who may declare, write and read what", ("permission", "perm")),
+    Command("shovels", "[GLOB]", "what they move, and whether they do", ("shovel",)),
+    Command("federation", "[GLOB]", "what other brokers feed, and whether they do", ("fed",)),
     Command("contexts", "[GLOB]", "the brokers that have a name; enter goes there", ("ctxs",), "context"),
     Command("context", "NAME", "go to another broker", ("ctx", "use"), "context"),
     Command("theme", "[NAME]", "other colours", (), "theme"),

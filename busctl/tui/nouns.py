@@ -18,11 +18,13 @@ from busctl.views.consumers import connection as consumer_connection
 from busctl.views.contexts import CONTEXTS, ContextInfo
 from busctl.views.dead import DEAD_QUEUES
 from busctl.views.exchanges import EXCHANGES, shown_name
+from busctl.views.federation import FEDERATION
 from busctl.views.formats import safe_text
 from busctl.views.nodes import NODES
 from busctl.views.operations import OPERATIONS
 from busctl.views.permissions import PERMISSIONS
 from busctl.views.policies import POLICIES
+from busctl.views.shovels import SHOVELS
 from busctl.views.users import USERS
 from busctl.views.vhosts import VHOSTS
 from busctl.views.view import View
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from busctl.session import Session
     from busctl_lib.deadletters import DeadLetterQueue
     from busctl_lib.journal import Operation
-    from busctl_lib.management import AccountInfo, PermissionInfo
+    from busctl_lib.management import AccountInfo, FederationLinkInfo, PermissionInfo, ShovelInfo
     from busctl_lib.management.infos import (
         BindingInfo,
         ChannelInfo,
@@ -254,6 +256,24 @@ _PERMISSIONS: Noun[PermissionInfo] = Noun(
     label=lambda info: f"{info.user} {info.vhost}",
     tag="administrator",
 )
+_SHOVELS: Noun[ShovelInfo] = Noun(
+    view=SHOVELS,
+    fetch=lambda session: session.management.shovels(session.vhost),
+    key=lambda info: info.name,
+    label=lambda info: f"{info.name} {info.src_queue or ''} {info.dest_queue or ''}",
+    empty="No shovels here.",
+    first=("name", "state", "source", "target", "reason"),
+    tag="monitoring",
+)
+_FEDERATION: Noun[FederationLinkInfo] = Noun(
+    view=FEDERATION,
+    fetch=lambda session: session.management.federation_links(session.vhost),
+    key=lambda info: (info.type, info.name, info.upstream, info.id),
+    label=lambda info: f"{info.name} {info.upstream or ''}",
+    empty="Nothing here is fed from another broker.",
+    first=("name", "status", "upstream", "from", "error"),
+    tag="monitoring",
+)
 _CONTEXTS: Noun[ContextInfo] = Noun(
     view=CONTEXTS,
     fetch=_contexts,
@@ -307,6 +327,6 @@ _OPERATIONS: Noun[Operation] = Noun(
 )
 _ALL: tuple[Noun[Any], ...] = (
     *(_EXCHANGES, _BINDINGS, _CONNECTIONS, _CHANNELS, _CONSUMERS),
-    *(_NODES, _VHOSTS, _POLICIES, _USERS, _PERMISSIONS, _CONTEXTS, _OPERATIONS),
+    *(_NODES, _VHOSTS, _POLICIES, _USERS, _PERMISSIONS, _SHOVELS, _FEDERATION, _CONTEXTS, _OPERATIONS),
 )
 NOUNS: dict[str, Noun[Any]] = {noun.view.noun: noun for noun in _ALL} | {"dead": _DEAD}
