@@ -1,6 +1,6 @@
 """Measures replay and move beside the broker's own shovel, on the same node with the same messages.
 
-usage: transfers.py [--messages 100000] [--rounds 3] [--batch N ...] [--output FILE]
+usage: transfers.py [--messages 100000] [--rounds 3] [--way NAME ...] [--output FILE]
 
 A private node of the installed RabbitMQ, then one of the 4.x that BUSCTL_TEST_RABBITMQ_ROOT names. In each round every
 way is measured once, in an order that changes. Ours is timed without the pass that makes the plan, with the journal on
@@ -30,7 +30,6 @@ from busctl_lib.sandbox import PrivateBroker
 
 _SOURCE, _TARGET, _ORDERS = "bench.dead", "bench.moved", "bench.orders"
 _EXCHANGE, _DEAD = "bench.trading", "bench.dlx"
-_RESULTS = Path(__file__).with_name("RESULTS-transfers.md")
 _WAYS = {
     "shovel": "the broker's own mover",
     "shovel-plain": "the same, of messages that never died",
@@ -214,12 +213,12 @@ def _head(options: argparse.Namespace) -> list[str]:
     return [
         "# Transfers beside the shovel",
         "",
-        f"{options.messages:,} persistent messages of 200 bytes that died once (four headers of the broker), classic",
-        f"queues, {options.rounds} rounds, median; two cores shared by broker and client. The plan pass is not timed, the",
-        "journal is on disk. The shovel moves to a queue with prefetch 1,000 and on-confirm.",
+        f"{options.messages:,} persistent messages of 200 bytes that died once (four headers of the broker) in classic",
+        f"queues; {options.rounds} rounds, median, ratios within a round; two cores shared by broker and client. The plan",
+        "pass is not timed, the journal is on disk. The shovel moves to a queue with prefetch 1,000 and on-confirm.",
         "",
         "```console",
-        "$ BUSCTL_TEST_RABBITMQ_ROOT=DIR .venv/bin/python benchmarks/transfers.py --output benchmarks/RESULTS-transfers.md",
+        "$ BUSCTL_TEST_RABBITMQ_ROOT=DIR .venv/bin/python benchmarks/transfers.py --output RESULTS-transfers.md",
         "```",
         "",
     ]

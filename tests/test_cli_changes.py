@@ -76,7 +76,7 @@ def test_purge_shows_what_goes_and_does_nothing_without_an_answer(run: Run, brok
     code, out, err = run("purge", "orders")
     assert (code, out, waiting(broker, "orders")) == (9, "", 3)
     assert "to purge queue 'orders':" in err
-    assert "there is no way back" in err
+    assert "busctl ops undo" in err
     assert "--yes" in err
     code, out, _ = run("purge", "orders", "--yes", "-o", "json")
     made = json.loads(out)

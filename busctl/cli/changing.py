@@ -15,6 +15,7 @@ from busctl_lib.errors import BusError, ConfigError
 
 if TYPE_CHECKING:
     from busctl.session import Session
+    from busctl_lib.blast import QueueBlast
     from busctl_lib.journal import Operation
 
 OutputOption = Annotated[
@@ -76,6 +77,36 @@ def operation(
         said = done.replace("{moved}", f"{made.moved:,}")
         journal.set_state(made, "done", said)
     tell(made, said, form)
+
+
+def trash(waiting: int | None) -> str:
+    """The way back of what empties a queue."""
+    from busctl_lib.transfers import TRASH_MESSAGES
+
+    if (waiting or 0) > TRASH_MESSAGES:
+        return f"busctl ops undo, for the first {TRASH_MESSAGES:,} messages only: no more are kept in the trash"
+    return "busctl ops undo, which takes them out of the trash of this machine"
+
+
+def empty(session: Session, queue: str, made: Operation, found: QueueBlast, *, purge: bool = True) -> int:
+    """Take the messages of a queue into the trash, then (purge) drop what is left of it; how many went."""
+    from busctl_lib.transfers import empty_into_trash
+
+    if found.type == "stream":
+        return 0
+    waiting = session.broker.declare_queue(queue, passive=True).message_count  # the API's counts are seconds old
+    taken = empty_into_trash(session.broker, queue, made, waiting) if waiting else 0
+    return taken + (session.broker.purge_queue(queue) if purge and taken < waiting else 0)
+
+
+def definition(session: Session, queue: str) -> dict[str, Any]:
+    """What it takes to declare a queue again, for its undo; nothing where the API does not answer."""
+    from busctl_lib.transfers import definition_of
+
+    try:
+        return {"definition": definition_of(session.management, session.vhost, queue)}
+    except BusError:
+        return {}
 
 
 def tell(made: Operation, done: str, form: output.Format | None) -> None:

@@ -43,11 +43,17 @@ def delete_queue(
             raise ConfigError(
                 f"{name!r} is a {found.type} queue: the broker checks --if-unused and --if-empty of classic ones only"
             )
-        change = confirm.Change(does=f"delete queue {name!r}", name=name, hits=words.delete_queue(found))
+        way_back = None if found.type == "stream" else changing.trash(found.ready)
+        change = confirm.Change(
+            does=f"delete queue {name!r}", name=name, hits=words.delete_queue(found), way_back=way_back
+        )
         confirm.allow(session.settings, change, yes=yes)
         done = f"queue {name} is deleted, with {{moved}} messages"
-        with changing.operation(session, "delete queue", name, form, done=done) as made:
-            made.moved = session.broker.delete_queue(name, if_unused=if_unused, if_empty=if_empty)
+        plan = changing.definition(session, name)
+        with changing.operation(session, "delete queue", name, form, done=done, plan=plan) as made:
+            if not (if_unused or if_empty):
+                made.moved = changing.empty(session, name, made, found, purge=False)
+            made.moved += session.broker.delete_queue(name, if_unused=if_unused, if_empty=if_empty)
             made.planned = made.moved
 
 

@@ -37,11 +37,13 @@ def purge(
             raise ConfigError(f"{queue!r} is a stream: it cannot be purged", hint="it forgets by its max-age or size")
         confirm.allow(
             session.settings,
-            confirm.Change(does=f"purge queue {queue!r}", name=queue, hits=words.purge(found)),
+            confirm.Change(
+                does=f"purge queue {queue!r}", name=queue, hits=words.purge(found), way_back=changing.trash(found.ready)
+            ),
             yes=yes,
         )
         planned = found.ready or 0
         done = f"{queue}: {{moved}} messages are gone"
         with changing.operation(session, "purge", queue, form, done=done, planned=planned) as made:
-            made.moved = session.broker.purge_queue(queue)
+            made.moved = changing.empty(session, queue, made, found)
             made.planned = made.moved

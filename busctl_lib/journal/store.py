@@ -157,6 +157,7 @@ class Journal:
         plan = msgspec.json.decode(known["plan"] or "{}", type=dict[str, Any])
         known |= {"plan": plan.get("plan", {}), "planned": plan.get("planned", 0)}
         operation = Operation(**{name: value for name, value in known.items() if name in fields})
+        operation.moved = plan.get("moved", 0)
         for outcome, count in self.counts(operation.id).items():
             if outcome in ("moved", "returned", "failed", "unknown"):
                 setattr(operation, outcome, count)
@@ -166,7 +167,9 @@ class Journal:
 
     @staticmethod
     def _plan(operation: Operation) -> str:
-        return msgspec.json.encode({"planned": operation.planned, "plan": operation.plan}).decode()
+        return msgspec.json.encode(
+            {"planned": operation.planned, "moved": operation.moved, "plan": operation.plan}
+        ).decode()
 
     # -- messages
 

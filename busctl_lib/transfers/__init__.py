@@ -10,7 +10,10 @@ from busctl_lib.transfers.requests import Progress as Progress
 from busctl_lib.transfers.requests import Request as Request
 from busctl_lib.transfers.resume import audit as audit
 from busctl_lib.transfers.transfer import Transfer as Transfer
+from busctl_lib.transfers.trash import TRASH_MESSAGES as TRASH_MESSAGES
 from busctl_lib.transfers.trash import Trash as Trash
+from busctl_lib.transfers.trash import definition_of as definition_of
+from busctl_lib.transfers.trash import empty_into_trash as empty_into_trash
 from busctl_lib.transfers.trash import trash_folder as trash_folder
 from busctl_lib.transfers.undo import Restore as Restore
 from busctl_lib.transfers.undo import mark_undone as mark_undone

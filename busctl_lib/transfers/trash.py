@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
+from busctl_lib.amqp.movers import Mode, Mover
+from busctl_lib.broker import MessageBroker
 from busctl_lib.captures import CaptureWriter
-from busctl_lib.envelope import Delivery
-from busctl_lib.errors import BusError
+from busctl_lib.envelope import Delivery, Outcome
+from busctl_lib.errors import BusError, NotFound
+from busctl_lib.journal import Operation
+from busctl_lib.management import ManagementClient
+from busctl_lib.transfers.reading import open_mover
 
 TRASH_MESSAGES = 100_000
 TRASH_BYTES = 1 << 30
 """How much of one operation is kept: messages, and bytes of their bodies."""
+_BATCH = 500
+_IDLE_S = 0.25
+_DEADLINE_S = 60.0
 
 
 def trash_folder() -> Path:
@@ -65,3 +75,79 @@ class Trash:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+
+def empty_into_trash(broker: MessageBroker, queue: str, operation: Operation, waiting: int) -> int:
+    """Take messages out of a queue, each into the trash first; what arrives later stays.
+
+    Args:
+        broker: To the vhost.
+        queue: Whose messages.
+        operation: In the journal; its `trash` is set.
+        waiting: How many messages are meant, the first ones; no more than the trash keeps are taken.
+
+    Returns:
+        How many were taken out.
+
+    Raises:
+        GuardRefused: another operation is at the queue. BusError: the trash cannot be written, or the link was lost;
+            what was taken until then is in the trash.
+    """
+    trash = Trash(operation.id)
+    operation.trash = str(trash.path)
+    mover = open_mover(broker, queue, Mode.EXACT)
+    taken = idle = size = 0
+    most = min(waiting, TRASH_MESSAGES)
+    try:
+        while taken < most and idle < 3 and size < TRASH_BYTES and mover.failure is None:
+            found = mover.take(min(_BATCH, most - taken), _IDLE_S, mover.epoch)
+            if not found:
+                idle += mover.ready
+                continue
+            idle = 0
+            trash.keep(found)
+            if not _forget(mover, found):
+                raise BusError(f"the link was lost: {taken:,} messages of {queue} are in the trash so far")
+            taken += len(found)
+            size += sum(len(delivery.body) for delivery in found)
+    finally:
+        mover.close()
+        trash.close()
+    return taken
+
+
+def _forget(mover: Mover, deliveries: Sequence[Delivery]) -> bool:
+    """Ack deliveries in a transaction; whether that is known to have happened."""
+    batch = mover.send([], [], [each.delivery_tag for each in deliveries], deliveries[0].epoch)
+    sent = batch.wait(_DEADLINE_S)
+    return sent is not None and sent.outcome is Outcome.CONFIRMED
+
+
+def definition_of(management: ManagementClient, vhost: str, queue: str) -> dict[str, Any]:
+    """All it takes to declare a queue again, with its bindings. Raises NotFound, ApiError."""
+    info = management.queue(vhost, queue)
+    bindings = [each for each in management.queue_bindings(vhost, queue) if each.source]
+    arguments = dict(info.arguments or {})
+    arguments.setdefault("x-queue-type", info.type or "classic")
+    return {
+        "durable": info.durable is not False,
+        "auto_delete": bool(info.auto_delete),
+        "arguments": arguments,
+        "bindings": [
+            {"source": each.source, "routing_key": each.routing_key, "arguments": each.arguments or {}}
+            for each in bindings
+        ],
+    }
+
+
+def declare_again(broker: MessageBroker, queue: str, definition: dict[str, Any]) -> None:
+    """Declare a queue as it was; a binding whose exchange is gone is left out."""
+    broker.declare_queue(
+        queue,
+        durable=definition["durable"],
+        auto_delete=definition["auto_delete"],
+        arguments=definition["arguments"],
+    )
+    for binding in definition["bindings"]:
+        with suppress(NotFound):
+            broker.bind_queue(queue, binding["source"], binding["routing_key"], binding["arguments"])

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from busctl_lib.amqp.confirms import Entry
 from busctl_lib.broker import MessageBroker
@@ -22,6 +22,7 @@ from busctl_lib.publishers import MessagePublisher
 from busctl_lib.transfers.plans import Plan, Target
 from busctl_lib.transfers.requests import Account, Progress, Request, plain
 from busctl_lib.transfers.transfer import Transfer
+from busctl_lib.transfers.trash import declare_again
 
 _BATCH = 250
 
@@ -33,7 +34,7 @@ def undo_of(broker: MessageBroker, management: ManagementClient, journal: Journa
         ConfigError: no such operation, or of another broker. GuardRefused: it cannot be undone, and why.
     """
     done = journal.operation(id)
-    if done.state in ("running", "planned", "interrupted"):
+    if done.state in ("running", "planned") or (done.state == "interrupted" and "request" in done.plan):
         raise GuardRefused(f"operation {done.id} is {done.state}", hint=f"end it first: busctl ops resume {done.id}")
     if done.undone_by is not None:
         raise GuardRefused(f"operation {done.id} was undone by {done.undone_by}")
@@ -110,6 +111,8 @@ class Restore:
             undoes=done.id,
             plan={"request": plain(self.request), "restores": done.id},
         )
+        self._definition: dict[str, Any] | None = done.plan.get("definition")
+        """Of a queue that was deleted."""
         self._wanted = journal.identities(done.id, "moved") if done.kind in ("discard", "undo") else None
 
     def __enter__(self) -> Self:
@@ -131,7 +134,8 @@ class Restore:
     def planning(self, _made: Plan | None = None) -> Iterator[Progress]:
         """Count what is in the trash. Raises NotFound: the queue is not there; ConfigError: nor is the trash."""
         self._broker.guard_change(f"putting messages back into {self._queue!r}")
-        self._broker.declare_queue(self._queue, passive=True)
+        if self._definition is None:
+            self._broker.declare_queue(self._queue, passive=True)
         count = sum(1 for _ in self._messages())
         self.operation.planned = count
         self.plan = Plan(
@@ -156,6 +160,8 @@ class Restore:
             self.operation.state = "running"
             self._journal.begin(self.operation)
         self.engine = self
+        if self._definition is not None:
+            declare_again(self._broker, self._queue, self._definition)
         skip = self._journal.identities(self.operation.id, "moved", "unknown")
         seq = self._journal.next_seq(self.operation.id)
         number = 0
