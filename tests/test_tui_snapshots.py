@@ -13,6 +13,7 @@ from consoles import Console, on_loop
 from syrupy.assertion import SnapshotAssertion
 from syrupy.extensions.image import SVGImageSnapshotExtension
 from textual.message import Message
+from textual.widgets import Input
 
 from busctl.config import Flags, resolve
 from busctl.contexts import ConsoleConfig
@@ -47,6 +48,7 @@ def _clocks_stand_still(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(StateLine, "clock", staticmethod(lambda: 1000.4))
     monkeypatch.setattr(Poller, "start", lambda self: None)
     monkeypatch.setattr(TailScreen, "_watch", lambda self: None)
+    monkeypatch.setattr(Input, "_toggle_cursor", lambda self: None)
     monkeypatch.setattr(ListScreen, "_ask", lambda self: None)
     monkeypatch.setattr(DeadScreen, "_look", lambda self: None)
     monkeypatch.setattr(DeadScreen, "clock", staticmethod(lambda: 1000.4))

@@ -97,15 +97,16 @@ class GroupScreen(MessagesPlace):
             ("failed at", failure.failed_at.isoformat(" ", "seconds") if failure.failed_at else None),
             ("deaths", str(failure.deaths) if failure.deaths else None),
             ("replayed", f"{failure.seen_again} times before" if failure.seen_again else None),
-            ("stack", failure.stack),
         ]
         parts: list[str | tuple[str, str]] = []
         for label, text in rows:
             if text:
                 style = "$text-error" if label in ("error", "reason") else ""
-                shown = safe_text(text, 4000, keep_lines=label == "stack")
-                parts += [(f"{label:<10} ", "$muted"), (f"{shown}\n", style)]
-        return Content.assemble(*parts, "\n") + message_facts(delivery)
+                parts += [(f"{label:<10} ", "$muted"), (f"{safe_text(text, 1000)}\n", style)]
+        found = Content.assemble(*parts, "\n") + message_facts(delivery)
+        if failure.stack:
+            found += Content.assemble("\n", ("stack\n", "bold"), safe_text(failure.stack, 8000, keep_lines=True))
+        return found
 
     # --- keys
 
