@@ -19,6 +19,7 @@ from dead_letters import QUEUES, Yard
 from waiting import wait_until
 
 from busctl_lib.sandbox import PrivateBroker
+from busctl_lib.transfers import Request, Transfer
 
 ROOT = os.environ.get("BUSCTL_TEST_RABBITMQ_ROOT")
 LONG = pytest.mark.faults
@@ -229,5 +230,30 @@ def test_a_broker_killed_meanwhile_loses_nothing_and_doubles_no_more_than_is_tol
         assert set(found) == set(range(total))
         print(f"doubled {sum(found.values()) - total}, told unknown {operator.unknown}, tool kills {operator.kills}")
         assert sum(found.values()) - total <= operator.unknown
+    finally:
+        yard.close()
+
+
+def test_a_blocked_connection_is_waited_for_and_told(victim: PrivateBroker, tmp_path: Path) -> None:
+    yard = Yard(victim, tmp_path)
+    try:
+        yard.put(1500)
+        request = Request(kind="move", source="dead", target="elsewhere")
+        with yard.journal() as journal, Transfer(yard.broker, yard.management, journal, request) as transfer:
+            for _ in transfer.planning():
+                pass
+            victim.ctl("set_vm_memory_high_watermark", "absolute", "1MB")
+            told = ""
+            try:
+                for progress in transfer.running():
+                    if progress.waiting and not told:
+                        told = progress.waiting
+                        victim.ctl("set_vm_memory_high_watermark", "0.6")
+            finally:
+                victim.ctl("set_vm_memory_high_watermark", "0.6")
+            assert "takes no publishes" in told
+            assert transfer.account is not None
+            assert (transfer.account.operation.state, transfer.account.operation.moved) == ("done", 1500)
+        assert yard.numbers("elsewhere") == list(range(1500))
     finally:
         yard.close()

@@ -114,7 +114,7 @@ class Mover:
 
     @property
     def says(self) -> str:
-        """Why nothing moves, in words."""
+        """Why nothing moves."""
         return self.link.reason or f"the link is {self.link.state.value}"
 
     def take(self, most: int, timeout: float, epoch: int) -> list[Delivery]:
@@ -279,7 +279,7 @@ class Mover:
         return tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) >= (4, 3)
 
     async def finish(self) -> None:
-        """Nothing to drain: what is open goes back with the channel."""
+        """Nothing to drain."""
         self.link.remove(self)
 
     def resume(self) -> None:

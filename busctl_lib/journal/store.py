@@ -139,6 +139,10 @@ class Journal:
         """The newest operations first."""
         return self._operations("ORDER BY started_at DESC LIMIT ?", (limit,))
 
+    def undoing(self, id: str) -> list[Operation]:  # noqa: A002 - its name in JSON
+        """The operations that undo another one, or began to."""
+        return self._operations("WHERE undoes = ?", (id,))
+
     def open_on(self, broker: str, vhost: str, source: str) -> list[Operation]:
         """Operations on a queue that were interrupted."""
         where = "WHERE broker=? AND vhost=? AND source=? AND state IN ('planned', 'running', 'interrupted')"

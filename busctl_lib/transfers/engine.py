@@ -140,6 +140,10 @@ class Engine:
         if not self._mover.ready or self._paused.is_set():
             self.stopping.wait(_SLICE_S)
             return self._progress(None if self._paused.is_set() else self._mover.says)
+        if len(self._open) >= (_EXACT_OPEN if self._exact else _FAST_OPEN):
+            batch = self._open[0].batch
+            answered = batch is not None and batch.wait(_SLICE_S) is not None
+            return None if answered else self._progress()
         sorter.fetch(self._batch, patiently=not self._open)
         if sorter.lined_up:
             self._send_next()
@@ -160,8 +164,6 @@ class Engine:
             self._trash([work.delivery for work in works if not work.rewrites])
         number = self._books.open([work.intent for work in works], exact=self._exact)
         under_way = UnderWay(number, works, works[0].delivery.epoch)
-        while len(self._open) >= (_EXACT_OPEN if self._exact else _FAST_OPEN):
-            self._wait_for(self._open[0])
         sent = [work for work in works if work.frame]
         tags = [work.delivery.delivery_tag for work in works] if self._request.takes else []
         self._open.append(under_way)
@@ -214,6 +216,10 @@ class Engine:
         """Write down what became of a batch."""
         if under_way in self._open:
             self._open.remove(under_way)
+        places = [place for place, work in enumerate(under_way.works) if work.frame]
+        if len(places) < len(under_way.works):  # what is discarded was not published
+            returned = {places[place]: reason for place, reason in sent.returned.items()}
+            sent = Sent(sent.outcome, sent.reason, returned, [places[place] for place in sent.unknown])
         outcome = sent.outcome
         if outcome in (Outcome.NEVER_SENT, Outcome.REFUSED):
             self._nothing_happened(under_way, sent)

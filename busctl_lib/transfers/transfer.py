@@ -349,6 +349,10 @@ class Transfer:
         operation = journal.operation(id)
         if operation.state != "interrupted" and not operation.unknown:
             raise GuardRefused(f"operation {operation.id} is {operation.state}: there is nothing to go on with")
+        if "restores" in operation.plan:
+            raise GuardRefused(
+                f"operation {operation.id} restores a trash", hint=f"go on with: busctl ops undo {operation.undoes}"
+            )
         if "request" not in operation.plan:
             raise GuardRefused(f"operation {operation.id} ({operation.kind}) cannot be resumed")
         request = msgspec.convert(operation.plan["request"], Request)

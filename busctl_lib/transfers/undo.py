@@ -65,7 +65,7 @@ def _why_not(done: Operation) -> str:
 def mark_undone(journal: Journal, account: Account) -> None:
     """Write into an operation that it was undone, so that it is not undone twice."""
     undoes, by = account.operation.undoes, account.operation
-    if undoes is not None and by.moved:
+    if undoes is not None and by.moved and by.state in ("done", "partial"):
         done = journal.operation(undoes)
         done.undone_by = by.id
         journal.set_undone(done)
@@ -79,18 +79,11 @@ class Restore:
         journal: Of this user.
         done: The operation that took them away.
         cluster: The broker's name.
-        resumes: A restore that was interrupted.
+
+    What an earlier restore of the same trash put back before it was stopped is not put back again.
     """
 
-    def __init__(
-        self,
-        broker: MessageBroker,
-        journal: Journal,
-        done: Operation,
-        cluster: str,
-        *,
-        resumes: Operation | None = None,
-    ) -> None:
+    def __init__(self, broker: MessageBroker, journal: Journal, done: Operation, cluster: str) -> None:
         assert done.trash is not None
         self.request = Request(kind="undo", source=done.source)
         self.plan: Plan | None = None
@@ -100,8 +93,7 @@ class Restore:
         self._trash = Path(done.trash)
         self._queue = done.source
         self._stop: str | None = None
-        self._resumes = resumes is not None
-        self.operation = resumes or Operation(
+        self.operation = Operation(
             id=secrets.token_hex(5),
             kind="undo",
             source="trash",
@@ -156,13 +148,12 @@ class Restore:
 
     def running(self) -> Iterator[Progress]:
         """Publish them, each confirmed."""
-        if not self._resumes:
-            self.operation.state = "running"
-            self._journal.begin(self.operation)
+        self.operation.state = "running"
+        self._journal.begin(self.operation)
         self.engine = self
         if self._definition is not None:
             declare_again(self._broker, self._queue, self._definition)
-        skip = self._journal.identities(self.operation.id, "moved", "unknown")
+        skip = self._restored_before()
         seq = self._journal.next_seq(self.operation.id)
         number = 0
         problem: str | None = None
@@ -187,6 +178,15 @@ class Restore:
             problem = str(error)
             self._stop = "interrupted"
         self._end(problem)
+
+    def _restored_before(self) -> Counter[bytes]:
+        """What earlier restores of the same trash put back, or may have, before they were stopped."""
+        found: Counter[bytes] = Counter()
+        for each in self._journal.undoing(self.operation.undoes or ""):
+            found += self._journal.identities(each.id, "moved", "unknown")
+            for batch in self._journal.open_batches(each.id):
+                found.update(intent.identity for intent in batch.intents)
+        return found
 
     def _end(self, problem: str | None) -> None:
         operation = self.operation
