@@ -170,12 +170,10 @@ class Mover:
     def count_ready(self, timeout: float = 30.0) -> int:
         """How many messages wait in the queue beyond what is held by anybody. Raises NotFound."""
         spec = QueueSpec(queue=self.queue, durable=False, exclusive=False, auto_delete=False, arguments={})
-
-        async def count() -> int:
-            answer = await self.link.with_channel(lambda channel: spec.declare(channel, passive=True))
-            return int(answer.message_count)
-
-        return self.link.run(count, timeout)
+        answer = self.link.run(
+            lambda: self.link.with_channel(lambda channel: spec.declare(channel, passive=True)), timeout
+        )
+        return int(answer.message_count)
 
     def restart(self, timeout: float = 30.0) -> None:
         """Give everything back and begin again at the queue's head: a new epoch on the same connection."""
