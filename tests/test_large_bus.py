@@ -144,6 +144,7 @@ def test_a_beat_on_a_large_bus_lists_seldom_and_shows_what_is_on_the_screen(
     vhost: Any, broker: MessageBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(poller, "SAMPLE_EVERY_S", 0.5)
+    monkeypatch.setattr(poller, "LIST_EVERY_S", 3600.0)
     for name in ("seen", "unseen"):
         broker.declare_queue(name)
     snapshots: list[Snapshot] = []
