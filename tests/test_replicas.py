@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+import os
 
+import pytest
+from waiting import wait_until
+
+from busctl.cli import main
 from busctl.views import overview, queues, replicas
 from busctl.views.queues import QUEUES
 from busctl.views.view import Tone
+from busctl_lib import MessageBroker
 from busctl_lib.management import QueueInfo
+from busctl_lib.sandbox import PrivateBroker
 
 
 def quorum(members: int, online: int | None, **more: object) -> QueueInfo:
@@ -50,3 +57,35 @@ def test_a_classic_queue_has_no_members() -> None:
     info = QueueInfo(name="q", vhost="/", type="classic")
     assert replicas.trouble(info) is None
     assert QUEUES.column("members").cell(info).text == ""
+
+
+@pytest.mark.faults
+def test_a_killed_member_of_a_real_cluster_is_seen(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    root = os.environ.get("BUSCTL_TEST_RABBITMQ_ROOT")
+    with (
+        PrivateBroker(root=root) as first,
+        PrivateBroker(root=root, peer=first) as second,
+        PrivateBroker(root=root, peer=first) as third,
+        MessageBroker(url=first.amqp_url) as broker,
+    ):
+        monkeypatch.setenv("BUSCTL_AMQP_URL", first.amqp_url)
+        monkeypatch.setenv("BUSCTL_API_URL", first.api_url)
+
+        def run(*arguments: str) -> str:
+            capfd.readouterr()
+            assert main.run(arguments) == 0
+            return capfd.readouterr().out
+
+        broker.declare_queue("orders", arguments={"x-queue-type": "quorum"})
+        broker.declare_queue("plain")
+        wait_until(lambda: "3/3 online" in run("queues", "orders"), timeout=60)
+        assert run("queues", "--at-risk", "-o", "json") == "[]\n"
+        third.kill()
+        wait_until(lambda: "2/3 online, one from stopping" in run("queues", "orders"), timeout=60)
+        listed = [json.loads(line) for line in run("queues", "--at-risk", "-o", "jsonl").splitlines()]
+        assert [each["name"] for each in listed] == ["orders"]
+        assert f"{third.node_name} (offline)" in run("queues", "orders")
+        assert "one from stopping" in run("overview")
+        assert second.running
