@@ -145,7 +145,7 @@ def test_a_beat_on_a_large_bus_lists_seldom_and_shows_what_is_on_the_screen(
 ) -> None:
     monkeypatch.setattr(poller, "SAMPLE_EVERY_S", 0.5)
     monkeypatch.setattr(poller, "LIST_EVERY_S", 3600.0)
-    for name in ("seen", "unseen"):
+    for name in ("seen", "unseen", "kept"):
         broker.declare_queue(name)
     snapshots: list[Snapshot] = []
     running = Poller(ManagementClient(vhost.api_url), snapshots.append, vhost=vhost.name, interval_s=0.5)
@@ -154,7 +154,7 @@ def test_a_beat_on_a_large_bus_lists_seldom_and_shows_what_is_on_the_screen(
     try:
         first = wait_until(lambda: snapshots, timeout=30)[0]
         assert first.listed_at is not None
-        assert first.queues.keys() == {(vhost.name, "seen"), (vhost.name, "unseen")}
+        assert first.queues.keys() == {(vhost.name, name) for name in ("seen", "unseen", "kept")}
         broker.delete_queue("seen")
         broker.delete_queue("unseen")
         wait_until(lambda: (vhost.name, "seen") not in snapshots[-1].queues, timeout=30)
@@ -162,6 +162,6 @@ def test_a_beat_on_a_large_bus_lists_seldom_and_shows_what_is_on_the_screen(
         assert snapshots[-1].listed_at == first.listed_at
         assert (snapshots[-1].taken_at or 0) > (first.taken_at or 0)
         running.refresh()
-        wait_until(lambda: not snapshots[-1].queues, timeout=30)
+        wait_until(lambda: snapshots[-1].queues.keys() == {(vhost.name, "kept")}, timeout=30)
     finally:
         running.stop()
