@@ -41,7 +41,7 @@ lint: setup
 	$(call quietly,lint (ruff check),$(BIN)/ruff check --output-format concise .)
 	$(call quietly,format (ruff format --check),$(BIN)/ruff format --check .)
 	$(call quietly,types (mypy --strict),$(BIN)/mypy)
-	$(call quietly,layers (import-linter),$(BIN)/lint-imports --no-logo)
+	$(call quietly,layers (import-linter),$(BIN)/lint-imports --no-logo --no-cache)
 
 setup:
 	@.ci/setup
