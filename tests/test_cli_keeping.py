@@ -154,6 +154,12 @@ def test_a_plugin_that_is_off_is_one_sentence(run: Run) -> None:
     assert run("federation", "--vhost", "nope")[0] == 3
 
 
+def test_a_plugin_that_is_off_is_the_same_sentence_for_a_vhost_with_a_slash(run: Run) -> None:
+    code, _, err = run("federation", "--vhost", "/")
+    assert code == 4
+    assert "its plug-in rabbitmq_federation_management is off" in err
+
+
 def test_federation_links_show_what_is_fed_and_what_is_not(run: Run) -> None:
     with answering(LINKS) as api_url:
         asked = ("--api-url", api_url)

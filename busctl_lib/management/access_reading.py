@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from busctl_lib.errors import ApiError, ApiForbidden, NotFound
+from busctl_lib.errors import ApiError, ApiForbidden, ApiUnreachable, NotFound
 from busctl_lib.management.infos import Info, NodeInfo, OverviewInfo, UserInfo
 from busctl_lib.management.infos_access import Abilities, AccountInfo, PermissionInfo
 from busctl_lib.management.infos_links import FederationLinkInfo, ShovelInfo
@@ -12,8 +12,8 @@ from busctl_lib.management.reading import Reading
 from busctl_lib.management.transport import segment
 
 L = TypeVar("L", bound=Info)
-_NO_SUCH_PATH = 406
-"""What the API's server of static files says to who asks for JSON, where no plug-in owns the path."""
+_NO_SUCH_PATH = (400, 406)
+"""What the API's server of static files says to who asks for JSON, where no plug-in owns the path; 400 for vhost /."""
 _SHOVELS, _FEDERATION = "rabbitmq_shovel_management", "rabbitmq_federation_management"
 
 
@@ -90,8 +90,8 @@ class AccessReading(Reading):
         try:
             path = noun if vhost is None else f"{noun}/{segment(vhost)}"
             return self._http.get(path, list[kind])  # type: ignore[valid-type]
-        except (NotFound, ApiError) as error:
-            if isinstance(error, ApiError) and error.status != _NO_SUCH_PATH:
+        except (NotFound, ApiError, ApiUnreachable) as error:
+            if not isinstance(error, NotFound) and error.facts.get("status") not in _NO_SUCH_PATH:
                 raise
             self._list("exchanges", Info, vhost, {"columns": "vhost"})  # says so when the vhost is absent
             text = f"this broker tells nothing of {noun.replace('-', ' ')}: its plug-in {plugin} is off"
