@@ -238,6 +238,14 @@ def test_a_connection_is_closed_by_the_name_its_client_gave(run: Run, vhost: Any
     assert (code, "busctl connections" in err) == (4, True)
 
 
+def test_a_policy_that_the_broker_refuses_is_told_in_plain_text(run: Run) -> None:
+    code, _, err = run("policies", "set", "limits", "^ord", "max-len:=5", "--yes")
+    assert code == 4
+    assert '"max-len"' in err
+    assert "&lt;" not in err
+    assert "<<" not in err
+
+
 def test_a_policy_is_set_replaced_and_cleared(run: Run, broker: MessageBroker, api: Any, vhost: Any) -> None:
     broker.declare_queue("orders")
     broker.declare_queue("other")

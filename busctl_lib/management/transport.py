@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import html
 import re
 from collections.abc import Mapping
 from http.cookiejar import DefaultCookiePolicy
@@ -36,6 +37,7 @@ _NOT_RABBITMQ = "not an answer of RabbitMQ"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _PATH = re.compile(r"at `\$(.*)`$")
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|(\[\.\.\.\])")
+_ERLANG_TEXT = re.compile(r'<<"([^"]*)">>')
 _MISSING_TAG = re.compile(r"not (management|monitor|policymaker|administrator) user", re.IGNORECASE)
 
 
@@ -265,7 +267,8 @@ def _error_text(response: requests.Response) -> str:
         text = answer.get("reason") or answer.get("error")
     except (msgspec.DecodeError, AttributeError):
         text = f"{response.reason} ({_NOT_RABBITMQ})"
-    return " ".join(str(text or "no reason given").split())
+    plain = html.unescape(str(text or "no reason given"))  # it is written for a web page
+    return " ".join(_ERLANG_TEXT.sub(r'"\1"', plain).split())
 
 
 @functools.cache
