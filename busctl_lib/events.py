@@ -268,11 +268,15 @@ class SnapshotFeed:
     def _take(self) -> Snapshot:
         taken: Snapshot = {}
         unseen = []
+        refused: ApiForbidden | None = None
         for noun, read in self._readers().items():
             try:
                 taken[noun] = read()
-            except ApiForbidden:
+            except ApiForbidden as error:
                 unseen.append(noun)
+                refused = error
+        if refused is not None and not taken:  # a feed that can never tell anything
+            raise refused
         self.unseen = unseen
         return taken
 

@@ -97,6 +97,12 @@ def test_a_user_without_rights_to_the_api_gets_one_sentence(run_as: Run) -> None
         assert len(err.splitlines()) == 1
 
 
+def test_events_of_which_a_user_can_see_none_are_refused_and_not_waited_for(run_as: Run) -> None:
+    code, out, err = run_as("", "events", "--for", "30s")
+    assert (code, out) == (4, "")
+    assert "needs the tag 'management'" in err.splitlines()[-1]
+
+
 def test_a_vhost_that_a_user_may_not_enter_is_said_to_be_that(run_as: Run) -> None:
     code, out, err = run_as("management", "queues", "--vhost", "/")
     assert (code, out) == (3, "")
