@@ -46,6 +46,7 @@ class Source:
             return msgspec.convert(value, kind)
         except msgspec.ValidationError as error:
             text, _, place = str(error).partition(" - at `$")
+            text = text.replace(" | null", "").replace("`object`", "`table`")  # TOML has no null
             found = (*at, *(part for part in place.rstrip("`").split(".") if part))
             raise self.error(found, f"{'.'.join(found)}: {text.lower()}", None) from error
 
@@ -69,7 +70,7 @@ def _line_of(text: str, wanted: tuple[str, ...]) -> int | None:
             found = (*table, *_dotted(key[1]))
         else:
             continue
-        if found == wanted:
+        if found[: len(wanted)] == wanted:  # its own line, or that of the first table in it
             return number
         if wanted[: len(found)] == found and len(found) > best[0]:
             best = (len(found), number)

@@ -188,6 +188,12 @@ def test_without_a_file_there_are_the_sample_bus_and_no_filters(
     [
         ("a = [", "/somewhere/bus.toml is not TOML", ""),
         ("[method]\n", "line 1: unknown key method", "did you mean methods?"),
+        ('\n[method.x]\nqueue = "q"', "line 2: unknown key method", "did you mean methods?"),
+        (
+            '[methods.x]\nqueue = "q"\n[[methods.x.arguments]]',
+            "line 3: methods.x.arguments: expected `table`, got",
+            None,
+        ),
         ('[methods.x]\nqueue = "q"\ntimout = "1s"', "line 3: unknown key methods.x.timout", "did you mean timeout?"),
         ("[methods.x]\nqueue = 1", "line 2: methods.x.queue: expected `str", ""),
         ("[methods.x]\n", "line 1: methods.x: it needs a queue or an exchange", "queue ="),

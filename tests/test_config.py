@@ -122,7 +122,7 @@ def test_a_password_is_blotted_out_wherever_it_stands() -> None:
         ("[contexts.a]\nread_olny = true", "unknown key contexts.a.read_olny", "did you mean read_only?"),
         ("curent = 'a'", "unknown key curent", "did you mean current?"),
         ("[contexts.a]\nread_only = 'yes'", "contexts.a.read_only: expected `bool`, got `str`", None),
-        ("contexts = 3", "contexts: expected `object`, got `int`", None),
+        ("contexts = 3", "contexts: expected `table`, got `int`", None),
         ("current = 'prd'\n[contexts.prod]", "no context 'prd'", "did you mean prod?"),
         ("a = ", "is not TOML", None),
     ],
