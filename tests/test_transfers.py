@@ -86,6 +86,29 @@ def test_a_full_queue_that_refuses_keeps_messages_in_the_source(yard: Yard, fast
     assert sorted(yard.numbers("dead", "elsewhere")) == list(range(12))
 
 
+def test_a_full_quorum_queue_loses_nothing_though_no_transaction_tells_of_its_refusals(yard: Yard) -> None:
+    yard.put(12)
+    yard.broker.delete_queue("elsewhere")
+    arguments = {"x-queue-type": "quorum", "x-max-length": 3, "x-overflow": "reject-publish"}
+    yard.broker.declare_queue("elsewhere", arguments=arguments)
+    account = yard.run(Request(kind="move", source="dead", target="elsewhere"))
+    assert (account.operation.moved, account.operation.returned) == (0, 12)
+    assert "--fast" in next(iter(account.reasons))
+    account = yard.run(Request(kind="move", source="dead", target="elsewhere", fast=True))
+    moved = account.operation.moved
+    assert (moved + account.operation.returned, account.operation.unknown) == (12, 0)
+    with pytest.raises(GuardRefused, match="no transaction would tell"):
+        yard.run(Request(kind="move", source="elsewhere", target="dead"))
+    with yard.journal() as journal, undo_of(yard.broker, yard.management, journal, account.operation.id) as undo:
+        for _ in undo.planning():
+            pass
+        for _ in undo.running():
+            pass
+        assert undo.account is not None
+        assert undo.account.operation.moved == moved
+    assert sorted(yard.numbers("dead")) == list(range(12))
+
+
 @pytest.mark.parametrize("fast", [False, True], ids=["exact", "fast"])
 def test_an_exchange_that_is_gone_keeps_its_messages_and_lets_the_others_go(
     yard: Yard, fast: bool, monkeypatch: pytest.MonkeyPatch

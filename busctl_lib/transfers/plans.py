@@ -178,7 +178,8 @@ class Sums:
             return
         reach = self._reach(aim)
         target.queues = reach.queues[:_SHOWN_QUEUES]
-        target.problem = reach.problem if self._request.kind != "park" else None  # it is declared where it is absent
+        if reach.queues or self._request.kind != "park":  # a parking queue is declared where it is absent
+            target.problem = reach.obstacle(exact=not self._request.fast)
         if aim.ambiguous is not None:
             others = [name for name in aim.ambiguous.queues if name != aim.died_in]
             target.choose = others[:_SHOWN_QUEUES] or ["(only the broker knows)"]

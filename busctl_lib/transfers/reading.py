@@ -14,6 +14,7 @@ from busctl_lib.errors import BusError, GuardRefused, ResourceLocked
 from busctl_lib.management import QueueInfo
 from busctl_lib.transfers.plans import Sums
 from busctl_lib.transfers.requests import Request
+from busctl_lib.transfers.routes import refuses_when_full
 from busctl_lib.transfers.selection import Selection
 from busctl_lib.transfers.sorter import QUORUM_HELD, WINDOW
 from busctl_lib.transfers.works import identity
@@ -57,6 +58,8 @@ def require_readable(info: QueueInfo, waiting: int, request: Request) -> None:
     """Refuse what a queue cannot give back. Raises GuardRefused."""
     if info.type == "stream":
         raise GuardRefused(f"{info.name} is a stream: its messages cannot be taken out of it")
+    if info.type == "quorum" and request.takes and refuses_when_full(info):
+        _require_told(info.name, request)
     if info.type != "quorum" or waiting <= QUORUM_HELD:
         return
     if not request.takes or (request.selects and not request.rewrite):
@@ -71,6 +74,16 @@ def require_readable(info: QueueInfo, waiting: int, request: Request) -> None:
             f"{info.name} is a quorum queue of {waiting:,} messages: what comes back lies behind them, where it cannot "
             "be seen",
             hint="replay without --watch, and look at `busctl dead` afterwards",
+        )
+
+
+def _require_told(name: str, request: Request) -> None:
+    """Refuse what might have to be put back into a quorum queue that refuses when full: no transaction tells of it."""
+    discards = request.kind == "discard" or request.discard
+    if request.rewrite if discards else not request.fast:
+        raise GuardRefused(
+            f"{name} is a quorum queue that refuses messages when it is full, and no transaction would tell",
+            hint="leave out --rewrite" if discards else "--fast waits for the confirm of each message instead",
         )
 
 

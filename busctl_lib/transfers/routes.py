@@ -9,7 +9,7 @@ import msgspec
 
 from busctl_lib.envelope import Envelope
 from busctl_lib.errors import ApiError, NotFound
-from busctl_lib.management import BindingInfo, ExchangeInfo, ManagementClient
+from busctl_lib.management import BindingInfo, ExchangeInfo, ManagementClient, QueueInfo
 from busctl_lib.taps import keys
 
 _ALTERNATE = "alternate-exchange"
@@ -27,6 +27,14 @@ class Reach(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Why nothing would take the message."""
     refuses: list[str] = []
     """Queues among them that refuse messages when they are full."""
+    silent: list[str] = []
+    """Those of `refuses` that are quorum queues: a transaction is committed all the same, and only a confirm tells."""
+
+    def obstacle(self, *, exact: bool) -> str | None:
+        """Why a message cannot be sent there: nothing takes it, or (exact) a refusal would not be told."""
+        if self.problem is None and exact and self.silent:
+            return f"{self.silent[0]!r} is a quorum queue that may refuse, which no transaction tells: use --fast"
+        return self.problem
 
 
 class RouteMap:
@@ -40,7 +48,7 @@ class RouteMap:
         self._vhost = vhost
         self._reached: dict[tuple[Any, ...], Reach] = {}
         self._exchanges: dict[str, tuple[ExchangeInfo, list[BindingInfo]] | None] = {}
-        self._queues: dict[str, tuple[bool, bool]] = {}
+        self._queues: dict[str, _Queue | None] = {}
         self._policies: dict[str, dict[str, Any]] | None = None
         self._read_at = -1e9
         self._spent_s = 0.0
@@ -75,10 +83,9 @@ class RouteMap:
     def _find(self, envelope: Envelope) -> Reach:
         exchange, key = envelope.exchange, envelope.routing_key
         if not exchange:
-            exists, refuses = self._queue(key)
-            if not exists:
+            if self._queue(key) is None:
                 return Reach(problem=f"there is no queue {key!r}")
-            return Reach(queues=[key], refuses=[key] if refuses else [])
+            return self._with_refusals(Reach(queues=[key]))
         if self._exchange(exchange) is None:
             return Reach(problem=f"there is no exchange {exchange!r}")
         queues: set[str] = set()
@@ -86,7 +93,14 @@ class RouteMap:
         reach = Reach(queues=sorted(queues), sure=sure)
         if not queues and sure:
             reach.problem = f"exchange {exchange!r} has no queue for key {key!r}"
-        reach.refuses = [name for name in reach.queues if self._queue(name)[1]]
+        return self._with_refusals(reach)
+
+    def _with_refusals(self, reach: Reach) -> Reach:
+        for name in reach.queues:
+            queue = self._queue(name)
+            if queue is not None and queue.refuses:
+                reach.refuses.append(name)
+                reach.silent += [name] if queue.silently else []
         return reach
 
     def _follow(self, name: str, key: str, headers: dict[str, Any], queues: set[str], seen: set[str]) -> bool:
@@ -134,17 +148,15 @@ class RouteMap:
                 self._exchanges[name] = None
         return self._exchanges[name]
 
-    def _queue(self, name: str) -> tuple[bool, bool]:
-        """Whether a queue exists, and whether it refuses messages when it is full."""
+    def _queue(self, name: str) -> _Queue | None:
         if name not in self._queues:
             try:
                 info = self._management.queue(self._vhost, name)
             except NotFound:
-                self._queues[name] = (False, False)
+                self._queues[name] = None
             else:
-                settings = {**(info.effective_policy_definition or {}), **(info.arguments or {})}
-                overflow = str(settings.get("x-overflow") or settings.get("overflow") or "")
-                self._queues[name] = (True, overflow.startswith("reject-publish"))
+                refuses = refuses_when_full(info)
+                self._queues[name] = _Queue(refuses, silently=refuses and info.type == "quorum")
         return self._queues[name]
 
     def _alternate(self, info: ExchangeInfo) -> str | None:
@@ -159,6 +171,20 @@ class RouteMap:
             self._policies = {each.name: each.definition or {} for each in policies}
         by_policy = self._policies.get(info.policy, {}).get(_ALTERNATE)
         return str(by_policy) if by_policy else None
+
+
+class _Queue(msgspec.Struct):
+    """What matters of a queue that exists."""
+
+    refuses: bool
+    silently: bool
+
+
+def refuses_when_full(info: QueueInfo) -> bool:
+    """Whether a queue refuses messages when it is full, by argument or policy."""
+    settings = {**(info.effective_policy_definition or {}), **(info.arguments or {})}
+    overflow = str(settings.get("x-overflow") or settings.get("overflow") or "")
+    return overflow.startswith("reject-publish")
 
 
 def _matches(kind: str, binding: BindingInfo, key: str, headers: dict[str, Any]) -> bool | None:

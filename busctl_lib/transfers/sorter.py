@@ -228,8 +228,9 @@ class Sorter:
             reach = self._routes.reach(aim.envelope)
         except ApiError:
             return None  # the broker's return will tell
-        if reach.problem is not None:
-            raise Stays(reason_for(aim.envelope, reach.problem))
+        obstacle = reach.obstacle(exact=self._exact)
+        if obstacle is not None:
+            raise Stays(reason_for(aim.envelope, obstacle))
         return reach
 
     def _leave(self, delivery: Delivery) -> None:

@@ -15,12 +15,13 @@ from busctl_lib.amqp.confirms import Entry
 from busctl_lib.broker import MessageBroker
 from busctl_lib.captures import CaptureReader
 from busctl_lib.envelope import Envelope, Outcome
-from busctl_lib.errors import BusError, ConfigError, GuardRefused, PublishFailed
+from busctl_lib.errors import BusError, ConfigError, GuardRefused, NotFound, PublishFailed
 from busctl_lib.journal import Intent, Journal, Operation, Verdict, identity, steady
 from busctl_lib.management import ManagementClient
 from busctl_lib.publishers import MessagePublisher
 from busctl_lib.transfers.plans import Plan, Target
 from busctl_lib.transfers.requests import Account, Progress, Request, plain
+from busctl_lib.transfers.routes import refuses_when_full
 from busctl_lib.transfers.transfer import Transfer
 from busctl_lib.transfers.trash import declare_again
 
@@ -48,10 +49,20 @@ def undo_of(broker: MessageBroker, management: ManagementClient, journal: Journa
     request = Request(kind="undo", source=done.target, target=done.source)
     if done.kind == "copy":
         request = Request(kind="undo", source=done.target, discard=True)
+    request.fast = any(_refuses_silently(broker, management, name) for name in (done.source, done.target))
     among = journal.identities(done.id, "moved")
     transfer = Transfer(broker, management, journal, request, among=among)
     transfer.operation.undoes = done.id
     return transfer
+
+
+def _refuses_silently(broker: MessageBroker, management: ManagementClient, queue: str) -> bool:
+    """Whether only confirms tell that a queue refused a message."""
+    try:
+        info = management.queue(broker.virtual_host, queue)
+    except NotFound:
+        return False
+    return info.type == "quorum" and refuses_when_full(info)
 
 
 def _why_not(done: Operation) -> str:
