@@ -192,7 +192,7 @@ def test_without_a_file_there_are_the_sample_bus_and_no_filters(
         (
             '[methods.x]\nqueue = "q"\n[[methods.x.arguments]]',
             "line 3: methods.x.arguments: expected `table`, got",
-            None,
+            "",
         ),
         ('[methods.x]\nqueue = "q"\ntimout = "1s"', "line 3: unknown key methods.x.timout", "did you mean timeout?"),
         ("[methods.x]\nqueue = 1", "line 2: methods.x.queue: expected `str", ""),
