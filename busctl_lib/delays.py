@@ -22,6 +22,8 @@ from busctl_lib.errors import PublishRefused
 UNIT_MS = 100
 LEVELS = 28
 LONGEST_S = (2**LEVELS - 1) * UNIT_MS / 1000
+PREFIX = "busctl.delay."
+"""Of the names of all that the delays are made of."""
 DELIVER = "busctl.delay.deliver"
 UNROUTABLE = "busctl.unroutable"
 PARKING = "busctl.parking"

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
+from busctl_lib import delays
 from busctl_lib.management.infos import BindingInfo, ExchangeInfo, PolicyInfo, QueueInfo
 from busctl_lib.taps import keys
 
@@ -83,6 +84,11 @@ class _Walk:
     def has_shown(self, place: Place) -> bool:
         """Whether it is in the tree with any key."""
         return place in self._places
+
+    def shows(self, place: Place, step: Step) -> bool:
+        """Whether a step from or into `place` is drawn: the inside of the delays only where one looks at them."""
+        root = self.path[0][0] if self.path else place
+        return root.name.startswith(delays.PREFIX) or not (_delays(step.source) and _delays(step.target))
 
     def enter(self, branch: Branch, at: tuple[Place, str | None]) -> bool:
         """Note a place; tell whether what lies behind it is still to be drawn."""
@@ -151,12 +157,13 @@ class TopologyMap:
         used = [Place("exchange", name) for name in sorted(self.exchanges) if name]
         joined = self._out.keys() | self._in.keys()
         used = [place for place in used if place in joined or not place.name.startswith("amq.")]
+        used = [place for place in used if not _delays(place) or place.name == delays.DELIVER]
         for place in sorted(used, key=lambda place: bool(self._in.get(place, ()))):
             if not walk.has_shown(place):
                 trees.append(self._forth(self._branch(place, None), place, None, walk))
         by_name = self._branch(Place("exchange", ""), None)
         for queue in sorted(self.queues, key=lambda name: (bool(self._in.get(Place("queue", name), ())), name)):
-            if not walk.has_shown(Place("queue", queue)):
+            if not walk.has_shown(Place("queue", queue)) and not queue.startswith(delays.PREFIX):
                 step = Step("binding", Place("exchange", ""), Place("queue", queue), queue)
                 by_name.branches.append(self._next(step, queue, walk))
         return [*trees, by_name] if by_name.branches else trees
@@ -216,6 +223,7 @@ class TopologyMap:
 
     def _forth(self, branch: Branch, place: Place, key: str | None, walk: _Walk) -> Branch:
         ways = sorted(self._ways(place, key), key=lambda way: _order(way[0]))
+        ways = [way for way in ways if walk.shows(place, way[0])]
         if not walk.enter(branch, (place, key)) or not ways:
             branch.again = branch.again if ways else None
             return branch
@@ -228,7 +236,7 @@ class TopologyMap:
         return self._forth(self._branch(step.target, step), step.target, key, walk)
 
     def _back(self, branch: Branch, place: Place, goal: Place, walk: _Walk) -> Branch:
-        steps = sorted(self._steps_into(place, goal), key=_order)
+        steps = [step for step in sorted(self._steps_into(place, goal), key=_order) if walk.shows(place, step)]
         if not walk.enter(branch, (place, goal.name)) or not steps:
             branch.again = branch.again if steps else None
             return branch
@@ -323,6 +331,10 @@ def _steps(
         exchange, key = dead_letter_route(queue, policies)
         if exchange is not None:
             yield Step("dead-letter", Place("queue", queue.name), Place("exchange", exchange), key)
+
+
+def _delays(place: Place) -> bool:
+    return place.name.startswith(delays.PREFIX)
 
 
 def _fixed(kind: str | None, pattern: str | None) -> str | None:

@@ -123,6 +123,23 @@ def test_cycles_are_cut_and_what_was_shown_is_not_shown_again() -> None:
     assert [tree.name for tree in found.forest()] == ["a"], "a cycle has no beginning, and is drawn all the same"
 
 
+def test_the_inside_of_the_delays_is_drawn_only_where_one_looks_at_it() -> None:
+    found = TopologyMap(
+        [exchange("busctl.delay.00"), exchange("busctl.delay.deliver")],
+        [queue("busctl.delay.00", "busctl.delay.deliver"), queue("orders")],
+        [
+            bound("busctl.delay.00", "busctl.delay.00", "1.#"),
+            bound("busctl.delay.00", "busctl.delay.deliver", "0.#", "exchange"),
+            bound("busctl.delay.deliver", "orders", "*.orders"),
+        ],
+        [],
+    )
+    delivered = "'*.orders' ← busctl.delay.deliver (topic exchange)"
+    assert drawn_back(found.fed_by(Place("queue", "orders"))) == ["orders (classic queue)", f"└─ {delivered}"]
+    assert [tree.name for tree in found.forest()] == ["busctl.delay.deliver"]
+    assert len(drawn(found.leads_to(Place("exchange", "busctl.delay.00")))) > 3
+
+
 def test_what_leads_nowhere_is_said() -> None:
     found = TopologyMap([exchange("x"), exchange("amq.topic")], [queue("q", "nope")], [], [])
     assert [drawn(tree) for tree in found.forest()] == [

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from busctl_lib import delays
 from busctl_lib.broker import MessageBroker
 from busctl_lib.deadletters.dialects import failure_of
 from busctl_lib.errors import BusError
@@ -112,7 +113,7 @@ def _by_topology(management: ManagementClient, vhost: str, queues: dict[str, Que
     found: dict[str, set[str]] = defaultdict(set)
     for info in queues.values():
         exchange, key = dead_letter_route(info, policies)
-        if exchange is not None:
+        if exchange is not None and not info.name.startswith(delays.PREFIX):  # these wait there, and are not dead
             for name in _reached(exchange, key, exchanges, outgoing):
                 if name != info.name:
                     found[name].add(info.name)
