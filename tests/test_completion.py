@@ -60,6 +60,8 @@ def test_commands_options_methods_and_contexts(complete: Complete) -> None:
     assert complete("exch") == ["exchanges"]
     assert "--sort" in complete("queues", "--so")
     assert "get_orderbook" in complete("rpc", "get_")
+    assert "get_orderbook" in complete("rpc", "mock", "get_")
+    assert "get_orderbook" in complete("rpc", "list", "get_")
     path = config_path()
     path.parent.mkdir(parents=True)
     path.write_text("[contexts.prod]\namqp_url = 'amqp://p'\n[contexts.dev]\namqp_url = 'amqp://d'\n")

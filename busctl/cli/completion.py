@@ -73,6 +73,8 @@ def attach(command: Any) -> None:
     for parameter in command.params:
         if parameter.name == "context" or (command.name in _CONTEXT_COMMANDS and parameter.name == "name"):
             parameter.shell_complete = _completer(_contexts)
+        elif parameter.metavar in ("METHOD", "[METHOD]..."):
+            parameter.shell_complete = _completer(_methods)
         elif nouns := _nouns_of(str(command.name), parameter):
             parameter.shell_complete = _completer(_of_broker(nouns), once=parameter.metavar == "QUEUE MESSAGE")
 
@@ -106,6 +108,13 @@ def _contexts(ctx: Any, prefix: str) -> list[str]:
 
     try:
         return sorted(load_with_demos(config_path()).contexts)
+    except BusError:
+        return []
+
+
+def _methods(ctx: Any, prefix: str) -> list[str]:
+    try:
+        return sorted(flags.bus_file(ctx).methods())
     except BusError:
         return []
 
