@@ -36,7 +36,7 @@ def test_init_writes_what_is_there_and_every_example_in_it_is_valid(
 ) -> None:
     odd = 'odd "name" \\ \x1b[31m é #x = 1'
     with MessageBroker(url=vhost.amqp_url) as broker, ManagementClient(vhost.api_url) as api:
-        for queue in ("obs_requests", "obs_responses", "obs.audit", "orders", odd, "_", "1"):
+        for queue in ("obs_requests", "obs_requests.dead", "obs_responses", "obs.audit", "orders", odd, "_", "1"):
             broker.declare_queue(queue)
         broker.declare_exchange("trades", "topic")
         broker.bind_queue("orders", "trades", "aapl.#")
@@ -48,7 +48,8 @@ def test_init_writes_what_is_there_and_every_example_in_it_is_valid(
     assert "\x1b" not in text
     assert '#   trades (topic), bound by "aapl.#"' in text
     plain = busfile.load(tmp_path / "bus.toml")
-    assert plain.groups["obs"] == ["obs.audit", "obs_requests", "obs_responses"]
+    assert plain.groups["obs"] == ["obs.audit", "obs_requests", "obs_requests.dead", "obs_responses"]
+    assert "ask_obs_requests_dead" not in text, "nobody answers dead letters"
     assert plain.expectations == {}
     served = busfile.parse(example.write(queues, [], [], {"obs_requests", odd}, vhost="/", about="x"), tmp_path / "x")
     assert [(one.queue, one.min_consumers) for one in served.expectations.values()] == [("obs_requests", 1), (odd, 1)]

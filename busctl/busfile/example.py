@@ -11,6 +11,7 @@ from busctl_lib.management import BindingInfo, ExchangeInfo, QueueInfo
 
 _REQUESTS = re.compile(r"(^|[._-])(rpc|req|requests?|calls?|commands?)($|[._-])", re.IGNORECASE)
 _RESPONSES = re.compile(r"(^|[._-])(res|resp|responses?|repl(y|ies)|results?)($|[._-])", re.IGNORECASE)
+_DEAD = re.compile(r"[._-](dead|dlq|dlx)$", re.IGNORECASE)
 _NOT_OURS = re.compile(r"^(amq\.|busctl\.)")
 _MOST = 12
 _HEAD = """\
@@ -89,7 +90,9 @@ def write(
 
 
 def _methods(names: Sequence[str]) -> Iterable[str]:
-    requests = [name for name in names if _REQUESTS.search(name)] or list(names[:1]) or ["requests"]
+    requests = (
+        [name for name in names if _REQUESTS.search(name) and not _DEAD.search(name)] or list(names[:1]) or ["requests"]
+    )
     responses = [name for name in names if _RESPONSES.search(name)]
     for number, queue in enumerate(requests[:_MOST]):
         word = f"{_word(queue)}_{number}" if len({_word(one) for one in requests}) < len(requests) else _word(queue)
