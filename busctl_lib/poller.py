@@ -31,7 +31,7 @@ LIST_WITH_RATES_MAX = 1000
 """Up to this many queues one list brings rates and consumers of all."""
 LIST_WITH_HISTORY_MAX = 200
 """Up to this many queues the first list brings the broker's samples of all as well."""
-LIST_EVERY_S = 30.0
+LIST_EVERY_S = 60.0
 """Above that all queues are listed this often or seldomer; those that are looked at come with every beat."""
 LIST_SHARE = 40
 """Such lists leave the API alone for this many times as long as one kept it busy."""

@@ -1,0 +1,329 @@
+"""Measures what looking at a bus of many queues costs: the list as a command, and one minute of the console's beat.
+
+usage: management.py [--queues 10000] [--rounds 5] [--seconds 60] [--output FILE]
+
+On a private node of the installed RabbitMQ, then on one of the 4.x that BUSCTL_TEST_RABBITMQ_ROOT names:
+
+- `busctl queues -o json`, consumer counts included, beside `curl` of the plain list, in turn; and its memory
+- the poller with 50 queues on the screen beside the requests that the management UI sends on its queues page, sorted by
+  name and sorted by messages: bytes through a counting road, processor time of the node during the requests, less what
+  it needs in that time when idle
+
+Writes RESULTS-management.md beside this file. Progress goes to stderr. Exit codes: 0 measured, 1 a measurement failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import requests
+
+from busctl_lib import MessageBroker
+from busctl_lib.management import ManagementClient
+from busctl_lib.poller import Poller, Snapshot
+from busctl_lib.sandbox import PrivateBroker
+
+_RESULTS = Path(__file__).with_name("RESULTS-management.md")
+_CONSUMERS = 300
+_ON_SCREEN = 50
+_SETTLE_S = 15.0
+_IDLE_S = 30.0
+_UI_EVERY_S = 5.0  # its own default
+_UI_PAGE = "queues?page=1&page_size=100&name=&use_regex=false&pagination=true"
+_UI_PAGES = {
+    "management UI, by name": [_UI_PAGE, "vhosts"],
+    "management UI, by messages": [_UI_PAGE + "&sort=messages&sort_reverse=true", "vhosts"],
+}
+
+
+T = TypeVar("T")
+
+
+class Failed(Exception):
+    """A measurement that has no figure."""
+
+
+@dataclass
+class Cost:
+    """What one minute of looking costs."""
+
+    who: str
+    requests: int
+    n_bytes: int
+    cpu_s: float
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+class CountingRoad:
+    """A TCP road to a port of loopback that counts what comes back."""
+
+    def __init__(self, port: int) -> None:
+        self._target = ("127.0.0.1", port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.n_bytes = 0
+        self.requests = 0
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(self._target)
+                threading.Thread(target=self._carry, args=(near, far, False), daemon=True).start()
+                threading.Thread(target=self._carry, args=(far, near, True), daemon=True).start()
+
+    def _carry(self, source: socket.socket, sink: socket.socket, back: bool) -> None:
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                if back:
+                    self.n_bytes += len(data)
+                elif data.startswith(b"GET "):
+                    self.requests += 1
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+
+class Bus:
+    """A private node with many queues."""
+
+    def __init__(self, node: PrivateBroker, queues: int) -> None:
+        self.node = node
+        self.queues = queues
+
+    def cpu_s(self) -> float:
+        """Processor time that the threads of the node have used, to the nanosecond."""
+        total_ns = 0
+        for thread in Path(f"/proc/{self.node.pid}/task").iterdir():
+            with suppress(OSError):
+                total_ns += int((thread / "schedstat").read_text().split()[0])
+        return total_ns / 1e9
+
+    def url_at(self, port: int) -> str:
+        return f"http://{self.node.username}:{self.node.password}@127.0.0.1:{port}"
+
+
+class Meter:
+    """Adds up the processor time of the node while requests are under way."""
+
+    def __init__(self, bus: Bus, idle_share: float) -> None:
+        self._bus = bus
+        self._idle_share = idle_share
+        self.cpu_s = 0.0
+
+    def measured(self, ask: Callable[..., T]) -> Callable[..., T]:
+        """The same function, metered."""
+
+        def metered(*arguments: Any, **named: Any) -> T:
+            before, started = self._bus.cpu_s(), time.perf_counter()
+            try:
+                return ask(*arguments, **named)
+            finally:
+                idle_s = self._idle_share * (time.perf_counter() - started)
+                self.cpu_s += self._bus.cpu_s() - before - idle_s
+
+        return metered
+
+
+@contextmanager
+def many_queues(root: str | None, queues: int) -> Iterator[Bus]:
+    say(f"starting a private RabbitMQ{f' from {root}' if root else ''}")
+    with PrivateBroker(root=root) as node, MessageBroker(url=node.amqp_url) as broker:
+        say(f"declaring {queues} queues")
+        for number in range(queues):
+            broker.declare_queue(name_of(number))
+        for number in range(_CONSUMERS):
+            broker.subscribe(name_of(number), lambda delivery: None)
+        time.sleep(_SETTLE_S)
+        yield Bus(node, queues)
+
+
+def name_of(number: int) -> str:
+    return f"service.{number % 40:02d}.orders.{number:05d}"
+
+
+# --- the command
+
+
+def time_curl(bus: Bus) -> float:
+    started = time.perf_counter()
+    subprocess.run(["curl", "-sf", "-o", os.devnull, f"{bus.node.api_url}/api/queues"], check=True)
+    return time.perf_counter() - started
+
+
+def time_busctl(bus: Bus) -> tuple[float, int]:
+    """Seconds and the largest resident memory in bytes."""
+    command = [sys.executable, "-m", "busctl", "queues", "-o", "json"]
+    environment = {**os.environ, "BUSCTL_AMQP_URL": bus.node.amqp_url, "BUSCTL_API_URL": bus.node.api_url}
+    started = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
+    assert process.stdout is not None
+    out = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - started
+    process.returncode = os.waitstatus_to_exitcode(status)
+    listed = json.loads(out) if process.returncode == 0 else []
+    if len(listed) != bus.queues or sum(info.get("consumers", 0) for info in listed) != _CONSUMERS:
+        raise Failed(f"busctl queues ended with {process.returncode} and {len(listed)} queues, or without consumers")
+    return seconds, usage.ru_maxrss * 1024
+
+
+def measure_list(bus: Bus, rounds: int) -> list[str]:
+    curls, ours, memories = [], [], []
+    for number in range(rounds + 1):
+        curl = time_curl(bus)
+        seconds, memory = time_busctl(bus)
+        say(f"  list: curl {curl:.2f} s, busctl {seconds:.2f} s, {memory / 1e6:.0f} MB")
+        if number:  # the first of each warms caches up
+            curls.append(curl)
+            ours.append(seconds)
+            memories.append(memory)
+    ratio = statistics.median(mine / theirs for mine, theirs in zip(ours, curls, strict=True))
+    return [
+        f"| `curl /api/queues` | {statistics.median(curls):.2f} s | 1 | |",
+        f"| `busctl queues -o json` | {statistics.median(ours):.2f} s | {ratio:.2f} | {max(memories) / 1e6:.0f} MB |",
+    ]
+
+
+# --- one minute
+
+
+Look = Callable[[Bus, float, "Roads", Meter], None]
+
+
+@dataclass
+class Roads:
+    """Counting roads to the API and to the Prometheus listener."""
+
+    api: CountingRoad
+    metrics: CountingRoad
+
+
+def measure_minute(bus: Bus, seconds: float, idle_share: float, who: str, look: Look) -> Cost:
+    roads = Roads(CountingRoad(bus.node.api_port), CountingRoad(urlsplit(bus.node.prometheus_url).port or 0))
+    meter = Meter(bus, idle_share)
+    try:
+        look(bus, seconds, roads, meter)
+    finally:
+        roads.api.close()
+        roads.metrics.close()
+    n_bytes = roads.api.n_bytes + roads.metrics.n_bytes
+    cost = Cost(who, roads.api.requests + roads.metrics.requests, n_bytes, meter.cpu_s)
+    say(f"  {who}: {cost.requests} requests, {cost.n_bytes} bytes, {cost.cpu_s:.2f} s of processor in {seconds:g} s")
+    return cost
+
+
+def be_the_ui(pages: list[str]) -> Look:
+    def look(bus: Bus, seconds: float, roads: Roads, meter: Meter) -> None:
+        session = requests.Session()
+        get = meter.measured(session.get)
+        ends = time.monotonic() + seconds
+        due = time.monotonic()
+        while time.monotonic() < ends:
+            for path in pages:
+                get(f"{bus.url_at(roads.api.port)}/api/{path}", timeout=60).raise_for_status()
+            due += _UI_EVERY_S
+            time.sleep(max(0.0, min(due, ends) - time.monotonic()))
+
+    return look
+
+
+def be_the_console(bus: Bus, seconds: float, roads: Roads, meter: Meter) -> None:
+    client = ManagementClient(bus.url_at(roads.api.port), timeout_s=(10, 60))
+    http = client._http
+    get_open = meter.measured(http.get_open)  # that listener is named by the broker: lead it over the counting road
+    http.get_open = lambda url: get_open(url.replace(f":{urlsplit(url).port}/", f":{roads.metrics.port}/"))  # type: ignore[method-assign]
+    http._request = meter.measured(http._request)  # type: ignore[method-assign]
+    seen: list[Snapshot] = []
+    poller = Poller(client, seen.append)
+    poller.show_queues([("/", name_of(number)) for number in range(_ON_SCREEN)])
+    poller.start()
+    time.sleep(seconds)
+    poller.stop()
+    last = seen[-1]
+    if last.error is not None or len(last.queues) != bus.queues:
+        raise Failed(f"the poller saw {len(last.queues)} queues: {last.error}")
+    if last.queues["/", name_of(1)].consumers != 1 or last.queues["/", name_of(_ON_SCREEN)].consumers != 1:
+        raise Failed("the poller does not know the consumers")
+    say(f"  {len(seen)} beats")
+
+
+def measure_looking(bus: Bus, seconds: float) -> list[str]:
+    before, started = bus.cpu_s(), time.perf_counter()
+    time.sleep(_IDLE_S)
+    idle_share = (bus.cpu_s() - before) / (time.perf_counter() - started)
+    say(f"  idle: {idle_share:.3f} of a processor")
+    looks: dict[str, Look] = {"busctl's console": be_the_console}
+    looks |= {who: be_the_ui(pages) for who, pages in _UI_PAGES.items()}
+    costs = [measure_minute(bus, seconds, idle_share, who, look) for who, look in looks.items()]
+    ours = costs[0]
+    return [
+        f"| {cost.who} | {cost.requests} | {cost.n_bytes / 1e3:.0f} kB | {cost.cpu_s:.2f} s | "
+        f"{'' if cost is ours else f'{ours.cpu_s / max(cost.cpu_s, 0.01):.2f}'} |"
+        for cost in costs
+    ]
+
+
+def page(about: str, bus: Bus, listed: list[str], looked: list[str], seconds: float) -> list[str]:
+    return [
+        f"## {about}, {bus.queues} queues",
+        "",
+        f"Load of the machine over the last 15 minutes: {os.getloadavg()[2]:.1f} on {os.cpu_count()} processors.",
+        "",
+        "| list | median | share of curl's | memory |",
+        "| --- | --- | --- | --- |",
+        *listed,
+        "",
+        f"| looking for {seconds:g} s | requests | bytes | processor time of the node | busctl's share of it |",
+        "| --- | --- | --- | --- | --- |",
+        *looked,
+        "",
+    ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="management.py", description=__doc__.partition("\n")[0])
+    parser.add_argument("--queues", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--output", type=Path, default=_RESULTS)
+    options = parser.parse_args()
+    lines = ["# What looking costs", "", "Written by `benchmarks/management.py`.", ""]
+    for root in dict.fromkeys([None, os.environ.get("BUSCTL_TEST_RABBITMQ_ROOT") or None]):
+        with many_queues(root, options.queues) as bus, ManagementClient(bus.node.api_url) as api:
+            version = api.overview().rabbitmq_version
+            try:
+                listed = measure_list(bus, options.rounds)
+                looked = measure_looking(bus, options.seconds)
+            except Failed as error:
+                say(f"failed: {error}")
+                return 1
+            lines += page(f"RabbitMQ {version}", bus, listed, looked, options.seconds)
+    options.output.write_text("\n".join(lines))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
