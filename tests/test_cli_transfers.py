@@ -108,6 +108,21 @@ def test_purge_and_delete_go_into_the_trash_and_come_back(yard: Yard, run: Run) 
     assert run("ops", "undo", operation, "--yes")[0] == 9  # not twice
 
 
+def test_what_a_full_queue_refused_to_take_back_can_be_put_back_later(yard: Yard, run: Run) -> None:
+    yard.put(6)
+    operation = json.loads(run("discard", "dead", "--yes", "-o", "json")[1])["id"]
+    yard.broker.delete_queue("dead")
+    yard.broker.declare_queue("dead", arguments={"x-max-length": 2, "x-overflow": "reject-publish"})
+    assert run("ops", "undo", operation, "--yes")[0] == 8
+    back = yard.numbers("dead")
+    assert 0 < len(back) < 6
+    yard.broker.delete_queue("dead")
+    yard.broker.declare_queue("dead")
+    assert run("ops", "undo", operation, "--yes")[0] == 0
+    assert sorted(back + yard.numbers("dead")) == list(range(6))
+    assert run("ops", "undo", operation, "--yes")[0] == 9
+
+
 def test_mistakes_are_told_in_a_sentence(yard: Yard, run: Run) -> None:
     for arguments, code, words in [
         (("replay", "nowhere", "--yes"), 4, "nowhere"),

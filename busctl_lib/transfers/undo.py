@@ -74,9 +74,10 @@ def _why_not(done: Operation) -> str:
 
 
 def mark_undone(journal: Journal, account: Account) -> None:
-    """Write into an operation that it was undone, so that it is not undone twice."""
+    """Write into an operation that it was undone, so that it is not undone twice, unless some was refused."""
     undoes, by = account.operation.undoes, account.operation
-    if undoes is not None and by.moved and by.state in ("done", "partial"):
+    stayed = by.returned + by.failed
+    if undoes is not None and by.moved and not stayed and by.state in ("done", "partial"):
         done = journal.operation(undoes)
         done.undone_by = by.id
         journal.set_undone(done)
