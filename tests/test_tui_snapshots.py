@@ -13,6 +13,7 @@ from consoles import Console, on_loop
 from syrupy.assertion import SnapshotAssertion
 from syrupy.extensions.image import SVGImageSnapshotExtension
 from textual.message import Message
+from textual.pilot import Pilot
 from textual.widgets import Input
 
 from busctl.config import Flags, resolve
@@ -211,8 +212,20 @@ async def picture(
                 await console.shows("PAUSED" if "s" in keys else "FOLLOWING")
             if told is not None:
                 app.screen.post_message(told)
-            await pilot.pause()
-            return app.export_screenshot(title="busctl")
+                if isinstance(told, Triaged):
+                    await console.shows("InvalidMessage")
+            return await _settled(app, pilot)
+
+
+async def _settled(app: ConsoleApp, pilot: Pilot[None]) -> str:
+    """The picture once three in a row are the same: what was told last may still be on its way to the screen."""
+    pictures: list[str] = []
+    for _ in range(300):
+        await pilot.pause(0.05)
+        pictures.append(app.export_screenshot(title="busctl"))
+        if len(pictures) >= 3 and len(set(pictures[-3:])) == 1:
+            return pictures[-1]
+    raise AssertionError("the screen does not come to rest")
 
 
 def _fill_tail(screen: TailScreen) -> None:
