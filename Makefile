@@ -21,7 +21,7 @@ demo: setup ## start a private RabbitMQ with a live trading bus, open the consol
 	@$(BIN)/busctl demo $(ARGS)
 
 test: lint ## lint, types, layers and all tests, on a private RabbitMQ
-	@$(BIN)/pytest -n $(WORKERS) --dist loadfile -m 'not faults' $(ARGS)
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m 'not faults' $(ARGS)
 
 faults: setup ## the long fault tests, on the installed RabbitMQ and on 4.x
 	@.ci/faults $(ARGS)

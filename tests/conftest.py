@@ -17,12 +17,23 @@ settings.register_profile("busctl", deadline=None, suppress_health_check=[Health
 settings.load_profile("busctl")
 
 
+_LONG = {
+    *("test_faults.py", "test_transfer_faults.py", "test_demo.py", "test_sandbox.py", "test_tui_console.py"),
+    *("test_tui_lists.py", "test_tui_work.py", "test_cli_tail.py", "test_taps.py", "test_transfers.py"),
+}
+
+
 def pytest_configure() -> None:
     # A run in the background of a script inherits an ignored SIGINT, one under nohup an ignored SIGHUP, and so would
     # every program that a test ends by a signal.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that no process is left with one of them at the end."""
+    items.sort(key=lambda item: item.path.name not in _LONG)
 
 
 @pytest.fixture(scope="session")
