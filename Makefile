@@ -4,7 +4,7 @@
 BIN := .venv/bin
 ARGS ?=
 # Test processes side by side, each with a RabbitMQ of its own: most tests wait for a broker, not for a core.
-WORKERS ?= 3
+WORKERS ?= 4
 
 # Runs a check without a word when it passes, and shows everything when it does not.
 define quietly
