@@ -86,6 +86,22 @@ def test_a_full_queue_that_refuses_keeps_messages_in_the_source(yard: Yard, fast
     assert sorted(yard.numbers("dead", "elsewhere")) == list(range(12))
 
 
+@pytest.mark.parametrize("limit", [{"x-max-length": 5}, {"x-max-length-bytes": 30}], ids=["messages", "bytes"])
+def test_a_queue_that_would_drop_what_arrives_is_told_before_and_nothing_moves(
+    yard: Yard, limit: dict[str, object]
+) -> None:
+    yard.put(12)
+    yard.broker.delete_queue("elsewhere")
+    yard.broker.declare_queue("elsewhere", arguments=limit)
+    with pytest.raises(GuardRefused, match="'elsewhere' keeps .* it would drop its oldest"):
+        yard.run(Request(kind="move", source="dead", target="elsewhere"))
+    assert (yard.waiting("dead"), yard.waiting("elsewhere")) == (12, 0)
+    account = yard.run(Request(kind="move", source="dead", target="elsewhere", limit=3))
+    assert account.operation.moved == 3
+    account = yard.run(Request(kind="move", source="dead", target="elsewhere", accept_loss=True))
+    assert account.operation.moved == 9
+
+
 def test_a_full_quorum_queue_loses_nothing_though_no_transaction_tells_of_its_refusals(yard: Yard) -> None:
     yard.put(12)
     yard.broker.delete_queue("elsewhere")

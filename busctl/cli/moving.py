@@ -93,7 +93,7 @@ def show_plan(plan: Plan, form: output.Format | None) -> None:
 
 def ask(session: Session, plan: Plan, *, yes: bool, way_back: str | None) -> None:
     """Show what would happen and ask. Raises GuardRefused."""
-    plan.require_choice()
+    plan.require_safe()
     change = confirm.Change(
         does=f"{verb(plan.request.kind)} {plan.selected:,} messages of {plan.source}",
         name=plan.source,

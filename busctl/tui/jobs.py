@@ -150,7 +150,7 @@ class Job:
 
     def _is_agreed(self) -> bool:
         assert self.plan is not None
-        self.plan.require_choice()
+        self.plan.require_safe()
         if not self._unasked:
             self._become("asking")
             self._decided.wait(_DECISION_S)

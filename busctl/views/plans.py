@@ -32,6 +32,7 @@ def plan_lines(plan: Plan) -> list[tuple[str, str]]:
         lines.append(("adds", ", ".join(plan.adds)))
     if plan.replayed_before:
         lines.append(("before", f"{plan.replayed_before:,} were replayed before, at most {plan.most_replays} times"))
+    lines += [("drops", sentence) for sentence in plan.overfull]
     lines += [("note", warning) for warning in plan.warnings]
     lines += [("edit", line) for line in plan.diff]
     return lines

@@ -15,6 +15,7 @@ import msgspec
 from busctl_lib.envelope import Delivery
 from busctl_lib.errors import ApiError, ConfigError, GuardRefused
 from busctl_lib.transfers.requests import MANY_REPLAYS, OPERATION_HEADER, REPLAYS_HEADER, Request
+from busctl_lib.transfers.room import Room
 from busctl_lib.transfers.routes import Reach, RouteMap
 from busctl_lib.transfers.targets import Aim, Aimer, Stays, difference
 
@@ -60,6 +61,8 @@ class Plan(msgspec.Struct, kw_only=True, omit_defaults=True):
     replayed_before: int = 0
     most_replays: int = 0
     warnings: list[str] = []
+    overfull: list[str] = []
+    """Why messages would be dropped where they arrive."""
     diff: list[str] = []
     """What `--edit` makes of the first message."""
     made_at: float = 0.0
@@ -90,8 +93,19 @@ class Plan(msgspec.Struct, kw_only=True, omit_defaults=True):
         del facts["request"], facts["signature"]
         return hashlib.sha256(msgspec.json.encode(facts, order="sorted")).hexdigest()
 
-    def require_choice(self) -> None:
-        """Refuse a replay that would reach services which had succeeded, unless its route was chosen."""
+    def require_safe(self) -> None:
+        """Refuse what would be dropped where it arrives, unless that was accepted, and a replay to be decided first.
+
+        Raises:
+            GuardRefused: a queue on the way is too full; or the route reaches services which had succeeded, and was
+                not chosen.
+        """
+        if self.overfull and not self.request.accept_loss:
+            raise GuardRefused(
+                self.overfull[0],
+                hint="raise its limit, take fewer with --limit, or --accept-loss",
+                overfull=self.overfull,
+            )
         if self.request.route is None and self.ambiguous:
             first = self.ambiguous[0]
             raise GuardRefused(
@@ -143,6 +157,7 @@ class Sums:
         self.selected = 0
         self._aimer, self._routes, self._request = aimer, routes, request
         self._targets: dict[tuple[str, str, str | None], Target] = {}
+        self.room = Room()
         self._stays: Counter[str] = Counter()
         self._strips = self._before = self._most = 0
         self._diff: list[str] = []
@@ -170,14 +185,16 @@ class Sums:
         if target is None:
             target = Target(exchange=key[0], routing_key=key[1], died_in=aim.died_in)
             self._targets[key] = target
-            self._look_at(target, aim)
+            self._look_at(target, aim, key)
         target.count += 1
+        self.room.add(key, len(aim.envelope.body))
 
-    def _look_at(self, target: Target, aim: Aim) -> None:
+    def _look_at(self, target: Target, aim: Aim, key: tuple[str, str, str | None]) -> None:
         if self._request.kind == "discard" or self._request.discard:
             return
         reach = self._reach(aim)
         target.queues = reach.queues[:_SHOWN_QUEUES]
+        self.room.open(key, reach.limits)
         if reach.queues or self._request.kind != "park":  # a parking queue is declared where it is absent
             target.problem = reach.obstacle(exact=not self._request.fast)
         if aim.ambiguous is not None:

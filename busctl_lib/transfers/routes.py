@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from busctl_lib import topology_map
 from busctl_lib.envelope import Envelope
 from busctl_lib.errors import ApiError, NotFound
 from busctl_lib.management import BindingInfo, ExchangeInfo, ManagementClient, QueueInfo
@@ -15,6 +16,18 @@ from busctl_lib.taps import keys
 _ALTERNATE = "alternate-exchange"
 _FRESH_S = 3.0
 _MAX_HOPS = 32
+
+
+class Limits(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """When a queue is full."""
+
+    messages: int | None = None
+    size: int | None = None
+    """Bytes of bodies."""
+    size_now: int = 0
+    """What is in it, as far as the statistics have come."""
+    buries: bool = False
+    """What it drops goes to a dead-letter exchange."""
 
 
 class Reach(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -27,6 +40,8 @@ class Reach(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Why nothing would take the message."""
     refuses: list[str] = []
     """Queues among them that refuse messages when they are full."""
+    limits: dict[str, Limits] = {}
+    """Queues among them that drop their oldest messages when they are full."""
     silent: list[str] = []
     """Those of `refuses` that are quorum queues: a transaction is committed all the same, and only a confirm tells."""
 
@@ -85,7 +100,7 @@ class RouteMap:
         if not exchange:
             if self._queue(key) is None:
                 return Reach(problem=f"there is no queue {key!r}")
-            return self._with_refusals(Reach(queues=[key]))
+            return self._with_limits(Reach(queues=[key]))
         if self._exchange(exchange) is None:
             return Reach(problem=f"there is no exchange {exchange!r}")
         queues: set[str] = set()
@@ -93,14 +108,16 @@ class RouteMap:
         reach = Reach(queues=sorted(queues), sure=sure)
         if not queues and sure:
             reach.problem = f"exchange {exchange!r} has no queue for key {key!r}"
-        return self._with_refusals(reach)
+        return self._with_limits(reach)
 
-    def _with_refusals(self, reach: Reach) -> Reach:
+    def _with_limits(self, reach: Reach) -> Reach:
         for name in reach.queues:
             queue = self._queue(name)
             if queue is not None and queue.refuses:
                 reach.refuses.append(name)
                 reach.silent += [name] if queue.silently else []
+            elif queue is not None and queue.limits is not None:
+                reach.limits[name] = queue.limits
         return reach
 
     def _follow(self, name: str, key: str, headers: dict[str, Any], queues: set[str], seen: set[str]) -> bool:
@@ -156,7 +173,7 @@ class RouteMap:
                 self._queues[name] = None
             else:
                 refuses = refuses_when_full(info)
-                self._queues[name] = _Queue(refuses, silently=refuses and info.type == "quorum")
+                self._queues[name] = _Queue(refuses, refuses and info.type == "quorum", limits_of(info))
         return self._queues[name]
 
     def _alternate(self, info: ExchangeInfo) -> str | None:
@@ -178,6 +195,7 @@ class _Queue(msgspec.Struct):
 
     refuses: bool
     silently: bool
+    limits: Limits | None
 
 
 def refuses_when_full(info: QueueInfo) -> bool:
@@ -185,6 +203,26 @@ def refuses_when_full(info: QueueInfo) -> bool:
     settings = {**(info.effective_policy_definition or {}), **(info.arguments or {})}
     overflow = str(settings.get("x-overflow") or settings.get("overflow") or "")
     return overflow.startswith("reject-publish")
+
+
+def limits_of(info: QueueInfo) -> Limits | None:
+    """When a queue is full, by argument and policy, of which the lower counts; None for one without limits.
+
+    A stream's limit is how much it keeps for readers, not how much may wait.
+    Source: https://www.rabbitmq.com/docs/maxlength.
+    """
+    if info.type == "stream":
+        return None
+    most, size = (_lower_of(info, name) for name in ("max-length", "max-length-bytes"))
+    if most is None and size is None:
+        return None
+    buries = topology_map.dead_letter_route(info)[0] is not None
+    return Limits(messages=most, size=size, size_now=info.message_bytes or 0, buries=buries)
+
+
+def _lower_of(info: QueueInfo, name: str) -> int | None:
+    found = ((info.arguments or {}).get(f"x-{name}"), (info.effective_policy_definition or {}).get(name))
+    return min((value for value in found if isinstance(value, int)), default=None)
 
 
 def _matches(kind: str, binding: BindingInfo, key: str, headers: dict[str, Any]) -> bool | None:

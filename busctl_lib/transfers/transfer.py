@@ -165,9 +165,12 @@ class Transfer:
             messages=pack_set(sums.identities.elements()) if reading.whole else None,
         )
         self._say_what_is_special(plan, info, reading.whole)
+        plan.overfull = sums.room.overfull(self._broker, at_least=0 if reading.whole else total)
+        plan.warnings += sums.room.buried
         if made is not None:
             require_same(made, plan, reading.seen)
-            plan = msgspec.structs.replace(made, operation=self.operation.id, targets=plan.targets)
+            now = {"operation": self.operation.id, "targets": plan.targets, "overfull": plan.overfull}
+            plan = msgspec.structs.replace(made, **now)
             total = made.fixed.total() if made.fixed is not None else total
         self._fixed = FixedSet(total, plan.fixed)
         self.operation.planned = total
@@ -211,12 +214,12 @@ class Transfer:
         """Do what the plan says; the account follows.
 
         Raises:
-            GuardRefused: a route must be chosen first; nothing was done.
+            GuardRefused: a route must be chosen first, or a queue would drop what arrives; nothing was done.
             BusError: it could not begin.
         """
         assert self.plan is not None
         assert self._fixed is not None
-        self.plan.require_choice()
+        self.plan.require_safe()
         if self.request.kind == "park":
             self._declare_parking()
         self.operation.state = "running"
