@@ -90,7 +90,7 @@ _EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "users": (("users", "who may log in, with which tags"),),
     "permissions": (("permissions", "who may do what in the virtual host"),),
     "shovels": (("shovels", "the shovels and their state"),),
-    "federation": (("federation", "the federation links and their state"),),
+    "federation": (("federation", "the federation links and their state; the broker needs its plug-in"),),
     "events": (
         ("events --for 10s", "what is created, closed and left in ten seconds"),
         ("events 'queue.*' -o jsonl --for 5s", "of queues alone, for a script"),

@@ -51,10 +51,7 @@ def record(
     accept_loss: AcceptLossOption = False,
     yes: YesOption = False,
 ) -> int:
-    """Keep the messages of queues in a capture, exactly as they are; `busctl play` publishes them again.
-
-    For example: busctl record monday.jsonl.zst orders obs_requests --for 10m
-    """
+    """Keep the messages of queues in a capture, exactly as they are; `busctl play` publishes them again."""
     from busctl_lib.captures import CaptureWriter
 
     targets = targets_of(queues, exchange, key, everything=everything, via=via, since=since, accept_loss=accept_loss)
