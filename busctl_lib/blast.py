@@ -13,6 +13,7 @@ from busctl_lib.taps import keys
 
 DEAD_LETTER, DEAD_LETTER_KEY = "dead-letter-exchange", "dead-letter-routing-key"
 ALTERNATE = "alternate-exchange"
+"""The argument of an exchange, and the key of a policy, that names its alternate exchange."""
 _COLUMNS = "name,vhost,arguments,effective_policy_definition"
 
 

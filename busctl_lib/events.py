@@ -24,6 +24,7 @@ from busctl_lib.errors import ApiForbidden, BusError
 from busctl_lib.management import ManagementClient
 
 EXCHANGE = "amq.rabbitmq.event"
+"""Where the plug-in rabbitmq_event_exchange publishes what happens."""
 GAP = "busctl.gap"
 """The name of an event of ours: others may have been missed before it."""
 _MOST_WAITING = 10_000
