@@ -186,9 +186,9 @@ _EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "delete": (
         ("delete binding orders --exchange shop --yes", "a binding"),
         ("delete exchange shop --if-unused --yes", "an exchange nobody needs"),
-        ("delete queue orders --if-unused --yes", "a queue nobody uses"),
+        ("delete queue short --if-unused --yes", "a queue nobody uses"),
     ),
-    "delete queue": (("delete queue orders --if-empty --yes", "only where nothing would be lost"),),
+    "delete queue": (("delete queue short --if-empty --yes", "only where nothing would be lost"),),
     "delete exchange": (("delete exchange shop --if-unused --yes", "only where it feeds nothing"),),
     "delete binding": (("delete binding orders --exchange shop --key 'orders.#' --yes", "one of several"),),
     "delete vhost": (("delete vhost staging --yes", "a virtual host with all that is in it"),),

@@ -33,7 +33,7 @@ _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 
 def record(
     ctx: typer.Context,
-    file: Annotated[Path, typer.Argument(help="A new .jsonl or .jsonl.zst file.", show_default=False)],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new .jsonl or .jsonl.zst file.", show_default=False)],
     queues: Annotated[
         list[str] | None, typer.Argument(metavar="QUEUE...", help="The queues to watch.", show_default=False)
     ] = None,
