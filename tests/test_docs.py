@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
+import importlib
 import itertools
+import re
 import runpy
 import shlex
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import typer
 from trying import ROOT, command_lines
 from typer.core import TyperGroup
 
 from busctl.cli import examples, flags
 from busctl.cli.main import COMMANDS, program
 
-PAGES = sorted(path.relative_to(ROOT).as_posix() for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+WRITTEN = [ROOT / "README.md", *sorted(path for path in (ROOT / "docs").glob("*.md") if path.name != "cli.md")]
+PAGES = [path.relative_to(ROOT).as_posix() for path in WRITTEN]
+_PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)")
 
 
 def all_commands() -> Iterator[tuple[str, Any]]:
@@ -67,4 +75,26 @@ def test_every_command_has_examples_and_each_is_one_that_the_program_reads() -> 
 def test_every_command_of_a_page_is_one_that_the_program_reads(page: str) -> None:
     for printed in command_lines((ROOT / page).read_text()):
         if printed.words[0] == "busctl":
-            parse(words_of(printed.line))
+            with contextlib.suppress(typer.Exit):  # help, and the version
+                parse(words_of(printed.line))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_a_page_imports_and_links_to_is_there(page: str) -> None:
+    text = (ROOT / page).read_text()
+    for block in _PYTHON.findall(text):
+        for statement in ast.walk(ast.parse(block)):
+            if isinstance(statement, ast.ImportFrom):
+                module = importlib.import_module(str(statement.module))
+                assert [each.name for each in statement.names if not hasattr(module, each.name)] == []
+    for file, place in _LINK.findall(text):
+        target = (ROOT / page).parent / file if file else ROOT / page
+        assert target.exists(), file
+        if place:
+            assert place in anchors(target.read_text()), f"{file}#{place}"
+
+
+def anchors(text: str) -> set[str]:
+    """The names that a page's headings have in links."""
+    heads = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}

@@ -194,7 +194,7 @@ _EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "delete vhost": (("delete vhost staging --yes", "a virtual host with all that is in it"),),
     "purge": (("purge risk_quotes.dead --yes", "drop what waits; a bounded part goes to the trash first"),),
     "close-connection": (
-        ("close-connection 'trader-7' --reason 'please use the new broker' --yes", "by the name its client gave it"),
+        ("close-connection 'demo-desk (publish)' --reason 'moved' --yes", "by the name its client gave it"),
     ),
     "definitions": (
         ("definitions export before.json", "what is declared in the virtual host"),
