@@ -297,6 +297,8 @@ class ConsoleApp(Opening):
 def _list_of(typed: commands.Typed, filtered: Filter) -> OpenList:
     """A glob alone is the filter, and can be taken away; beside a filter it says which list it is."""
     noun = typed.command.name
+    if noun == "events":
+        return OpenList(noun, typed.argument, filter=filtered)
     if not typed.argument:
         return OpenList(noun, filter=filtered)
     glob = Filter(typed.argument, glob=True)

@@ -39,6 +39,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("copy", "SOURCE TARGET [FLAGS]", "the same; the originals stay", ("cp",), "queue", free=True),
     Command("park", "QUEUE [FLAGS]", "messages are put aside", (), "queue", free=True),
     Command("discard", "QUEUE [FLAGS]", "messages go into the trash of this machine", ("purge",), "queue", free=True),
+    Command("events", "[GLOB]", "who created, closed, left what, as it happens; queue.*", ("event", "ev")),
     Command("operations", "[GLOB]", "what busctl changed; undo and resume", ("ops",)),
     Command("undo", "ID", "put back what an operation moved or took away"),
     Command("resume", "ID", "go on with an interrupted operation"),

@@ -72,6 +72,23 @@ class TapEnded(Message):
 
 
 @dataclass
+class FlowOpened(Message):
+    """Rows come from now on."""
+
+    told: Sequence[str]
+    """What is seen and what not, a sentence each."""
+
+
+@dataclass
+class FlowBatch(Message):
+    """What came since the last batch, oldest first."""
+
+    rows: Sequence[Any]
+    link: str | None = None
+    """What the link to the broker is doing when it is not up."""
+
+
+@dataclass
 class PeekEnded(Message):
     """A look at what waits in a queue came to its end."""
 
@@ -107,6 +124,20 @@ class OpenTail(Message):
     """Show the messages of a queue."""
 
     queue: str
+
+
+@dataclass
+class OpenCalls(Message):
+    """Show the calls by a queue: requests with their replies."""
+
+    queue: str
+
+
+@dataclass
+class OpenTopology(Message):
+    """Show what feeds a place and where it leads."""
+
+    name: str
 
 
 @dataclass

@@ -39,6 +39,10 @@ class Opening(Switching):
         filtered = wanted.filter if isinstance(wanted.filter, Filter) else Filter(wanted.filter)
         if wanted.noun == "queues":
             return QueuesScreen(self.feed, filtered, of=wanted.of, only=wanted.only)
+        if wanted.noun == "events":
+            from busctl.tui.screens.events import EventsScreen
+
+            return EventsScreen(self.feed, filtered, glob=wanted.of)
         return ListScreen(self.feed, NOUNS[wanted.noun], filtered, of=wanted.of, only=wanted.only)
 
     @on(OpenList)

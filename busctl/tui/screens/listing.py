@@ -86,7 +86,7 @@ class ListScreen(TablePlace[Any]):
         return self.noun.empty or super().empty
 
     @property
-    def first_sort(self) -> str:
+    def first_sort(self) -> str | None:
         """The order at first."""
         return self.noun.sort or self.view.sort
 

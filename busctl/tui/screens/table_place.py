@@ -85,8 +85,8 @@ class TablePlace(Place, Generic[T]):
         return f"No {self.view.noun} here."
 
     @property
-    def first_sort(self) -> str:
-        """The order at first."""
+    def first_sort(self) -> str | None:
+        """The order at first; None: as they come, for good."""
         return self.view.sort
 
     @property
@@ -190,7 +190,8 @@ class TablePlace(Place, Generic[T]):
         noun = self.view.noun if total != 1 else self.view.noun.removesuffix("s")
         counted = f"{shown:,} of {total:,}" if shown != total else f"{total:,} {noun}"
         marked = f"{self.table.marked:,} marked  " if self.table.marked else ""
-        self.say_facts(f"{marked}by {self.table.sort_label}  {counted}")
+        by = f"by {self.table.sort_label}  " if self.table.sort is not None else ""
+        self.say_facts(f"{marked}{by}{counted}")
 
     @on(LiveTable.Sorted)
     @on(LiveTable.Marked)
@@ -199,7 +200,9 @@ class TablePlace(Place, Generic[T]):
         self.refresh_bindings()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Escape takes the marks away first."""
+        """Escape takes the marks away first; what stands in its own order is not sorted."""
+        if action in ("sort", "sort_next", "sort_reverse") and self.first_sort is None:
+            return False
         if action == "up" and self.is_mounted and self.query(LiveTable) and self.table.marked:
             return True
         return super().check_action(action, parameters)
