@@ -17,6 +17,7 @@ from busctl.tui import commands, keys
 from busctl.tui.feed import Feed
 from busctl.tui.filters import Filter
 from busctl.tui.messages import (
+    OpenCalls,
     OpenDead,
     OpenList,
     OpenPeek,
@@ -51,6 +52,7 @@ GIVE_BACK_S = 30.0
 
 _OPENS: dict[str, Callable[[str], Message]] = {
     "tail": OpenTail,
+    "calls": OpenCalls,
     "peek": OpenPeek,
     "publish": OpenPublish,
     "rpc": OpenRpc,
@@ -259,6 +261,8 @@ class ConsoleApp(Opening):
             self.post_message(_OPENS[name](argument))
         elif name in VERBS:
             self._transfer(name, argument)
+        elif name == "topology":
+            self.go(self.topology_place(argument, Filter(typed.filter)))
         elif name == "queue":
             self.go(QueuesScreen(self.feed), QueueScreen(self.feed, (self.feed.session.vhost, argument)))
         else:

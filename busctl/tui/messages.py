@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from busctl_lib.management.infos import QueueInfo
     from busctl_lib.poller import Snapshot
     from busctl_lib.rpc import Reply
+    from busctl_lib.rpc.pairs import MethodFigures
     from busctl_lib.taps import TapEvent, TapPlan
     from busctl_lib.taps.peek import Peeked
     from busctl_lib.transfers import Request
@@ -86,6 +87,13 @@ class FlowBatch(Message):
     rows: Sequence[Any]
     link: str | None = None
     """What the link to the broker is doing when it is not up."""
+
+
+@dataclass
+class CallsCounted(Message):
+    """What was seen of each method so far."""
+
+    figures: Sequence[MethodFigures]
 
 
 @dataclass

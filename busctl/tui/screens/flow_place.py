@@ -23,7 +23,6 @@ from busctl.views.view import View
 from busctl_lib.errors import BusError, GuardRefused
 
 T = TypeVar("T")
-KEPT_ROWS = 2_000
 
 
 class FlowPlace(TablePlace[T]):
@@ -41,6 +40,7 @@ class FlowPlace(TablePlace[T]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "toggle_follow", "pause/follow", id="flow.pause", tooltip="Stop the rows, or follow again."),
     ]
+    KEPT_ROWS: ClassVar[int] = 2_000
     WAITS: ClassVar[str] = "choosing a way to look without harm …"
     """What stands there until it is known what is seen."""
 
@@ -54,7 +54,7 @@ class FlowPlace(TablePlace[T]):
         only: Callable[[T], bool] | None = None,
     ) -> None:
         super().__init__(feed, view, filtered, of=of, only=only)
-        self._kept: deque[T] = deque(maxlen=KEPT_ROWS)
+        self._kept: deque[T] = deque(maxlen=self.KEPT_ROWS)
         self._still: Sequence[T] | None = None
         """What was there when the rows were stopped; None while they follow."""
         self._came = 0
@@ -73,10 +73,6 @@ class FlowPlace(TablePlace[T]):
             BusError: it cannot be opened, or not go on.
         """
         raise NotImplementedError
-
-    def more_facts(self) -> list[str | tuple[str, str]]:
-        """Give what else stands on the line of the mode."""
-        return []
 
     # --- what a table place asks
 
@@ -185,17 +181,24 @@ class FlowPlace(TablePlace[T]):
             if self._still is None
             else (f"‖ PAUSED  {self._came_paused:,} new", "bold $text-warning")
         )
-        return Content.assemble(mode, (f"   {self._came:,} seen", "$muted"), *self.more_facts())
+        return Content.assemble(mode, (f"   {self._came:,} seen", "$muted"))
 
     # --- keys
 
+    def pause(self) -> None:
+        """Stop the rows."""
+        if self._still is None:
+            self._still, self._came_paused = self._rows(), 0
+            self.show_mode()
+
     def action_toggle_follow(self) -> None:
         """Stop the rows, or follow again."""
-        self._still = self._rows() if self._still is None else None
-        self._came_paused = 0
-        self.show_filtered()
         if self._still is None:
-            self.table.action_jump(0)
+            self.pause()
+            return
+        self._still = None
+        self.show_filtered()
+        self.table.action_jump(0)
         self.show_mode()
 
     def action_refresh_now(self) -> None:

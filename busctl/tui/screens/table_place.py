@@ -85,6 +85,11 @@ class TablePlace(Place, Generic[T]):
         return f"No {self.view.noun} here."
 
     @property
+    def counted_as(self) -> str:
+        """What the rows are, in the plural."""
+        return self.view.noun
+
+    @property
     def first_sort(self) -> str | None:
         """The order at first; None: as they come, for good."""
         return self.view.sort
@@ -187,7 +192,7 @@ class TablePlace(Place, Generic[T]):
 
     def _say_counts(self) -> None:
         total, shown = len(self.known_rows() or ()), len(self.table.rows)
-        noun = self.view.noun if total != 1 else self.view.noun.removesuffix("s")
+        noun = self.counted_as if total != 1 else self.counted_as.removesuffix("s")
         counted = f"{shown:,} of {total:,}" if shown != total else f"{total:,} {noun}"
         marked = f"{self.table.marked:,} marked  " if self.table.marked else ""
         by = f"by {self.table.sort_label}  " if self.table.sort is not None else ""

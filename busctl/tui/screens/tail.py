@@ -17,7 +17,7 @@ from textual.worker import Worker, get_current_worker
 
 from busctl.tui.captures import Saving
 from busctl.tui.feed import Feed
-from busctl.tui.messages import TapBatch, TapEnded, TapOpened
+from busctl.tui.messages import OpenCalls, TapBatch, TapEnded, TapOpened
 from busctl.tui.screens.messages_place import MessagesPlace
 from busctl.tui.tapping import RETRY_S, TICK_S, Gatherer, is_away, keep_trying, lost_link, opened_tap
 from busctl.views import formats
@@ -42,6 +42,7 @@ class TailScreen(MessagesPlace):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+o", "save", "save", id="tail.save", tooltip="Write all that comes into a capture, or end that."),
         Binding("s", "toggle_follow", "pause/follow", id="tail.pause", tooltip="Stop the rows, or follow again."),
+        Binding("P", "calls", "pairs", id="tail.calls", tooltip="Requests with their replies, and the time between."),
     ]
 
     def __init__(self, feed: Feed, queue: str) -> None:
@@ -204,6 +205,10 @@ class TailScreen(MessagesPlace):
     def action_toggle_follow(self) -> None:
         """Stop the rows, or follow again."""
         self.log_rows.following = not self.log_rows.following
+
+    def action_calls(self) -> None:
+        """Show requests with their replies."""
+        self.post_message(OpenCalls(self.queue))
 
     def action_save(self) -> None:
         """Begin to write a capture, or end it."""
