@@ -208,6 +208,8 @@ class TablePlace(Place, Generic[T]):
         """Escape takes the marks away first; what stands in its own order is not sorted."""
         if action in ("sort", "sort_next", "sort_reverse") and self.first_sort is None:
             return False
+        if action == "wide":
+            return len(self.slots(wide=True)) > len(self.slots(wide=False))
         if action == "up" and self.is_mounted and self.query(LiveTable) and self.table.marked:
             return True
         return super().check_action(action, parameters)
