@@ -74,7 +74,9 @@ async def test_dead_letters_by_cause_are_edited_and_replayed(vhost: TestBroker, 
         await console.shows("dead orders.dead", "1 cause in all 3 messages", "expired", timeout=30)
         await console.press("enter")
         await console.shows("Error and where it came from", "died in    brief", '"n": 0')
-        await console.press("e")
+        await console.press("f")
+        await console.shows("› brief", "Nobody consumes from here.")
+        await console.press("escape", "e")
         await console.shows("Edit the body")
         console.app.screen.query_one(TextArea).text = '{"n": 70}'
         await console.press("f5")
