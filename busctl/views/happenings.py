@@ -75,9 +75,9 @@ def happened(before: Snapshot, now: Snapshot, at: float) -> list[Happening]:
 def _reach(before: Snapshot, now: Snapshot, at: float) -> Iterator[Happening]:
     if now.error is not None and before.error is None:
         reason = safe_text(str(now.error.facts.get("reason") or now.error), 120)
-        yield Happening(at, f"the management API does not answer: {reason}", Tone.BAD)
+        yield Happening(at, f"the API is away: {reason}", Tone.BAD)
     elif now.error is None and before.error is not None:
-        yield Happening(at, "the management API answers again", Tone.GOOD)
+        yield Happening(at, "the API answers again", Tone.GOOD)
 
 
 def _nodes(before: Snapshot, now: Snapshot, at: float) -> Iterator[Happening]:
