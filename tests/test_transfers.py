@@ -93,7 +93,7 @@ def test_a_queue_that_would_drop_what_arrives_is_told_before_and_nothing_moves(
     yard.put(12)
     yard.broker.delete_queue("elsewhere")
     yard.broker.declare_queue("elsewhere", arguments=limit)
-    with pytest.raises(GuardRefused, match="'elsewhere' keeps .* it would drop its oldest"):
+    with pytest.raises(GuardRefused, match=r"'elsewhere' keeps .* it would drop its oldest"):
         yard.run(Request(kind="move", source="dead", target="elsewhere"))
     assert (yard.waiting("dead"), yard.waiting("elsewhere")) == (12, 0)
     account = yard.run(Request(kind="move", source="dead", target="elsewhere", limit=3))
