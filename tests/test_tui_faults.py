@@ -77,8 +77,8 @@ async def killed(console: Console, victim: PrivateBroker) -> str:
 
 async def back(console: Console, victim: PrivateBroker) -> None:
     """Start the node again, and wait until the console has found it."""
-    starting = in_background(victim.start)
-    await console.until(lambda: not starting.is_alive(), "the node runs again", BACK_S)
+    starting = in_background(lambda: victim.start(2 * BACK_S))
+    await console.until(lambda: not starting.is_alive(), "the node runs again", 2 * BACK_S)
     await console.shows("● local", timeout=BACK_S)
 
 

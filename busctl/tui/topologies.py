@@ -67,7 +67,7 @@ def _of_all(session: Session) -> Sequence[Line]:
 
 def _of_one(session: Session, name: str) -> Sequence[Line]:
     found = _read(session)
-    lines = list(_around(found, name))
+    lines = list(around(found, name))
     if not lines:
         from busctl_lib.schemas import nearest
 
@@ -78,7 +78,8 @@ def _of_one(session: Session, name: str) -> Sequence[Line]:
     return lines
 
 
-def _around(found: TopologyMap, name: str) -> Iterator[Line]:
+def around(found: TopologyMap, name: str) -> Iterator[Line]:
+    """Draw what feeds the places of a name, and where they lead."""
     from busctl_lib.topology_map import Kind, Place
 
     kinds: tuple[Kind, Kind] = ("queue", "exchange")
