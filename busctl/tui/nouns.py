@@ -204,6 +204,7 @@ _CONNECTIONS: Noun[ConnectionInfo] = Noun(
     key=lambda info: info.name,
     label=lambda info: f"{client(info) or ''} {info.name} {info.user or ''}",
     opens=_channels_of,
+    sort="client",
     empty="Nobody is connected.",
     first=("client", "state", "peer", "in", "out", "user"),
     least={"client": 24, "user": 8, "state": 9, "peer": 15},
@@ -228,7 +229,8 @@ _CONSUMERS: Noun[ConsumerInfo] = Noun(
     opens=lambda info: OpenQueue(info.queue.vhost, info.queue.name),
     jumps={"connection": lambda info: connection_named(consumer_connection(info))},
     empty="Nobody consumes here.",
-    first=("queue", "tag", "prefetch", "connection"),
+    least={"connection": 21},
+    first=("queue", "connection", "prefetch", "tag"),
 )
 _NODES: Noun[NodeInfo] = Noun(
     view=NODES,
@@ -332,6 +334,7 @@ _DEAD: Noun[DeadLetterQueue] = Noun(
     sort="-messages",
     empty="No queue of dead letters here.",
     command="dead",
+    least={"name": 22},
     first=("name", "messages", "arrivals", "depth", "sources", "oldest"),
 )
 _OPERATIONS: Noun[Operation] = Noun(

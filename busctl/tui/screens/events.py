@@ -58,7 +58,7 @@ class EventsScreen(FlowPlace["Event"]):
             Slot(column=column("event"), least=18, most=32, rank=0),
             Slot(column=column("name"), least=20, most=70, rank=2),
             Slot(column=column("user"), least=8, most=20, rank=3),
-            Slot(column=column("details"), least=12, most=90, rank=5),
+            Slot(column=column("details"), least=24, most=90, rank=5),
         ]
         if wide:
             slots[4:4] = [Slot(column=column("vhost"), least=6, most=20, rank=4)]

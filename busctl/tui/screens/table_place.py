@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Generic, TypeVar
 
 import msgspec
@@ -236,12 +237,21 @@ class TablePlace(Place, Generic[T]):
     def action_wide(self) -> None:
         """More columns, or the usual ones."""
         self._wide = not self._wide
-        self.table.set_slots(self.slots(wide=self._wide))
+        slots = self.slots(wide=self._wide)
+        if self._wide:
+            usual = {slot.column.name for slot in self.slots(wide=False)}
+            slots = [replace(slot, rank=_asked_for(slot, usual)) for slot in slots]
+        self.table.set_slots(slots)
 
     def action_describe(self) -> None:
         """Show all that is known about the row under the cursor."""
         if (row := self.table.row) is not None:
             self.post_message(Describe(safe_text(self.label(row), 80), described(self.view, row)))
+
+
+def _asked_for(slot: Slot[Any], usual: Collection[str]) -> int:
+    """Where there is no room for all, what was asked for stays beside what every row begins with."""
+    return slot.rank if not slot.rank or slot.column.name not in usual else slot.rank + 100
 
 
 def described(view: View[T], row: T) -> list[tuple[str, str]]:
