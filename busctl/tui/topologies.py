@@ -86,10 +86,10 @@ def around(found: TopologyMap, name: str) -> Iterator[Line]:
     for place in (Place(kind, name) for kind in kinds):
         if not found.has(place):
             continue
-        for title, lines in (
-            ("is fed by", back(found.fed_by(place))),
-            ("leads to", forth(found.leads_to(place))),
+        for title, tree, draw in (
+            ("is fed by", found.fed_by(place), back),
+            ("leads to", found.leads_to(place), forth),
         ):
             head = f"{place.kind} {shown_name(name)} {title}"
-            yield Line("", head, Tone.MUTED, None, (head,))
-            yield from (line._replace(guides=f"  {line.guides}", path=(title, *line.path)) for line in lines)
+            yield Line("", head, Tone.MUTED, tree, (head,))
+            yield from (line._replace(guides=f"  {line.guides}", path=(title, *line.path)) for line in draw(tree))

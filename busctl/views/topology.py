@@ -73,7 +73,7 @@ def place(branch: Branch) -> str:
         return f"{shown_name(branch.name)} (no such {branch.kind}: messages are lost)"
     facts = [" ".join(part for part in (branch.type, branch.kind) if part)]
     if branch.messages:
-        facts.append(f"{formats.count(branch.messages)} messages")
+        facts.append(f"{formats.count(branch.messages)} message{'s' if branch.messages != 1 else ''}")
     if branch.consumers is not None:
         facts.append(f"{branch.consumers or 'no'} consumer{'s' if branch.consumers != 1 else ''}")
     if branch.way == "dead-letter" and not branch.name and branch.key is None:
