@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import time
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -91,8 +90,8 @@ def _show(
 
 
 def _line(event: Event) -> str:
-    when = datetime.fromisoformat(event.at).astimezone().strftime("%H:%M:%S.%f")[:-3]
-    head = f"{output.paint(when, Tone.MUTED)}  {output.paint(f'{safe_text(event.event):<20}', view.tone(event))}"
+    what = output.paint(f"{safe_text(event.event):<20}", view.tone(event))
+    head = f"{output.paint(view.clock(event), Tone.MUTED)}  {what}"
     said = [event.name or ""]
     said += [f"in {event.vhost}"] if event.vhost is not None else []
     said += [f"by {event.user}"] if event.user else []

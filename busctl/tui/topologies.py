@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from textual.message import Message
@@ -92,4 +93,4 @@ def around(found: TopologyMap, name: str) -> Iterator[Line]:
         ):
             head = f"{place.kind} {shown_name(name)} {title}"
             yield Line("", head, Tone.MUTED, tree, (head,))
-            yield from (line._replace(guides=f"  {line.guides}", path=(title, *line.path)) for line in draw(tree))
+            yield from (replace(line, guides=f"  {line.guides}", path=(title, *line.path)) for line in draw(tree))

@@ -31,6 +31,14 @@ def wanted(event: Event, glob: str | None, vhost: str | None) -> bool:
     return not any(fnmatch.fnmatchcase(event.event, each) for each in NOISY)
 
 
+def clock(event: Event) -> str:
+    """Its time of day, local, to the millisecond."""
+    try:
+        return datetime.fromisoformat(event.at).astimezone().strftime("%H:%M:%S.%f")[:-3]
+    except ValueError:
+        return safe_text(event.at, 12)
+
+
 def tone(event: Event) -> Tone:
     """What the colour of an event says: something came, something went."""
     verb = event.event.rpartition(".")[2]
@@ -50,7 +58,7 @@ EVENTS: View[Event] = View(
             name="at",
             title="TIME",
             value=lambda event: event.at,
-            text=lambda event: datetime.fromisoformat(event.at).astimezone().strftime("%H:%M:%S.%f")[:-3],
+            text=clock,
             tone=lambda _: Tone.MUTED,
         ),
         Column(

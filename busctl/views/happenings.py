@@ -45,7 +45,7 @@ HAPPENINGS: View[Happening] = View(
             name="text",
             title="WHAT",
             value=lambda found: found.text,
-            text=lambda found: found.text,
+            text=lambda found: safe_text(found.text),
             tone=lambda found: found.tone,
         ),
     ),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from busctl.views import formats
 from busctl.views.exchanges import shown_name
+from busctl.views.formats import safe_text
 from busctl.views.view import Column, Tone, View
 
 if TYPE_CHECKING:
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
 _AGAIN = {"cycle": "↻ goes round", "shown": "… as shown above", "deep": "… goes on"}
 
 
-class Line(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Line:
     """One line of a tree; both parts are safe to show."""
 
     guides: str
@@ -110,7 +113,7 @@ TOPOLOGY: View[Line] = _LineView(
             name="tree",
             title="WHO CAN REACH WHAT",
             value=lambda line: line.text,
-            text=lambda line: line.guides + line.text,
+            text=lambda line: safe_text(line.guides + line.text),
             tone=lambda line: line.tone,
         ),
     ),
