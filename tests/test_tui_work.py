@@ -130,6 +130,10 @@ async def test_marked_queues_are_emptied_at_once_after_one_question(vhost: TestB
         await console.shows("y yes")
         await console.press("y")
         await console.until(lambda: count(bus, "orders") + count(bus, "orders.dead") == 0, "both are empty", 30)
+        await console.shows("^z or :undo")
+        await console.until(lambda: console.app.last_undoable, "one can be undone")
+        await console.press("ctrl+z")
+        await console.shows("Put back 1 messages of orders", timeout=30)
 
 
 @on_loop

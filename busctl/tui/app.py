@@ -119,6 +119,14 @@ class ConsoleApp(Opening):
         Binding(
             "minus", "again", "again", id="app.again", key_display="-", show=False, tooltip="The last command again."
         ),
+        Binding(
+            "ctrl+z",
+            "undo_last",
+            "undo",
+            id="app.undo",
+            show=False,
+            tooltip="Plan to put back what the last operation did.",
+        ),
         Binding("ctrl+s", "save_picture", "picture", id="app.picture", show=False, tooltip="Save the screen as SVG."),
         Binding("question_mark,f1", "help", "help", id="app.help", key_display="?", tooltip="Keys and commands."),
         Binding("q", "quit", "quit", id="app.quit", tooltip="Leave the console."),
@@ -219,7 +227,7 @@ class ConsoleApp(Opening):
             if not isinstance(place, Place) or isinstance(place.focused, Input):
                 return False
             return parameters[0] == ":" or place.FILTERS
-        if action in ("overview", "queues", "rpc", "help", "noun", "again"):
+        if action in ("overview", "queues", "rpc", "help", "noun", "again", "undo_last"):
             return isinstance(self.screen, Place)
         return super().check_action(action, parameters)
 
