@@ -14,7 +14,9 @@ from busctl_lib.envelope import Delivery, Envelope
 from busctl_lib.errors import ConfigError
 
 ATTEMPT_HEADER = "busctl-attempt"
+"""How many attempts at a message have failed."""
 ERROR_PREFIX = "busctl-error-"
+"""Of the headers that say how the last attempt failed."""
 _MESSAGE_CHARS = 1000
 _STACK_CHARS = 8000
 _NOT_KEPT = frozenset({"CC", "BCC", "x-death", "x-delivery-count", "x-acquired-count"})
