@@ -27,8 +27,6 @@ MAX_INTERVAL_S = 60.0
 RETRY_MAX_S = 5.0
 SHARE = 4
 """The beat leaves the API alone for this many times as long as it kept it busy."""
-LIST_WITH_RATES_MAX = 1000
-"""Up to this many queues one list brings rates and consumers of all."""
 LIST_WITH_HISTORY_MAX = 200
 """Up to this many queues the first list brings the broker's samples of all as well."""
 LIST_EVERY_S = 60.0
@@ -240,10 +238,8 @@ class Poller:
         started = time.monotonic()
         overview = self._client.overview(HISTORY)
         nodes = self._nodes()
-        totals = overview.object_totals
-        count = totals.queues if totals is not None and totals.queues is not None else len(last.queues)
-        if complete := count <= LIST_WITH_RATES_MAX:
-            queues, listed_at = self._queues(count), time.monotonic()
+        if complete := not overview.is_large:
+            queues, listed_at = self._queues(overview), time.monotonic()
         else:
             queues, listed_at = self._many_queues(last, overview)
         seen = Snapshot(sequence=last.sequence + 1, overview=overview, nodes=nodes, queues=queues, complete=complete)
@@ -271,9 +267,11 @@ class Poller:
         except ApiForbidden:  # needs the monitoring tag; the rest does not
             return None
 
-    def _queues(self, count: int) -> dict[QueueKey, QueueInfo]:
+    def _queues(self, overview: OverviewInfo) -> dict[QueueKey, QueueInfo]:
         """All queues with their rates, and the broker's samples in the way that fits their number."""
-        everything = not self._depths.asked and count <= LIST_WITH_HISTORY_MAX
+        totals = overview.object_totals
+        few = totals is None or (totals.queues or 0) <= LIST_WITH_HISTORY_MAX
+        everything = few and not self._depths.asked
         listed = self._client.queues_with_rates(self._vhost, history=HISTORY if everything else None)
         queues = {info.key: info for info in listed}
         if everything:
@@ -288,8 +286,6 @@ class Poller:
         listed_at = last.listed_at
         if listed_at is None or last.complete or started >= self._list_at:
             listed = self._client.queues_counted(self._vhost, overview)
-            if listed is None:
-                listed = self._client.queues(self._vhost)
             queues = {info.key: info for info in listed}
             listed_at = time.monotonic()
             self._list_at = listed_at + max(LIST_EVERY_S, LIST_SHARE * (listed_at - started))
