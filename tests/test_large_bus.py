@@ -13,10 +13,11 @@ from waiting import wait_until
 from busctl.cli import main
 from busctl_lib import MessageBroker, MessagePublisher, poller
 from busctl_lib.management import ManagementClient, OverviewInfo, QueueInfo, infos
-from busctl_lib.management.infos import Listener
+from busctl_lib.management.infos import Details, Listener, MessageStats
 from busctl_lib.management.metrics import Listener as Source
 from busctl_lib.management.metrics import fill_counts, listener_of, read_counts
 from busctl_lib.poller import Poller, Snapshot
+from busctl_lib.turns import Turns
 
 ODD = 'q"\\\t{}é'
 
@@ -135,6 +136,29 @@ def test_the_list_of_a_large_bus_has_consumers_and_asks_for_more_when_it_is_look
     assert "memory" not in listed()[0]
     wait_until(lambda: listed("--where", ".memory > 0"), timeout=30)
     assert "memory" in listed("--sort", "memory")[0]
+
+
+def test_what_rests_is_asked_about_seldomer_than_what_moves() -> None:
+    turns = Turns()
+
+    def told(name: str, messages: int, rate: float = 0.0) -> QueueInfo:
+        stats = MessageStats(publish_details=Details(rate=rate))
+        info = QueueInfo(name=name, vhost="/", messages_ready=messages, message_stats=stats)
+        turns.told(info)
+        return info
+
+    def due(*infos: QueueInfo) -> set[str]:
+        queues = {info.key: info for info in infos}
+        return {name for _, name in turns.due(queues, [("/", name) for name in ("busy", "idle", "passing", "new")])}
+
+    first = [told("busy", 1), told("idle", 1), told("passing", 1, rate=5.0)]
+    assert due(*first) == {"busy", "idle", "passing", "new"}, "nothing is known of how they move"
+    again = [told("busy", 2), told("idle", 1), told("passing", 1, rate=5.0)]
+    assert due(*again) == {"busy", "passing", "new"}
+    again[1].messages_ready = 7  # what a list of all tells
+    assert "idle" in due(*again)
+    turns.forget()
+    assert due(*again) == {"busy", "idle", "passing", "new"}
 
 
 @pytest.mark.usefixtures("large")
