@@ -254,7 +254,9 @@ def be_the_console(bus: Bus, seconds: float, roads: Roads, meter: Meter) -> None
     client = ManagementClient(bus.url_at(roads.api.port), timeout_s=(10, 60))
     http = client._http
     get_open = meter.measured(http.get_open)  # that listener is named by the broker: lead it over the counting road
-    http.get_open = lambda url: get_open(url.replace(f":{urlsplit(url).port}/", f":{roads.metrics.port}/"))  # type: ignore[method-assign]
+    http.get_open = lambda url, **named: get_open(  # type: ignore[method-assign]
+        url.replace(f":{urlsplit(url).port}/", f":{roads.metrics.port}/"), **named
+    )
     http._request = meter.measured(http._request)  # type: ignore[method-assign]
     seen: list[Snapshot] = []
     poller = Poller(client, seen.append)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, NamedTuple, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from busctl.cli import exits, flags
+from busctl.cli import exits, flags, typed
 
 
 class Entry(NamedTuple):
@@ -106,13 +106,6 @@ class _Root(TyperGroup):
         for name, entry in COMMANDS.items():
             self.add_command(_Command(name, entry))
 
-    def get_help_option(self, ctx: Any) -> Any:
-        """Give --help, which needs no conversion either."""
-        option = super().get_help_option(ctx)
-        if option is not None:
-            option.__class__ = flags.AsTyped
-        return option
-
 
 def _add_global_flags(command: Any) -> None:
     command.params += flags.parameters()
@@ -158,7 +151,8 @@ def root(
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
-    typed = flags.GlobalFlags()
+    typed.take_over()
+    typed_flags = flags.GlobalFlags()
     command = typer.main.get_command(app)
     if VARIABLE in os.environ:
         from busctl.cli import completion
@@ -169,7 +163,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
             args=list(sys.argv[1:] if arguments is None else arguments),
             prog_name="busctl",
             standalone_mode=False,
-            obj=typed,
+            obj=typed_flags,
         )
     except typer.Abort:
         return exits.ExitCode.INTERRUPTED
@@ -178,7 +172,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except typer.TyperException as error:  # the command line itself is wrong
         return exits.usage(_usage_text(error))
     except BaseException as error:  # noqa: BLE001 - the program's boundary: every end has its code and its line
-        return exits.report(error, debug=typed.debug)
+        return exits.report(error, debug=typed_flags.debug)
     return code if isinstance(code, int) else exits.ExitCode.DONE
 
 

@@ -10,7 +10,6 @@ import typer
 
 from busctl.cli import lists, output
 from busctl.cli.lists import AllVhostsOption, ColumnsOption, OutputOption, SortOption, WatchOption, WhereOption
-from busctl.views import queue_detail as view
 from busctl.views.queues import QUEUES
 from busctl.views.replicas import trouble
 
@@ -57,7 +56,7 @@ def _listed(api: ManagementClient, vhost: str | None, asked: lists.Asked | None 
         return api.queues_with_rates(vhost)
     if asked is not None and (asked.looks_at is None or not _COUNTED.issuperset(asked.looks_at)):
         return api.queues_with_rates(vhost)
-    return api.queues_counted(vhost, overview, at_once=True)
+    return api.queues_counted(vhost, overview, hurry=True)
 
 
 def _one(api: ManagementClient, vhost: str, name: str) -> QueueInfo:
@@ -75,6 +74,7 @@ class _Detailed:
         self._read_at = 0.0
 
     def __call__(self, api: ManagementClient, info: QueueInfo) -> lists.Detail:
+        from busctl.views import queue_detail as view
         from busctl_lib import queue_detail, topology_map
 
         if self._topology is None or time.monotonic() - self._read_at > _TOPOLOGY_GOOD_S:
