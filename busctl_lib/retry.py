@@ -14,9 +14,11 @@ from busctl_lib.envelope import Delivery, Envelope
 from busctl_lib.errors import ConfigError
 
 ATTEMPT_HEADER = "busctl-attempt"
+REPLAYS_HEADER = "busctl-replays"
 ERROR_PREFIX = "busctl-error-"
 _MESSAGE_CHARS = 1000
 _STACK_CHARS = 8000
+_MOST = 2**31 - 2
 _NOT_KEPT = frozenset({"CC", "BCC", "x-death", "x-delivery-count", "x-acquired-count"})
 """Would act a second time, or tell the broker of a history that is not this copy's (it drops what seems to loop)."""
 _NOT_KEPT_PREFIXES = ("x-first-death-", "x-last-death-")
@@ -56,7 +58,19 @@ class RetryPolicy(msgspec.Struct, frozen=True):
 
 def attempts_of(headers: dict[str, Any] | None) -> int:
     """How many attempts at a message have failed before."""
-    found = headers.get(ATTEMPT_HEADER) if headers else None
+    return _count(headers, ATTEMPT_HEADER)
+
+
+def stage_of(headers: dict[str, Any] | None) -> int:
+    """How far a message has come: counts its failed attempts, and a replay counts for more than any number of them.
+
+    A copy is of the stage after its message; a message that is put back by hand from a dead-letter queue keeps it.
+    """
+    return (min(_count(headers, REPLAYS_HEADER), _MOST) << 31) + min(attempts_of(headers), _MOST)
+
+
+def _count(headers: dict[str, Any] | None, name: str) -> int:
+    found = headers.get(name) if headers else None
     return found if isinstance(found, int) and not isinstance(found, bool) and found > 0 else 0
 
 
