@@ -41,6 +41,7 @@ def peek(
     """
     from busctl_lib.taps.peek import peek as look
 
+    selecting.allow_shapes(jq=jq, fields=fields)
     keys = load_keys()
     printer = printer_of(form, fields=fields, separator=separator, keys=keys)
     with flags.open_session(ctx) as session:
@@ -53,12 +54,14 @@ def peek(
         except NotFound as error:
             error.hint = error.hint or session.hint_for_queue(queue)
             raise
-        with chosen:
-            shown = [shown for _, shown in chosen.choose(found.messages)]
-            if form is MessageFormat.PRETTY and fields is None:
-                shown = [_cut(message) for message in shown]
-            chosen.print(shown, printer, form)
-        exits.note(f"{queue}: {found.ready:,} ready; {found.account}")
+        try:
+            with chosen:
+                shown = [shown for _, shown in chosen.choose(found.messages)]
+                if form is MessageFormat.PRETTY and fields is None:
+                    shown = [_cut(message) for message in shown]
+                chosen.print(shown, printer, form)
+        finally:
+            exits.note(f"{queue}: {found.ready:,} ready; {found.account}")
     return exits.ExitCode.DONE
 
 
