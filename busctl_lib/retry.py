@@ -93,7 +93,7 @@ def failed_copy(delivery: Delivery, error: BaseException, attempt: int, *, stack
         ATTEMPT_HEADER: attempt,
         f"{ERROR_PREFIX}queue": delivery.queue or "",
         f"{ERROR_PREFIX}type": type(error).__name__,
-        f"{ERROR_PREFIX}message": _sendable(str(error))[:_MESSAGE_CHARS],
+        f"{ERROR_PREFIX}message": _sendable(said(error))[:_MESSAGE_CHARS],
         f"{ERROR_PREFIX}time": now,
     }
     headers.pop(f"{ERROR_PREFIX}stack", None)
@@ -104,6 +104,14 @@ def failed_copy(delivery: Delivery, error: BaseException, attempt: int, *, stack
     return Envelope(
         exchange=delivery.exchange, routing_key=delivery.routing_key, properties=properties, body=delivery.body
     )
+
+
+def said(error: BaseException) -> str:
+    """What an error says; some fail at that, too."""
+    try:
+        return str(error)
+    except Exception as again:  # noqa: BLE001 - it is a handler's own class
+        return f"<its text cannot be had: {type(again).__name__}>"
 
 
 def _is_dropped(name: str) -> bool:

@@ -16,7 +16,7 @@ from busctl_lib.dedup import Claim, SeenStore
 from busctl_lib.envelope import Delivery, Envelope, Outcome, Properties
 from busctl_lib.errors import BusError, CodecError, ConfigError, InvalidMessage
 from busctl_lib.publishers import MessagePublisher
-from busctl_lib.retry import RetryPolicy, stage_of
+from busctl_lib.retry import RetryPolicy, said, stage_of
 from busctl_lib.rpc import error_envelope, is_expired, reply_envelope
 from busctl_lib.schemas import validate
 from busctl_lib.tracing import TRACEPARENT, continued
@@ -166,9 +166,13 @@ class MessageConsumer:
         else:
             self._handle_once(delivery, running)
 
-    def _handle_once(self, delivery: Delivery, running: Running) -> Exception | None:
+    def _handle_once(self, delivery: Delivery, running: Running) -> BaseException | None:
         """Handle a message unless that was done before; returns what its handler raised."""
-        key = self._seen_key(delivery) if self._seen is not None else None
+        try:
+            key = self._seen_key(delivery) if self._seen is not None else None
+        except Exception as error:  # noqa: BLE001 - the user's function; what it fails on is a message that fails
+            self._failed(delivery, running, error, None)
+            return error
         if self._seen is None or key is None:
             return self._handle(delivery, running, None)
         key = f"{delivery.queue}\0{key}"  # copies of one message in several queues are several messages
@@ -194,7 +198,7 @@ class MessageConsumer:
             if not running.holds(delivery, _ASK_AGAIN_S):
                 return None
 
-    def _handle(self, delivery: Delivery, running: Running, key: str | None) -> Exception | None:
+    def _handle(self, delivery: Delivery, running: Running, key: str | None) -> BaseException | None:
         properties = delivery.properties
         if properties.reply_to and is_expired(properties):
             logger.info("a request of %r came too late to be answered", delivery.queue)
@@ -206,7 +210,7 @@ class MessageConsumer:
             handler = self._handler(message)
             result = handler(message, properties)
             reply = reply_envelope(properties, result) if properties.reply_to and result is not None else None
-        except Exception as error:  # noqa: BLE001 - whatever a handler raises is the message's fate, not ours
+        except BaseException as error:  # noqa: BLE001 - whatever a handler raises, sys.exit() too, is the message's fate
             self._failed(delivery, running, error, key)
             return error
         self._settled(key)
@@ -257,18 +261,18 @@ class MessageConsumer:
             )
         return handler
 
-    def _failed(self, delivery: Delivery, running: Running, error: Exception, key: str | None) -> None:
+    def _failed(self, delivery: Delivery, running: Running, error: BaseException, key: str | None) -> None:
         known = isinstance(error, (Reject, InvalidMessage, CodecError))
         logger.log(
             logging.INFO if known else logging.WARNING,
             "a message of %r failed: %s",
             delivery.queue,
-            error,
+            said(error),
             exc_info=not known,
         )
         if delivery.properties.reply_to:
             self._settled(key, kept=True)  # who sends the request again wants it done
-            reply = error_envelope(delivery.properties, type(error).__name__, str(error))
+            reply = error_envelope(delivery.properties, type(error).__name__, said(error))
             self._answer(reply, delivery, running)
             return
         fate = self._failures.settle(delivery, error, running, final=known)
