@@ -343,6 +343,12 @@ def test_compressed_bodies_are_sent_and_shown(bus: Bus) -> None:
     assert document["properties"]["priority"] == 4
     assert document["body"] == {"text": "x" * 5000}
     assert '{"text":"xxx' in bus.run("peek", "load")[0].replace(" ", "")
+    bus.broker.purge_queue("load")
+    large = os.urandom(40_000).hex()  # packed still larger than what is laid out for a line
+    bus.run("publish", "load", "text=" + large, "--compress", "zstd")
+    bus.wait("load", 1)
+    assert f'"text":"{large[:50]}' in bus.run("peek", "load")[0].replace(" ", "")
+    assert bus.run("peek", "load", "--jq", ".body.text | length")[0] == "80000\n"
 
 
 def test_an_unroutable_message_is_told_which_bindings_there_are(bus: Bus) -> None:

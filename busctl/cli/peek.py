@@ -8,7 +8,7 @@ import msgspec
 import typer
 
 from busctl.cli import exits, flags, selecting
-from busctl.cli.printing import MessageFormat, printer_of
+from busctl.cli.printing import MessageFormat, decoded, printer_of
 from busctl.cli.tail import expression
 from busctl.keyfile import load_keys
 from busctl_lib.errors import NotFound
@@ -57,8 +57,8 @@ def peek(
         try:
             with chosen:
                 shown = [shown for _, shown in chosen.choose(found.messages)]
-                if form is MessageFormat.PRETTY and fields is None:
-                    shown = [_cut(message) for message in shown]
+                if form is MessageFormat.PRETTY and fields is None and jq is None:
+                    shown = [_cut(decoded(message, keys)) for message in shown]
                 chosen.print(shown, printer, form)
         finally:
             exits.note(f"{queue}: {found.ready:,} ready; {found.account}")
@@ -69,4 +69,5 @@ def _cut(message: Delivery) -> Delivery:
     """Cut a large body, for a line only."""
     if len(message.body) <= _SHOWN_BYTES:
         return message
-    return msgspec.structs.replace(message, body=message.body[:_SHOWN_BYTES], wire_size=len(message.body))
+    size = len(message.body) if message.wire_size is None else message.wire_size
+    return msgspec.structs.replace(message, body=message.body[:_SHOWN_BYTES], wire_size=size)
