@@ -14,7 +14,7 @@ from typing import Annotated, Any, NamedTuple, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from busctl.cli import examples, exits, flags
+from busctl.cli import examples, exits, flags, typed
 
 
 class Entry(NamedTuple):
@@ -127,13 +127,6 @@ class _Root(TyperGroup):
             for name, entry in commands.items():
                 self.add_command(_Command(name, entry, task))
 
-    def get_help_option(self, ctx: Any) -> Any:
-        """Give --help, which needs no conversion either."""
-        option = super().get_help_option(ctx)
-        if option is not None:
-            option.__class__ = flags.AsTyped
-        return option
-
 
 def _add_global_flags(command: Any) -> None:
     command.params += flags.parameters()
@@ -186,7 +179,8 @@ def program() -> Any:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
-    typed = flags.GlobalFlags()
+    typed.take_over()
+    typed_flags = flags.GlobalFlags()
     command = program()
     if VARIABLE in os.environ:
         from busctl.cli import completion
@@ -197,7 +191,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
             args=list(sys.argv[1:] if arguments is None else arguments),
             prog_name="busctl",
             standalone_mode=False,
-            obj=typed,
+            obj=typed_flags,
         )
     except typer.Abort:
         return exits.ExitCode.INTERRUPTED
@@ -207,7 +201,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         # Without a message it has shown its help instead.
         return exits.usage(_usage_text(error)) if error.format_message() else exits.ExitCode.USAGE
     except BaseException as error:  # noqa: BLE001 - the program's boundary: every end has its code and its line
-        return exits.report(error, debug=typed.debug)
+        return exits.report(error, debug=typed_flags.debug)
     return code if isinstance(code, int) else exits.ExitCode.DONE
 
 
