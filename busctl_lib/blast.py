@@ -11,6 +11,7 @@ from busctl_lib.errors import BusError
 from busctl_lib.management import BindingInfo, ConsumerInfo, ExchangeInfo, ManagementClient
 
 ALTERNATE = "alternate-exchange"
+"""The argument of an exchange, and the key of a policy, that names its alternate exchange."""
 _COLUMNS = ("name", "vhost", "type", "state", "arguments", "effective_policy_definition", "messages")
 
 

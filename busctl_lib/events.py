@@ -26,6 +26,7 @@ from busctl_lib.management import ManagementClient
 
 Via = Literal["auto", "exchange", "snapshots"]
 EXCHANGE = "amq.rabbitmq.event"
+"""Where the plug-in rabbitmq_event_exchange publishes what happens."""
 GAP = "busctl.gap"
 """The name of an event of ours: others may have been missed before it."""
 _MOST_WAITING = 10_000

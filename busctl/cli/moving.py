@@ -16,7 +16,7 @@ from busctl.cli import confirm, exits, output
 from busctl.cli.progress import Progress
 from busctl.views.formats import safe_text
 from busctl.views.plans import account_lines, plan_lines, progress_line, summary, verb
-from busctl_lib.errors import ConfigError
+from busctl_lib.errors import ConfigError, NotFound
 
 if TYPE_CHECKING:
     from busctl.session import Session
@@ -70,8 +70,12 @@ def opened(session: Session, request: Request, **extra: Any) -> Iterator[tuple[T
     from busctl_lib.transfers import Transfer
 
     session.broker.connect()
-    with Journal() as journal, Transfer(session.broker, session.management, journal, request, **extra) as transfer:
-        yield transfer, journal
+    try:
+        with Journal() as journal, Transfer(session.broker, session.management, journal, request, **extra) as transfer:
+            yield transfer, journal
+    except NotFound as error:
+        error.hint = error.hint or "`busctl queues` lists what there is"
+        raise
 
 
 def make_plan(transfer: Transfer | Restore, made: Plan | None = None) -> Plan:
