@@ -161,7 +161,10 @@ async def growing(camera: Camera) -> None:
     await camera.pilot.press("escape")  # whatever stands in front
     await camera.command("overview")
     os.kill(camera.demo.pids["analytics"], signal.SIGSTOP)
-    await camera.shows("trade_events", "growing", timeout=120)
+    matters = camera.app.screen.query_one("#overview-matters", LiveTable)
+    while not any(matter.name == "trade_events" and "growing" in matter.text for matter in matters.rows):
+        await asyncio.sleep(0.05)
+    await camera.shows("trade_events", "growing")
 
 
 async def which(camera: Camera) -> None:
@@ -193,10 +196,10 @@ SCENES: dict[str, Callable[[Camera], Awaitable[None]]] = {
     "plan": plan,
     "account": account,
     "operations": operations,
-    "rpc": rpc,
     "events": events,
     "topology": topology,
     "calls": calls,
+    "rpc": rpc,
     "help": help_,
     "story-1-a-queue-grows": growing,
     "story-2-which": which,

@@ -323,9 +323,13 @@ def seen(*queues: tuple[str, int | None], connections: int = 1, running: bool = 
 
 
 def test_what_changed_between_two_snapshots_is_told() -> None:
-    before = seen(("gone", 0), ("orders", 2), ("trades", 1), ("unknown", None), ("busctl.tap.x", 0))
+    before = seen(
+        ("gone", 0), ("orders", 2), ("trades", 1), ("unknown", None), ("busctl.tap.x", 0), ("busctl.tap.z", 0)
+    )
     after = seen(
-        ("new", 0), ("orders", 1), ("trades", 0), ("unknown", 3), ("busctl.tap.y", 0), connections=3, running=False
+        *(("new", 0), ("orders", 1), ("trades", 0), ("unknown", 3), ("busctl.tap.y", 0), ("busctl.tap.z", 1)),
+        connections=3,
+        running=False,
     )
     told = {(found.text, found.tone, found.key) for found in happened(before, after, 5.0)}
     assert told == {

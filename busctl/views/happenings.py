@@ -112,7 +112,7 @@ def _queues(before: Snapshot, now: Snapshot, at: float) -> Iterator[Happening]:
 def _consumers(before: Snapshot, now: Snapshot, at: float) -> Iterator[Happening]:
     found = []
     for key, info in now.queues.items():
-        was = before.queues.get(key)
+        was = before.queues.get(key) if not key[1].startswith(_OURS) else None
         if was is None or was.consumers is None or info.consumers is None or was.consumers == info.consumers:
             continue
         more = info.consumers - was.consumers
