@@ -3,6 +3,11 @@
 A claim of a process that died ends by itself (SQLite: after its lease; memory dies with it), so a message whose
 handler did not finish is handled again and one whose ack got lost is not. What no store can see is a handler that
 finished in a process that was killed before it could be noted: that message is handled twice.
+
+Nor can it see whether the copy for a dead-letter queue got there before a kill. So that none is lost it is put there
+once more, and such twins lie there together: AMQP has one step that moves a message from queue to queue whole, a
+transaction, and that acks it also where its publish fails (queue full, node gone). Twins are of one stage: when both
+are replayed, one is handled and the other is SEEN.
 """
 
 from __future__ import annotations
@@ -21,6 +26,7 @@ from typing import Protocol
 from busctl_lib.errors import BusError, ConfigError
 
 DAY_S = 86_400.0
+"""How long what was handled is remembered, unless said otherwise."""
 _SWEEP_S = 30.0
 
 
@@ -38,14 +44,14 @@ class Claim(enum.Enum):
 class SeenStore(Protocol):
     """Where it is remembered what was handled. Thread: any."""
 
-    def claim(self, key: str, attempt: int) -> Claim:
-        """Ask to handle a message; `attempt` says how many attempts at it have failed before."""
+    def claim(self, key: str, stage: int) -> Claim:
+        """Ask to handle a message; `stage` is how far its copy has come, as `retry.stage_of` reads it."""
 
     def done(self, key: str) -> None:
-        """It was handled, or given up: SEEN from now on."""
+        """It was handled: SEEN from now on."""
 
-    def moved(self, key: str, attempt: int) -> None:
-        """Attempt number `attempt` failed and a copy for the next one is on its way: older copies are SEEN."""
+    def moved(self, key: str, stage: int) -> None:
+        """An attempt failed and the copy of this stage goes on, to be tried again or dead: earlier ones are SEEN."""
 
     def release(self, key: str) -> None:
         """It was not handled: the next claim gets it."""
@@ -64,40 +70,40 @@ class MemorySeenStore:
         self._most = most
         self._lock = threading.Lock()
         self._busy: dict[str, int] = {}
-        """Key -> attempt, while a handler is at work."""
+        """Key -> stage, while a handler is at work."""
         self._seen: dict[str, tuple[float, int | None]] = {}
-        """Key -> until when (monotonic), and the attempt whose copy goes on; None is done. Oldest first."""
+        """Key -> until when (monotonic), and the stage whose copy goes on; None is done. Oldest first."""
 
-    def claim(self, key: str, attempt: int) -> Claim:
+    def claim(self, key: str, stage: int) -> Claim:
         """As `SeenStore.claim`."""
         with self._lock:
             self._forget_old()
             if key in self._busy:
                 return Claim.BUSY
             seen = self._seen.get(key)
-            if seen is not None and (seen[1] is None or seen[1] > attempt):
+            if seen is not None and (seen[1] is None or seen[1] > stage):
                 return Claim.SEEN
-            self._busy[key] = attempt
+            self._busy[key] = stage
             return Claim.OURS
 
     def done(self, key: str) -> None:
         """As `SeenStore.done`."""
         self._remember(key, None)
 
-    def moved(self, key: str, attempt: int) -> None:
+    def moved(self, key: str, stage: int) -> None:
         """As `SeenStore.moved`."""
-        self._remember(key, attempt)
+        self._remember(key, stage)
 
     def release(self, key: str) -> None:
         """As `SeenStore.release`."""
         with self._lock:
             self._busy.pop(key, None)
 
-    def _remember(self, key: str, attempt: int | None) -> None:
+    def _remember(self, key: str, stage: int | None) -> None:
         with self._lock:
             self._busy.pop(key, None)
             self._seen.pop(key, None)
-            self._seen[key] = (time.monotonic() + self._window_s, attempt)
+            self._seen[key] = (time.monotonic() + self._window_s, stage)
 
     def _forget_old(self) -> None:
         now = time.monotonic()
@@ -119,7 +125,7 @@ INSERT INTO seen (key, attempt, owner, until) VALUES (:key, :attempt, :owner, :l
 ON CONFLICT (key) DO UPDATE SET attempt = :attempt, owner = :owner, until = :lease
 WHERE until <= :now OR (owner IS NULL AND attempt <= :attempt)
 """
-# owner set: claimed until the lease ends; else attempt set: a copy for it goes on; else done.
+# owner set: claimed until the lease ends; else attempt (the stage) set: that copy goes on; else done.
 
 
 class SqliteSeenStore:
@@ -152,10 +158,10 @@ class SqliteSeenStore:
             self._database.execute("PRAGMA synchronous = NORMAL")
             self._database.executescript(_SCHEMA)
 
-    def claim(self, key: str, attempt: int) -> Claim:
+    def claim(self, key: str, stage: int) -> Claim:
         """As `SeenStore.claim`. Raises BusError when the file cannot be used."""
         now = time.time()
-        given = {"key": key, "attempt": attempt, "owner": self._owner, "now": now, "lease": now + self._lease_s}
+        given = {"key": key, "attempt": stage, "owner": self._owner, "now": now, "lease": now + self._lease_s}
         with self._told(), self._lock:
             self._sweep(now)
             if self._database.execute(_CLAIM, given).rowcount:
@@ -169,9 +175,9 @@ class SqliteSeenStore:
         """As `SeenStore.done`."""
         self._settle(key, None)
 
-    def moved(self, key: str, attempt: int) -> None:
+    def moved(self, key: str, stage: int) -> None:
         """As `SeenStore.moved`."""
-        self._settle(key, attempt)
+        self._settle(key, stage)
 
     def release(self, key: str) -> None:
         """As `SeenStore.release`."""
@@ -187,8 +193,8 @@ class SqliteSeenStore:
         with self._lock:
             self._database.close()
 
-    def _settle(self, key: str, attempt: int | None) -> None:
-        row = (key, attempt, time.time() + self._window_s)
+    def _settle(self, key: str, stage: int | None) -> None:
+        row = (key, stage, time.time() + self._window_s)
         with self._told(), self._lock:
             self._ours.discard(key)
             self._database.execute("INSERT OR REPLACE INTO seen (key, attempt, until) VALUES (?, ?, ?)", row)

@@ -20,13 +20,19 @@ from busctl_lib.envelope import Envelope
 from busctl_lib.errors import PublishRefused
 
 UNIT_MS = 100
+"""What the shortest level holds its messages for; delays are rounded up to it."""
 LEVELS = 28
+"""The digits of a delay."""
 LONGEST_S = (2**LEVELS - 1) * UNIT_MS / 1000
+"""The longest delay: 310 days."""
 PREFIX = "busctl.delay."
 """Of the names of all that the delays are made of."""
 DELIVER = "busctl.delay.deliver"
+"""The exchange by which what has waited goes to its queue."""
 UNROUTABLE = "busctl.unroutable"
+"""The exchange that gets what has waited for a destination that is gone."""
 PARKING = "busctl.parking"
+"""The queue where such messages stay."""
 _BOUND_FOR_S = 30.0
 """How long a destination is taken to be bound still; it may be deleted and declared anew by others."""
 _KEY_BYTES = 255

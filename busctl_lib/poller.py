@@ -22,10 +22,13 @@ QueueKey = tuple[str, str]
 """(vhost, queue)."""
 
 MIN_INTERVAL_S = 0.5
+"""The least time between two beats."""
 MIN_GLANCE_S = 0.1
 """The least time between two questions about what just came on the screen."""
 MAX_INTERVAL_S = 60.0
+"""The beat slows down to this at most, however long the API takes."""
 RETRY_MAX_S = 5.0
+"""The longest wait before an API that does not answer is asked again."""
 SHARE = 4
 """The beat leaves the API alone for this many times as long as it kept it busy."""
 LIST_WITH_HISTORY_MAX = 200
@@ -39,6 +42,7 @@ LIST_SHARE = 40
 SAMPLE_EVERY_S = 5.0
 """The broker's own statistics move no faster."""
 HISTORY = History(age_s=600, step_s=20)
+"""How far back the samples of a queue reach, and how far apart they are."""
 
 _SERIES_LENGTH = int(HISTORY.age_s / SAMPLE_EVERY_S)
 _LOG = logging.getLogger(__name__)

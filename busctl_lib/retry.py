@@ -14,9 +14,14 @@ from busctl_lib.envelope import Delivery, Envelope
 from busctl_lib.errors import ConfigError
 
 ATTEMPT_HEADER = "busctl-attempt"
+"""How many attempts at a message have failed."""
+REPLAYS_HEADER = "busctl-replays"
+"""How often a message was sent back from a dead-letter queue."""
 ERROR_PREFIX = "busctl-error-"
+"""Of the headers that say how the last attempt failed."""
 _MESSAGE_CHARS = 1000
 _STACK_CHARS = 8000
+_MOST = 2**31 - 2
 _NOT_KEPT = frozenset({"CC", "BCC", "x-death", "x-delivery-count", "x-acquired-count"})
 """Would act a second time, or tell the broker of a history that is not this copy's (it drops what seems to loop)."""
 _NOT_KEPT_PREFIXES = ("x-first-death-", "x-last-death-")
@@ -56,7 +61,19 @@ class RetryPolicy(msgspec.Struct, frozen=True):
 
 def attempts_of(headers: dict[str, Any] | None) -> int:
     """How many attempts at a message have failed before."""
-    found = headers.get(ATTEMPT_HEADER) if headers else None
+    return _count(headers, ATTEMPT_HEADER)
+
+
+def stage_of(headers: dict[str, Any] | None) -> int:
+    """How far a message has come: counts its failed attempts, and a replay counts for more than any number of them.
+
+    A copy is of the stage after its message; a message that is put back by hand from a dead-letter queue keeps it.
+    """
+    return (min(_count(headers, REPLAYS_HEADER), _MOST) << 31) + min(attempts_of(headers), _MOST)
+
+
+def _count(headers: dict[str, Any] | None, name: str) -> int:
+    found = headers.get(name) if headers else None
     return found if isinstance(found, int) and not isinstance(found, bool) and found > 0 else 0
 
 
@@ -79,7 +96,7 @@ def failed_copy(delivery: Delivery, error: BaseException, attempt: int, *, stack
         ATTEMPT_HEADER: attempt,
         f"{ERROR_PREFIX}queue": delivery.queue or "",
         f"{ERROR_PREFIX}type": type(error).__name__,
-        f"{ERROR_PREFIX}message": _sendable(str(error))[:_MESSAGE_CHARS],
+        f"{ERROR_PREFIX}message": _sendable(said(error))[:_MESSAGE_CHARS],
         f"{ERROR_PREFIX}time": now,
     }
     headers.pop(f"{ERROR_PREFIX}stack", None)
@@ -90,6 +107,14 @@ def failed_copy(delivery: Delivery, error: BaseException, attempt: int, *, stack
     return Envelope(
         exchange=delivery.exchange, routing_key=delivery.routing_key, properties=properties, body=delivery.body
     )
+
+
+def said(error: BaseException) -> str:
+    """What an error says; some fail at that, too."""
+    try:
+        return str(error)
+    except Exception as again:  # noqa: BLE001 - it is a handler's own class
+        return f"<its text cannot be had: {type(again).__name__}>"
 
 
 def _is_dropped(name: str) -> bool:

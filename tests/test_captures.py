@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
+import resource
 import struct
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -20,7 +22,7 @@ from busctl_lib.amqp.tables import decode_table, encode_table
 from busctl_lib.broker import MessageBroker
 from busctl_lib.captures import CaptureReader, CaptureWriter, delivery_of, line_of
 from busctl_lib.envelope import Delivery, Envelope, Properties, TypedBytes, TypedFloat, TypedInt
-from busctl_lib.errors import ConfigError, InvalidMessage
+from busctl_lib.errors import BusError, ConfigError, InvalidMessage
 from busctl_lib.management import ManagementClient
 from busctl_lib.publishers import MessagePublisher
 from busctl_lib.pytest_plugin import TestBroker
@@ -144,16 +146,42 @@ def test_a_file_cut_in_the_middle_is_good_up_to_there(tmp_path: Path, name: str)
     path.write_bytes(whole[:-5])
     reader = CaptureReader(path)
     assert [delivery.body for delivery in reader][:3] == [b'{"n":%d}' % number for number in range(3)]
-    if name == "c.jsonl":
-        assert reader.warnings == [f"{path}: line 4 was cut in the middle and is skipped"]
+    said = "line 4 was cut in the middle and is skipped" if name == "c.jsonl" else "its last messages may be missing"
+    assert len(reader.warnings) == 1
+    assert said in reader.warnings[0]
+    path.write_bytes(whole + whole)  # as `cat` joins them
+    reader = CaptureReader(path)
+    assert (len(list(reader)), reader.warnings) == (8, [])
     assert path.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("name", ["c.jsonl", "c.jsonl.zst"])
+def test_a_full_disk_is_told_by_the_file_s_name_and_what_is_kept_is_good(tmp_path: Path, name: str) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    capture = CaptureWriter(tmp_path / name)
+
+    def fill() -> None:
+        with capture:
+            while True:
+                capture.write(made(body=os.urandom(700)))
+                capture.flush()
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(BusError, match=rf"{name} cannot be written: File too large"):
+            fill()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert 0 < capture.count == len(list(CaptureReader(tmp_path / name)))
 
 
 def test_what_a_killed_writer_had_flushed_is_there(tmp_path: Path) -> None:
     capture = CaptureWriter(tmp_path / "c.jsonl.zst")
     capture.write(made())
     capture.flush()  # and nothing more: as if it had been killed
-    assert len(list(CaptureReader(tmp_path / "c.jsonl.zst"))) == 1
+    reader = CaptureReader(tmp_path / "c.jsonl.zst")
+    assert len(list(reader)) == 1
+    assert "its writer killed" in reader.warnings[0]
     capture.close()
 
 

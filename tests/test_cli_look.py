@@ -91,7 +91,9 @@ def test_where_jq_fields_and_raw_of_a_stream(bus: Bus) -> None:
     assert json.loads(translated)["body"] == {"m": 0}
 
 
-def test_a_filter_that_fails_on_a_message_is_told_once_and_a_broken_command_too(bus: Bus) -> None:
+def test_a_filter_that_fails_on_a_message_is_told_once_and_a_broken_command_too(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bus.fill("log", 3, STREAM)
     read = ("tail", "log", "--since", "first", "-o", "jsonl")
     out, err = bus.run(*read, "-n", "1", "--where", "if .body.n < 2 then .body.n.x else true end")
@@ -99,6 +101,10 @@ def test_a_filter_that_fails_on_a_message_is_told_once_and_a_broken_command_too(
     out, err = bus.run(*read, "-n", "3", "--translate", "exit 3")
     assert numbers(out) == [0, 1, 2]
     assert err.count("--translate failed") == 1
+    monkeypatch.setattr("busctl.cli.selecting._TRANSLATE_S", 0.2)
+    out, err = bus.run(*read, "-n", "3", "--translate", "sleep 60; cat")  # the shell's child holds the pipe
+    assert numbers(out) == [0, 1, 2]
+    assert err.count("--translate: 0.2 s were not enough") == 1
 
 
 @pytest.mark.parametrize(
@@ -112,11 +118,16 @@ def test_a_filter_that_fails_on_a_message_is_told_once_and_a_broken_command_too(
         (("tail", "q", "--jq", ".", "--pair"), "choose one"),
         (("tail", "q", "--raw-separator", "x"), "-o raw"),
         (("tail", "q", "--all"), "name a queue"),
-        (("tail", "q", "--since", "yesterday"), "--since"),
+        (("tail", "q", "--since", "yesterday"), "'yesterday' is no place in a stream (first, last, next"),
+        (("tail", "q", "--since", "2999-01-01"), "is yet to come"),
+        (("tail", "q", "--since", "9999-12-31T23:59:59-10:00"), "is no place in a stream"),
+        (("tail", "q", "--since", "9" * 20), "is no place in a stream"),
+        (("peek", "q", "--jq", ".", "--fields", "queue"), "choose one"),
         (("tail", "q", "--fields", ","), "--fields"),
         (("record", "x.txt", "q"), "ends in"),
         (("record", "x.jsonl", "q", "--rotate", "big"), "--rotate"),
         (("play", "nowhere.jsonl"), "is not there"),
+        (("play", "x.jsonl", "--to", ""), "--to: name a queue"),
         (("play", "x.jsonl", "--speed", "0"), "--speed must be above 0"),
         (("play", "x.jsonl", "--speed", "1", "--rate", "1"), "choose one"),
         (("publish", "q", "x", "--timeout", "0s"), "--timeout must be above 0"),
@@ -207,6 +218,7 @@ def test_peek_prints_and_says_what_it_did(bus: Bus) -> None:
     bus.wait("waiting", 4)
     assert numbers(bus.run("peek", "waiting", "-o", "jsonl", "--where", ".body.n > 2")[0]) == [3]
     assert "did you mean waiting?" in bus.run("peek", "waitin", code=4)[1]
+    assert "4 ready; 4 messages taken" in bus.run("peek", "waiting", "--jq", "def f: f; f", code=5)[1]
     bus.publisher.publish("waiting", {"pad": "x" * 100_000})
     bus.wait("waiting", 5)
     last = bus.run("peek", "waiting")[0].splitlines()[4]
@@ -231,6 +243,7 @@ def test_what_is_recorded_is_played_again_exactly(bus: Bus, tmp_path: Path) -> N
     out, _ = bus.run("peek", "again", "-o", "jsonl")
     assert numbers(out) == [0, 2, 3, 4]
     assert all("x-stream-offset" not in json.loads(line)["headers"] for line in out.splitlines())
+    assert "gives 2 results" in bus.run("play", str(file), "--to", "again", "--edit", ".body, .body", code=2)[1]
     bus.run("play", str(file), "--to", "again", "--rate", "1000", "--edit", ".body.n += 10", "-n", "2")
     bus.wait("again", 6)
     assert numbers(bus.run("peek", "again", "-o", "jsonl")[0])[4:] == [10, 12]
@@ -330,6 +343,12 @@ def test_compressed_bodies_are_sent_and_shown(bus: Bus) -> None:
     assert document["properties"]["priority"] == 4
     assert document["body"] == {"text": "x" * 5000}
     assert '{"text":"xxx' in bus.run("peek", "load")[0].replace(" ", "")
+    bus.broker.purge_queue("load")
+    large = os.urandom(40_000).hex()  # packed still larger than what is laid out for a line
+    bus.run("publish", "load", "text=" + large, "--compress", "zstd")
+    bus.wait("load", 1)
+    assert f'"text":"{large[:50]}' in bus.run("peek", "load")[0].replace(" ", "")
+    assert bus.run("peek", "load", "--jq", ".body.text | length")[0] == "80000\n"
 
 
 def test_an_unroutable_message_is_told_which_bindings_there_are(bus: Bus) -> None:

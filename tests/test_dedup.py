@@ -17,7 +17,10 @@ from waiting import wait_until
 from busctl_lib import MessageBroker, MessageConsumer, MessagePublisher
 from busctl_lib.dedup import Claim, MemorySeenStore, SeenStore, SqliteSeenStore
 from busctl_lib.errors import BusError
-from busctl_lib.retry import RetryPolicy
+from busctl_lib.journal import Journal
+from busctl_lib.management import ManagementClient
+from busctl_lib.retry import RetryPolicy, stage_of
+from busctl_lib.transfers import Request, Transfer
 
 
 @pytest.fixture
@@ -57,7 +60,16 @@ def test_a_claim_is_one_callers_until_it_is_settled(make: Callable[..., SeenStor
     assert store.claim("a", 0) is Claim.SEEN  # the copy for the next attempt goes on
     assert store.claim("a", 1) is Claim.OURS
     store.done("a")
-    assert [store.claim("a", attempt) for attempt in (0, 1, 9)] == [Claim.SEEN] * 3
+    assert [store.claim("a", stage) for stage in (0, 1, 9)] == [Claim.SEEN] * 3
+
+
+def test_a_copy_is_of_a_later_stage_and_a_replay_of_a_later_one_than_any_attempt() -> None:
+    stages = [{}, {"busctl-attempt": 1}, {"busctl-attempt": 2**40}, {"busctl-replays": 1}]
+    stages += [{"busctl-replays": 1, "busctl-attempt": 1}, {"busctl-replays": 2}, {"busctl-replays": 2**62}]
+    found = [stage_of(headers) for headers in stages]
+    assert found == sorted(set(found))
+    assert found[-1] < 2**63
+    assert {stage_of({"busctl-replays": odd, "busctl-attempt": odd}) for odd in (True, -1, "1", None, 0)} == {0}
 
 
 def test_the_window_ends(make: Callable[..., SeenStore]) -> None:
@@ -232,6 +244,61 @@ def kill_workers(broker: MessageBroker, vhost: Any, folder: Path, moment: str, c
             worker.send_signal(signal.SIGKILL)
             worker.wait()
     assert sorted(map(int, handled.read_text().split())) == list(range(count))
+    assert depth(broker, "q.dead") == 0
+
+
+FAILING = """
+import os, sys
+from busctl_lib import MessageBroker, MessageConsumer
+from busctl_lib.consumers import Reject
+from busctl_lib.dedup import SqliteSeenStore
+url, folder = sys.argv[1:]
+log = os.open(os.path.join(folder, "handled"), os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+
+def handle(message, properties):
+    if not os.path.exists(os.path.join(folder, "mended")):
+        raise Reject("not mended yet")
+    os.write(log, b"%d\\n" % message["n"])
+
+class Seen(SqliteSeenStore):
+    def moved(self, key, stage):
+        died = os.path.join(folder, "died")
+        if key.endswith("m-1") and not os.path.exists(died):
+            open(died, "w").close()
+            os.kill(os.getpid(), 9)
+        super().moved(key, stage)
+
+with MessageBroker(url=url) as broker:
+    consumer = MessageConsumer(broker, dedup=Seen(os.path.join(folder, "seen.db"), lease_s=0.5))
+    consumer.register_handler("work", handle)
+    consumer.start_consuming("q")
+"""
+
+
+def test_what_is_replayed_from_the_dead_letters_is_handled_once_also_a_twin_that_a_kill_left(
+    broker: MessageBroker, vhost: Any, tmp_path: Path
+) -> None:
+    publisher = MessagePublisher(broker)
+    for n in range(3):
+        publisher.publish("q", {"action": "work", "n": n}, message_id=f"m-{n}")
+    command = [sys.executable, "-c", FAILING, vhost.amqp_url, str(tmp_path)]
+    assert subprocess.run(command, stderr=subprocess.DEVNULL, timeout=60, check=False).returncode == -signal.SIGKILL
+    worker = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: depth(broker, "q.dead") == 4 and depth(broker) == 0, 30)
+        (tmp_path / "mended").touch()
+        with (
+            Journal(tmp_path / "journal.db") as journal,
+            ManagementClient(vhost.api_url) as management,
+            Transfer(broker, management, journal, Request(kind="replay", source="q.dead")) as transfer,
+        ):
+            assert [each for step in (transfer.planning, transfer.running) for each in step()]
+        publisher.publish("q", {"action": "work", "n": 9}, message_id="m-9")
+        wait_until(lambda: "9\n" in (tmp_path / "handled").read_text(), 30)
+    finally:
+        worker.kill()
+        worker.wait()
+    assert sorted((tmp_path / "handled").read_text().split()) == ["0", "1", "2", "9"]
     assert depth(broker, "q.dead") == 0
 
 

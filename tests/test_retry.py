@@ -12,6 +12,7 @@ from waiting import wait_until
 from busctl_lib import Delivery, Envelope, MessageBroker, MessageConsumer, MessagePublisher, Properties
 from busctl_lib.codecs import Keyring, new_key
 from busctl_lib.consumers import Reject
+from busctl_lib.dedup import MemorySeenStore
 from busctl_lib.errors import ConfigError
 from busctl_lib.retry import RetryPolicy, failed_copy
 
@@ -130,6 +131,35 @@ def test_what_can_never_be_handled_is_dead_at_once_and_says_why(broker: MessageB
     assert dead.headers["busctl-error-type"] == kind
     assert dead.headers["busctl-attempt"] == 1
     assert dead.body == body
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("nothing to say")
+
+
+def test_nothing_a_handler_raises_stops_its_worker(broker: MessageBroker) -> None:
+    raised = [Mute(), SystemExit(3), KeyboardInterrupt(), ValueError("\ud800")]
+
+    def handle(message: dict[str, Any], _properties: Properties) -> None:
+        raise raised[message["n"]]
+
+    consumer = MessageConsumer(
+        broker,
+        dedup=MemorySeenStore(),
+        dedup_key=lambda delivery: (delivery.headers or {})["order"],
+        ordering="key",
+        key=lambda delivery: delivery.headers["order"],
+    )
+    consumer.register_handler("work", handle)
+    consumer.start_consuming("q", background=True)
+    publisher = MessagePublisher(broker)
+    for n in range(len(raised)):
+        publisher.publish("q", {"action": "work", "n": n}, headers={"order": f"o-{n}"})
+    publisher.publish("q", {"action": "work", "n": 0})  # its key cannot be had either
+    types = [each.headers["busctl-error-type"] for each in taken(broker, "q.dead", 5)]
+    consumer.stop()
+    assert sorted(types) == ["KeyError", "KeyboardInterrupt", "Mute", "SystemExit", "ValueError"]
 
 
 def test_an_encrypted_body_whose_key_is_not_held_is_dead_and_stays_readable(broker: MessageBroker) -> None:

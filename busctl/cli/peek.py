@@ -8,7 +8,7 @@ import msgspec
 import typer
 
 from busctl.cli import exits, flags, selecting
-from busctl.cli.printing import MessageFormat, printer_of
+from busctl.cli.printing import MessageFormat, decoded, printer_of
 from busctl.cli.tail import expression
 from busctl.keyfile import load_keys
 from busctl_lib.errors import NotFound
@@ -22,7 +22,7 @@ _SHOWN_BYTES = 16_384
 
 def peek(
     ctx: typer.Context,
-    queue: Annotated[str, typer.Argument(help="The queue to look into.", show_default=False)],
+    queue: Annotated[str, typer.Argument(metavar="QUEUE", help="The queue to look into.", show_default=False)],
     number: Annotated[int, typer.Option("-n", "--count", min=1, help="Look at so many messages.")] = 10,
     form: Annotated[MessageFormat, typer.Option("-o", "--output", help="How to print.")] = MessageFormat.PRETTY,
     where: selecting.WhereOption = None,
@@ -41,6 +41,7 @@ def peek(
     """
     from busctl_lib.taps.peek import peek as look
 
+    selecting.allow_shapes(jq=jq, fields=fields)
     keys = load_keys()
     printer = printer_of(form, fields=fields, separator=separator, keys=keys)
     with flags.open_session(ctx) as session:
@@ -53,12 +54,14 @@ def peek(
         except NotFound as error:
             error.hint = error.hint or session.hint_for_queue(queue)
             raise
-        with chosen:
-            shown = [shown for _, shown in chosen.choose(found.messages)]
-            if form is MessageFormat.PRETTY and fields is None:
-                shown = [_cut(message) for message in shown]
-            chosen.print(shown, printer, form)
-        exits.note(f"{queue}: {found.ready:,} ready; {found.account}")
+        try:
+            with chosen:
+                shown = [shown for _, shown in chosen.choose(found.messages)]
+                if form is MessageFormat.PRETTY and fields is None and jq is None:
+                    shown = [_cut(decoded(message, keys)) for message in shown]
+                chosen.print(shown, printer, form)
+        finally:
+            exits.note(f"{queue}: {found.ready:,} ready; {found.account}")
     return exits.ExitCode.DONE
 
 
@@ -66,4 +69,5 @@ def _cut(message: Delivery) -> Delivery:
     """Cut a large body, for a line only."""
     if len(message.body) <= _SHOWN_BYTES:
         return message
-    return msgspec.structs.replace(message, body=message.body[:_SHOWN_BYTES], wire_size=len(message.body))
+    size = len(message.body) if message.wire_size is None else message.wire_size
+    return msgspec.structs.replace(message, body=message.body[:_SHOWN_BYTES], wire_size=size)

@@ -63,6 +63,8 @@ def play(
     8). Broken messages of a capture are found before the first is sent.
     """
     _check(speed, rate)
+    if to == "":
+        raise ConfigError("--to: name a queue")
     timeout_s = lists.seconds(timeout, "--timeout")
     if not timeout_s:
         raise ConfigError("--timeout must be above 0: a publish without a confirm is not known to have arrived")

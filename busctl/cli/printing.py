@@ -83,7 +83,7 @@ class Pretty(Printer):
         from busctl.views.formats import cell_width
         from busctl.views.view import Tone
 
-        row = messages.row(_decoded(delivery, self._keys))
+        row = messages.row(decoded(delivery, self._keys))
         self._key_width = min(32, max(self._key_width, cell_width(row.key)))
         self._type_width = min(20, max(self._type_width, cell_width(row.type)))
         head = f"{_padded(row.key, self._key_width)}  {row.size:>8}  {_padded(row.type, self._type_width)}  "
@@ -168,7 +168,7 @@ def printer_of(
     return Jsonl(keys) if form is MessageFormat.JSONL else Pretty(keys)
 
 
-def _decoded(delivery: Delivery, keys: Keyring | None) -> Delivery:
+def decoded(delivery: Delivery, keys: Keyring | None) -> Delivery:
     """The message with its own bytes for a body, or why they cannot be had."""
     if delivery.properties.content_encoding is None:
         return delivery

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
+import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -118,20 +120,28 @@ class Selection(contextlib.ExitStack):
         if self._translate is None:
             return delivery
         try:
-            done = subprocess.run(  # noqa: S603 - the command is the user's own
-                self._translate, input=delivery.body, capture_output=True, timeout=_TRANSLATE_S, check=False
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
+            code, made, said = _piped(self._translate, delivery.body)
+        except subprocess.TimeoutExpired:
+            self._translate = None
+            exits.note(f"--translate: {_TRANSLATE_S:g} s were not enough for a body; from here on all are as they are")
+            return delivery
+        except OSError as error:
             said = str(error)
         else:
-            if done.returncode == 0:
+            if code == 0:
                 properties = msgspec.structs.replace(delivery.properties, content_encoding=None)
-                return msgspec.structs.replace(delivery, body=done.stdout, properties=properties, wire_size=None)
-            said = f"exit code {done.returncode}: {done.stderr.decode('utf-8', 'backslashreplace').strip()[:200]}"
+                return msgspec.structs.replace(delivery, body=made, properties=properties, wire_size=None)
+            said = f"exit code {code}: {said}"
         if not self._translate_failed:
             exits.note(f"--translate failed, the body is shown as it is ({said})")
         self._translate_failed += 1
         return delivery
+
+
+def allow_shapes(*, jq: str | None, fields: str | None, pair: bool = False) -> None:
+    """Raises ConfigError where more than one way to shape what is printed was given."""
+    if pair + (jq is not None) + (fields is not None) > 1:
+        raise ConfigError("--jq, --fields and --pair are three ways to shape what is printed: choose one")
 
 
 def _command(text: str) -> list[str]:
@@ -142,6 +152,20 @@ def _command(text: str) -> list[str]:
     if not words:
         raise ConfigError("--translate: which command?")
     return ["/bin/sh", "-c", text]
+
+
+def _piped(command: list[str], body: bytes) -> tuple[int, bytes, str]:
+    """Give a body to a command: its exit code, what it made and what it complained of. What it started ends with it."""
+    with subprocess.Popen(  # noqa: S603 - the command is the user's own
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    ) as process:
+        try:
+            made, said = process.communicate(body, timeout=_TRANSLATE_S)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return process.returncode, made, said.decode("utf-8", "backslashreplace").strip()[:200]
 
 
 def _tell_once(guarded: GuardedExpression) -> None:

@@ -89,8 +89,7 @@ def tail(
     targets = targets_of(queues, exchange, key, everything=everything, via=via, since=since, accept_loss=accept_loss)
     if via is Via.CONSUME and where is not None:
         raise ConfigError("--via consume takes every message away: --where would lose what it does not show")
-    if pair + (jq is not None) + (fields is not None) > 1:
-        raise ConfigError("--jq, --fields and --pair are three ways to shape what is printed: choose one")
+    selecting.allow_shapes(jq=jq, fields=fields, pair=pair)
     seconds = None if for_ is None else lists.seconds(for_, "--for")
     keys = load_keys()
     printer = (
@@ -170,13 +169,21 @@ def _place(text: str) -> str | int:
     """Read --since: a word, an offset, an ISO time, or how long ago."""
     if text in ("first", "last", "next"):
         return text
-    if text.isascii() and text.isdigit():
-        return int(text)
-    with contextlib.suppress(ValueError):
-        moment = datetime.fromisoformat(text)
-        return moment.astimezone(UTC).isoformat()
-    ago = timedelta(seconds=lists.seconds(text, "--since"))
-    return (datetime.now(UTC) - ago).isoformat()
+    hint = "first, last, next, an offset, a time as 2026-01-31T12:00, or how long ago: 10m"
+    now = datetime.now(UTC)
+    try:
+        if text.isascii() and text.isdigit() and int(text) < 2**63:
+            return int(text)
+        moment = datetime.fromisoformat(text).astimezone(UTC) if "-" in text or "T" in text else now - _ago(text)
+    except (ValueError, OverflowError, ConfigError):
+        raise ConfigError(f"--since: {text!r} is no place in a stream", hint=hint) from None
+    if moment > now:
+        raise ConfigError(f"--since: {text} is yet to come", hint="next is what comes from now on")
+    return moment.isoformat()
+
+
+def _ago(text: str) -> timedelta:
+    return timedelta(seconds=lists.seconds(text, "--since"))
 
 
 def expression(session: Session, text: str | None, name: str) -> Expression | None:

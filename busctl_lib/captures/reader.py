@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import zstandard
 
@@ -14,6 +14,8 @@ from busctl_lib.captures.lines import delivery_of
 from busctl_lib.envelope import Delivery
 from busctl_lib.errors import ConfigError, InvalidMessage
 
+_CHUNK_BYTES = 4096
+"""Unpacked at once: a block of zstd, of which four bytes may say 128 KiB."""
 _MAGIC = b"\x28\xb5\x2f\xfd"
 
 
@@ -70,8 +72,42 @@ class CaptureReader:
         if buffered.peek(4)[:4] != _MAGIC:
             yield from buffered
             return
-        unpacked = zstandard.ZstdDecompressor().stream_reader(buffered, read_across_frames=True)
+        unpacked = _Unpacked(buffered)
         try:
             yield from io.BufferedReader(unpacked)
         except zstandard.ZstdError as error:
             self.warnings.append(f"{self.name}: the rest cannot be unpacked and is skipped ({error})")
+        else:
+            if unpacked.unfinished:
+                self.warnings.append(f"{self.name}: it was cut or its writer killed: its last messages may be missing")
+
+
+class _Unpacked(io.RawIOBase):
+    """What zstd frames, one behind the other, have in them; the last may be cut."""
+
+    def __init__(self, packed: io.BufferedReader[Any]) -> None:
+        self.unfinished = False
+        """Whether the frame that is being read has not ended."""
+        self._packed = packed
+        self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._made = memoryview(b"")
+        self._rest = b""
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """As of RawIOBase; 0 at the end of the file."""
+        while not self._made:
+            data = self._rest or self._packed.read1(_CHUNK_BYTES)
+            if not data:
+                return 0
+            if self._frame.eof:
+                self._frame = zstandard.ZstdDecompressor().decompressobj()
+            self._made = memoryview(self._frame.decompress(data))
+            self._rest = self._frame.unused_data
+            self.unfinished = not self._frame.eof
+        count = min(len(buffer), len(self._made))
+        buffer[:count], self._made = self._made[:count], self._made[count:]
+        return count

@@ -42,7 +42,7 @@ class CaptureWriter:
         self.paths: list[Path] = []
         """The files written so far."""
         self.count = 0
-        """Messages written."""
+        """Messages written, without those of a write that failed."""
         self._folder, self._stem, self._suffix = path.parent, found["stem"], found["suffix"]
         self._rotate_bytes = rotate_bytes
         self._file: IO[bytes] | None = None
@@ -75,7 +75,8 @@ class CaptureWriter:
         """Put all into the file, so that a kill of this process loses nothing."""
         assert self._file is not None
         self._flushed_at = time.monotonic()
-        data, self._pending = b"".join(self._pending), []
+        lines, self._pending = self._pending, []
+        data = b"".join(lines)
         try:
             if self._packer is None:
                 self._file.write(data)
@@ -84,6 +85,7 @@ class CaptureWriter:
                 self._packer.flush(zstandard.FLUSH_BLOCK)
             self._file.flush()
         except OSError as error:
+            self.count -= len(lines)
             raise _cannot(self.paths[-1], error) from error
         if self._packer is not None and self._rotate_bytes is not None:
             self._size = max(self._file.tell(), 1)  # of a compressed file its own size counts
@@ -102,11 +104,13 @@ class CaptureWriter:
         if self._file is None:
             return
         try:
-            self.flush()
-            if self._packer is not None:
-                self._packer.flush(zstandard.FLUSH_FRAME)
+            with self._file:
+                self.flush()
+                if self._packer is not None:
+                    self._packer.flush(zstandard.FLUSH_FRAME)
+        except OSError as error:
+            raise _cannot(self.paths[-1], error) from error
         finally:
-            self._file.close()
             self._file = None
 
     def _rotate(self) -> None:

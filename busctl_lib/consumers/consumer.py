@@ -16,7 +16,7 @@ from busctl_lib.dedup import Claim, SeenStore
 from busctl_lib.envelope import Delivery, Envelope, Outcome, Properties
 from busctl_lib.errors import BusError, CodecError, ConfigError, InvalidMessage
 from busctl_lib.publishers import MessagePublisher
-from busctl_lib.retry import RetryPolicy, attempts_of
+from busctl_lib.retry import RetryPolicy, said, stage_of
 from busctl_lib.rpc import error_envelope, is_expired, reply_envelope
 from busctl_lib.schemas import validate
 from busctl_lib.tracing import TRACEPARENT, continued
@@ -42,8 +42,9 @@ class MessageConsumer:
 
     A message leaves its queue only when the broker has its copy, so a crash in between doubles it and never loses it:
     handlers must stand a second call, unless `dedup` is given. With it a handler that has finished is not called again
-    for the same message, by none of the processes that share the store. A message may still be in the dead-letter queue
-    twice, when the process was killed between putting it there and noting it.
+    for the same message, by none of the processes that share the store. What is put back from the dead-letter queue, by
+    `busctl replay` or by hand, is handled anew, once. A message may be in that queue twice, when the process was killed
+    between putting it there and noting it; of the two one is handled when they are put back.
 
     Args:
         broker: where from.
@@ -165,9 +166,13 @@ class MessageConsumer:
         else:
             self._handle_once(delivery, running)
 
-    def _handle_once(self, delivery: Delivery, running: Running) -> Exception | None:
+    def _handle_once(self, delivery: Delivery, running: Running) -> BaseException | None:
         """Handle a message unless that was done before; returns what its handler raised."""
-        key = self._seen_key(delivery) if self._seen is not None else None
+        try:
+            key = self._seen_key(delivery) if self._seen is not None else None
+        except Exception as error:  # noqa: BLE001 - the user's function; what it fails on is a message that fails
+            self._failed(delivery, running, error, None)
+            return error
         if self._seen is None or key is None:
             return self._handle(delivery, running, None)
         key = f"{delivery.queue}\0{key}"  # copies of one message in several queues are several messages
@@ -181,10 +186,10 @@ class MessageConsumer:
 
     def _claim(self, seen: SeenStore, key: str, delivery: Delivery, running: Running) -> Claim | None:
         """Claim a message, waiting for who is at it; None when it goes back to its queue instead."""
-        attempt = attempts_of(delivery.properties.headers)
+        stage = stage_of(delivery.properties.headers)
         while True:
             try:
-                claim = seen.claim(key, attempt)
+                claim = seen.claim(key, stage)
             except BusError as error:
                 logger.warning("%s; message %r waits", error, delivery.properties.message_id)
                 claim = Claim.BUSY
@@ -193,7 +198,7 @@ class MessageConsumer:
             if not running.holds(delivery, _ASK_AGAIN_S):
                 return None
 
-    def _handle(self, delivery: Delivery, running: Running, key: str | None) -> Exception | None:
+    def _handle(self, delivery: Delivery, running: Running, key: str | None) -> BaseException | None:
         properties = delivery.properties
         if properties.reply_to and is_expired(properties):
             logger.info("a request of %r came too late to be answered", delivery.queue)
@@ -205,7 +210,7 @@ class MessageConsumer:
             handler = self._handler(message)
             result = handler(message, properties)
             reply = reply_envelope(properties, result) if properties.reply_to and result is not None else None
-        except Exception as error:  # noqa: BLE001 - whatever a handler raises is the message's fate, not ours
+        except BaseException as error:  # noqa: BLE001 - whatever a handler raises, sys.exit() too, is the message's fate
             self._failed(delivery, running, error, key)
             return error
         self._settled(key)
@@ -215,15 +220,15 @@ class MessageConsumer:
             self._answer(reply, delivery, running)
         return None
 
-    def _settled(self, key: str | None, attempt: int | None = None, *, kept: bool = False) -> None:
+    def _settled(self, key: str | None, stage: int | None = None, *, kept: bool = False) -> None:
         """Note what became of a claimed message."""
         if key is None or self._seen is None:
             return
         try:
             if kept:
                 self._seen.release(key)
-            elif attempt is not None:
-                self._seen.moved(key, attempt)
+            elif stage is not None:
+                self._seen.moved(key, stage)
             else:
                 self._seen.done(key)
         except BusError as error:
@@ -256,23 +261,23 @@ class MessageConsumer:
             )
         return handler
 
-    def _failed(self, delivery: Delivery, running: Running, error: Exception, key: str | None) -> None:
+    def _failed(self, delivery: Delivery, running: Running, error: BaseException, key: str | None) -> None:
         known = isinstance(error, (Reject, InvalidMessage, CodecError))
         logger.log(
             logging.INFO if known else logging.WARNING,
             "a message of %r failed: %s",
             delivery.queue,
-            error,
+            said(error),
             exc_info=not known,
         )
         if delivery.properties.reply_to:
             self._settled(key, kept=True)  # who sends the request again wants it done
-            reply = error_envelope(delivery.properties, type(error).__name__, str(error))
+            reply = error_envelope(delivery.properties, type(error).__name__, said(error))
             self._answer(reply, delivery, running)
             return
         fate = self._failures.settle(delivery, error, running, final=known)
-        attempt = attempts_of(delivery.properties.headers) + 1
-        self._settled(key, attempt if fate is Fate.RETRIED else None, kept=fate is Fate.KEPT)
+        copied = fate in (Fate.RETRIED, Fate.BURIED)  # what is rejected comes back, if ever, just as it is
+        self._settled(key, stage_of(delivery.properties.headers) + 1, kept=not copied)
         if fate is Fate.REJECTED:
             running.subscription.dead_letter(delivery)
         elif fate is not Fate.KEPT:

@@ -47,7 +47,7 @@ class Failures:
         self._publisher = publisher
         self._policy = policy
 
-    def settle(self, delivery: Delivery, error: Exception, running: Running, *, final: bool) -> Fate:
+    def settle(self, delivery: Delivery, error: BaseException, running: Running, *, final: bool) -> Fate:
         """Publish the copy of a failed message and wait until the broker has it, however long that takes.
 
         Args:
@@ -63,7 +63,7 @@ class Failures:
         copy.exchange, copy.routing_key = "", dead_letter_queue(delivery.queue or "")
         return self._send(copy, 0.0, Fate.BURIED, delivery, running)
 
-    def _retry(self, delivery: Delivery, error: Exception, attempt: int, delay_s: float, running: Running) -> Fate:
+    def _retry(self, delivery: Delivery, error: BaseException, attempt: int, delay_s: float, running: Running) -> Fate:
         copy = failed_copy(delivery, error, attempt, stack=False)
         copy.exchange, copy.routing_key = "", delivery.queue or ""
         return self._send(copy, delay_s, Fate.RETRIED, delivery, running)

@@ -64,8 +64,12 @@ class Running:
             thread.start()
 
     def _put_by_key(self, delivery: Delivery) -> None:
-        key = self._options.key(delivery)
-        self._lanes[hash(key) % len(self._lanes)].put(delivery)
+        try:
+            lane = hash(self._options.key(delivery)) % len(self._lanes)
+        except Exception:
+            logger.exception("message %r has no key; it goes with the others without", delivery.properties.message_id)
+            lane = 0
+        self._lanes[lane].put(delivery)
 
     def _work(self, lane: queues.SimpleQueue[Delivery | None]) -> None:
         subscription, me = self.subscription, threading.get_ident()
@@ -79,7 +83,10 @@ class Running:
                 subscription.ack(delivery)
             else:
                 self._at_work[me] = (time.monotonic(), delivery, 0)
-                self._handle(delivery, self)
+                try:
+                    self._handle(delivery, self)
+                except Exception:  # a fault of ours or of a tracer: the next message is not to wait for ever
+                    logger.exception("message %r was not settled", delivery.properties.message_id)
                 self._at_work.pop(me, None)
 
     def holds(self, delivery: Delivery, wait_s: float) -> bool:

@@ -112,6 +112,13 @@ def sources_of(management: ManagementClient, vhost: str, queue: str) -> Sources:
     )
 
 
+def entrances_of(management: ManagementClient, vhost: str, queue: str) -> list[str]:
+    """The exchanges that lead to a queue now, as `Sources.entrances`. Raises NotFound: no such queue."""
+    management.queue(vhost, queue)  # of one that is gone there are just no bindings
+    bound = {found.source for found in management.queue_bindings(vhost, queue) if found.source}
+    return ["", *Topology(management, vhost).entrances(bound)]
+
+
 def _direct(queue: QueueInfo, exchanges: dict[str, ExchangeInfo], entrances: list[str]) -> Direct:
     """Weigh the counters: a message published to one of the entrances comes to the queue once at most."""
     stats = queue.message_stats

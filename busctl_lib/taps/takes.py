@@ -175,6 +175,9 @@ class HoldTap(TakingTap):
         if spending is None or self.account is not None:
             return
         again = f"; {spending.after.text}" if self._counts else ""
+        if not before and not spending.seen:
+            self.account = f"nothing was taken from {self.queue}"
+            return
         self.account = f"{before:,} messages of {self.queue} were given back, marked redelivered{again}"
 
 

@@ -7,11 +7,11 @@ from typing import Any, Literal
 import msgspec
 
 from busctl_lib.journal import Operation
+from busctl_lib.retry import REPLAYS_HEADER as REPLAYS_HEADER
 
 Kind = Literal["replay", "move", "copy", "park", "discard", "undo"]
 Route = Literal["original", "queue"]
 OPERATION_HEADER = "busctl-operation"
-REPLAYS_HEADER = "busctl-replays"
 MANY_REPLAYS = 3
 """From this replay of one message on, something else than another replay is due."""
 

@@ -132,6 +132,8 @@ def edited(edit: GuardedExpression, delivery: Delivery) -> bytes:
     results = edit.results([to_json(delivery)])[0]
     if not results:
         raise Stays(f"--edit gives nothing{f': {edit.trouble}' if edit.trouble else ''}")
+    if len(results) > 1:
+        raise Stays(f"--edit gives {len(results)} results, and a message has one body")
     after = msgspec.json.decode(results[0])
     if isinstance(after, dict) and {"body", "exchange", "routing_key"} <= after.keys():
         after = after["body"]  # `.body.x = 1` gives the whole document back
