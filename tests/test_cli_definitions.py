@@ -168,7 +168,8 @@ def test_what_one_version_adds_is_no_difference() -> None:
 
 def test_a_queue_with_only_a_name_is_imported_and_an_exchange_without_a_type_is_told(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "bus.json"
-    path.write_text('{"queues": [{"name": "only"}], "policies": [{"name": "p", "pattern": "x", "definition": {"max-length": 5}}]}')
+    policy = {"name": "p", "pattern": "x", "definition": {"max-length": 5}}
+    path.write_text(json.dumps({"queues": [{"name": "only"}], "policies": [policy]}))
     assert run("definitions", "import", str(path), "--yes")[0] == 0
     assert run("definitions", "diff", str(path))[0] == 0
     path.write_text('{"exchanges": [{"name": "x"}]}')
