@@ -12,7 +12,7 @@ define quietly
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint faults bench screenshots fmt
+.PHONY: help setup demo test lint faults bench screenshots docs fmt
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -32,6 +32,9 @@ bench: setup ## measure the library side by side with its peers
 
 screenshots: setup ## draw the console's screens into screenshots/
 	@$(BIN)/python screenshots/make.py $(ARGS)
+
+docs: setup ## write the reference of all commands from the program
+	@$(BIN)/python docs/make.py
 
 fmt: setup ## format the code, repair what the linter can
 	@$(BIN)/ruff check --quiet --fix . || true

@@ -5,9 +5,11 @@ usage: management.py [--queues 10000] [--rounds 5] [--seconds 60] [--output FILE
 On a private node of the installed RabbitMQ, then on one of the 4.x that BUSCTL_TEST_RABBITMQ_ROOT names:
 
 - `busctl queues -o json`, consumer counts included, beside `curl` of the plain list, in turn; and its memory
-- the poller with 50 queues on the screen beside the requests that the management UI sends on its queues page, sorted by
-  name and sorted by messages: bytes through a counting road, processor time of the node during the requests, less what
-  it needs in that time when idle
+- the poller with the first 50 queues on the screen beside the requests that the management UI sends on its queues page:
+  sorted by name, with its largest page, and sorted by messages; and beside a list of all on the same beat. Bytes
+  through a counting road; processor time of the node during the requests, less what it needs in that time when nobody looks
+
+300 queues have consumers and a flow of messages, 500 more hold messages, no two the same number; the rest is empty.
 
 Writes RESULTS-management.md beside this file. Progress goes to stderr. Exit codes: 0 measured, 1 a measurement failed.
 """
@@ -17,12 +19,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import socket
 import statistics
 import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -32,21 +36,25 @@ from urllib.parse import urlsplit
 
 import requests
 
-from busctl_lib import MessageBroker
+from busctl_lib import MessageBroker, MessagePublisher
 from busctl_lib.management import ManagementClient
 from busctl_lib.poller import Poller, Snapshot
 from busctl_lib.sandbox import PrivateBroker
 
 _RESULTS = Path(__file__).with_name("RESULTS-management.md")
 _CONSUMERS = 300
+_FILLED = 500
+_FLOW_PER_S = 200
 _ON_SCREEN = 50
 _SETTLE_S = 15.0
 _IDLE_S = 30.0
 _UI_EVERY_S = 5.0  # its own default
-_UI_PAGE = "queues?page=1&page_size=100&name=&use_regex=false&pagination=true"
+_UI_PAGE = "queues?page=1&page_size={size}&name=&use_regex=false&pagination=true"
 _UI_PAGES = {
-    "management UI, by name": [_UI_PAGE, "vhosts"],
-    "management UI, by messages": [_UI_PAGE + "&sort=messages&sort_reverse=true", "vhosts"],
+    "management UI, 100 by name": [_UI_PAGE.format(size=100), "vhosts"],
+    "management UI, 500 by name": [_UI_PAGE.format(size=500), "vhosts"],
+    "management UI, 100 by messages": [_UI_PAGE.format(size=100) + "&sort=messages&sort_reverse=true", "vhosts"],
+    "`/api/queues`, all": ["queues"],
 }
 
 
@@ -107,7 +115,7 @@ class CountingRoad:
 
 
 class Bus:
-    """A private node with many queues."""
+    """A private node with many queues, some of them at work."""
 
     def __init__(self, node: PrivateBroker, queues: int) -> None:
         self.node = node
@@ -155,13 +163,30 @@ def many_queues(root: str | None, queues: int) -> Iterator[Bus]:
         for number in range(queues):
             broker.declare_queue(name_of(number))
         for number in range(_CONSUMERS):
-            broker.subscribe(name_of(number), lambda delivery: None)
-        time.sleep(_SETTLE_S)
-        yield Bus(node, queues)
+            broker.subscribe(name_of(number), lambda delivery: None, auto_ack=True)
+        publisher = MessagePublisher(broker)
+        filled = [name_of(_CONSUMERS + number) for number in range(_FILLED) for _ in range(number % 97 + number // 9)]
+        publisher.publish_many(((name, {"n": number}) for number, name in enumerate(filled)), timeout=120)
+        over = threading.Event()
+        flow = threading.Thread(target=keep_flowing, args=(publisher, over))
+        flow.start()
+        try:
+            time.sleep(_SETTLE_S)
+            yield Bus(node, queues)
+        finally:
+            over.set()
+            flow.join()
+
+
+def keep_flowing(publisher: MessagePublisher, over: threading.Event) -> None:
+    """Publish to the queues with consumers, to the first ones more than to the last."""
+    chance = random.Random(1)
+    while not over.wait(1 / _FLOW_PER_S):
+        publisher.publish(name_of(int(_CONSUMERS * chance.random() ** 2)), {"n": 1})
 
 
 def name_of(number: int) -> str:
-    return f"service.{number % 40:02d}.orders.{number:05d}"
+    return f"service.{number % 40:02d}.{zlib.crc32(b'%d' % number):08x}.orders"
 
 
 # --- the command
@@ -254,20 +279,25 @@ def be_the_console(bus: Bus, seconds: float, roads: Roads, meter: Meter) -> None
     client = ManagementClient(bus.url_at(roads.api.port), timeout_s=(10, 60))
     http = client._http
     get_open = meter.measured(http.get_open)  # that listener is named by the broker: lead it over the counting road
-    http.get_open = lambda url: get_open(url.replace(f":{urlsplit(url).port}/", f":{roads.metrics.port}/"))  # type: ignore[method-assign]
+    http.get_open = lambda url, **named: get_open(  # type: ignore[method-assign]
+        url.replace(f":{urlsplit(url).port}/", f":{roads.metrics.port}/"), **named
+    )
     http._request = meter.measured(http._request)  # type: ignore[method-assign]
     seen: list[Snapshot] = []
     poller = Poller(client, seen.append)
-    poller.show_queues([("/", name_of(number)) for number in range(_ON_SCREEN)])
+    numbers = sorted(range(bus.queues), key=name_of)[:_ON_SCREEN]
+    poller.show_queues([("/", name_of(number)) for number in numbers])
     poller.start()
     time.sleep(seconds)
     poller.stop()
     last = seen[-1]
     if last.error is not None or len(last.queues) != bus.queues:
         raise Failed(f"the poller saw {len(last.queues)} queues: {last.error}")
-    if last.queues["/", name_of(1)].consumers != 1 or last.queues["/", name_of(_ON_SCREEN)].consumers != 1:
-        raise Failed("the poller does not know the consumers")
-    say(f"  {len(seen)} beats")
+    for number in [0, _CONSUMERS, *numbers]:
+        if last.queues["/", name_of(number)].consumers != int(number < _CONSUMERS):
+            raise Failed("the poller does not know the consumers")
+    moving = sum(number < _CONSUMERS for number in numbers)
+    say(f"  {len(seen)} beats, {moving} of {len(numbers)} queues on the screen move")
 
 
 def measure_looking(bus: Bus, seconds: float) -> list[str]:
@@ -281,7 +311,7 @@ def measure_looking(bus: Bus, seconds: float) -> list[str]:
     ours = costs[0]
     return [
         f"| {cost.who} | {cost.requests} | {cost.n_bytes / 1e3:.0f} kB | {cost.cpu_s:.2f} s | "
-        f"{'' if cost is ours else f'{ours.cpu_s / max(cost.cpu_s, 0.01):.2f}'} |"
+        f"{' | ' if cost is ours else f'{ours.cpu_s / max(cost.cpu_s, 0.01):.2f} | {ours.n_bytes / cost.n_bytes:.2f}'} |"
         for cost in costs
     ]
 
@@ -296,8 +326,8 @@ def page(about: str, bus: Bus, listed: list[str], looked: list[str], seconds: fl
         "| --- | --- | --- | --- |",
         *listed,
         "",
-        f"| looking for {seconds:g} s | requests | bytes | processor time of the node | busctl's share of it |",
-        "| --- | --- | --- | --- | --- |",
+        f"| looking for {seconds:g} s | requests | bytes | processor time of the node | our share of it | of bytes |",
+        "| --- | --- | --- | --- | --- | --- |",
         *looked,
         "",
     ]

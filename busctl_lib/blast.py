@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
 from urllib.parse import quote
 
 import msgspec
 
+from busctl_lib import topology_map
 from busctl_lib.errors import BusError
-from busctl_lib.management import BindingInfo, ConsumerInfo, ExchangeInfo, ManagementClient, QueueInfo
-from busctl_lib.taps import keys
+from busctl_lib.management import BindingInfo, ConsumerInfo, ExchangeInfo, ManagementClient
 
-DEAD_LETTER, DEAD_LETTER_KEY = "dead-letter-exchange", "dead-letter-routing-key"
 ALTERNATE = "alternate-exchange"
-_COLUMNS = "name,vhost,arguments,effective_policy_definition"
+"""The argument of an exchange, and the key of a policy, that names its alternate exchange."""
+_COLUMNS = ("name", "vhost", "type", "state", "arguments", "effective_policy_definition", "messages")
 
 
 class QueueBlast(msgspec.Struct, kw_only=True):
@@ -101,9 +100,10 @@ def of_exchange(api: ManagementClient, vhost: str, name: str) -> ExchangeBlast:
         alternate_of=sorted(
             info.name
             for info in api.exchanges(vhost)
-            if _setting(info.arguments, policies.get(info.policy or ""), ALTERNATE, "") == name
+            # an argument goes before the policy
+            if (info.arguments or {}).get(ALTERNATE, policies.get(info.policy or "", {}).get(ALTERNATE)) == name
         ),
-        dead_letterers=sorted(info.name for info in _queues(api, vhost) if _dead_letter_route(info)[0] == name),
+        dead_letterers=sorted(queue for queue, (exchange, _) in _dead_letter_routes(api, vhost) if exchange == name),
     )
 
 
@@ -133,9 +133,9 @@ def dead_letterers(api: ManagementClient, vhost: str, queue: str, bindings: list
     """Name the queues whose dead letters come to a queue, by the default exchange or through its bindings."""
     kinds = {info.name: info for info in api.exchanges(vhost)} if bindings else {}
     return sorted(
-        info.name
-        for info in _queues(api, vhost)
-        if info.name != queue and _leads_to(*_dead_letter_route(info), queue, bindings, kinds)
+        name
+        for name, route in _dead_letter_routes(api, vhost)
+        if name != queue and _leads_to(*route, queue, bindings, kinds)
     )
 
 
@@ -149,33 +149,16 @@ def _leads_to(
     for binding in bindings:
         if binding.source == exchange:
             kind = kinds[exchange].type if exchange in kinds else None
-            if key is None or kind not in ("direct", "topic"):  # the letter's own key, which may be any
-                return True
-            if binding.routing_key == key or (kind == "topic" and keys.matches(binding.routing_key, key)):
+            if topology_map.may_match(kind, binding.routing_key, key):
                 return True
     return False
 
 
-def _dead_letter_route(info: QueueInfo) -> tuple[str | None, str | None]:
-    settings = info.effective_policy_definition
-    return (
-        _setting(info.arguments, settings, DEAD_LETTER),
-        _setting(info.arguments, settings, DEAD_LETTER_KEY),
-    )
-
-
-def _setting(
-    arguments: dict[str, Any] | None, policy: dict[str, Any] | None, name: str, prefix: str = "x-"
-) -> str | None:
-    """An argument goes before the policy."""
-    value = (arguments or {}).get(prefix + name, (policy or {}).get(name))
-    return value if isinstance(value, str) else None
-
-
-def _queues(api: ManagementClient, vhost: str) -> list[QueueInfo]:
-    """Every queue of a vhost with what it was declared with and what policies add, and nothing else."""
-    path = f"queues/{quote(vhost, safe='')}"
-    return msgspec.convert(api.get_json(path, {"columns": _COLUMNS}), list[QueueInfo])
+def _dead_letter_routes(api: ManagementClient, vhost: str) -> list[tuple[str, tuple[str | None, str | None]]]:
+    """Every queue of a vhost with the exchange and key its dead letters go to."""
+    queues = api.queues_with_rates(vhost, columns=_COLUMNS)
+    policies = api.policies(vhost)
+    return [(info.name, topology_map.dead_letter_route(info, policies)) for info in queues]
 
 
 def _auto_deleted(api: ManagementClient, vhost: str, queue: str, bindings: list[BindingInfo]) -> list[str]:

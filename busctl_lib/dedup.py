@@ -26,6 +26,7 @@ from typing import Protocol
 from busctl_lib.errors import BusError, ConfigError
 
 DAY_S = 86_400.0
+"""How long what was handled is remembered, unless said otherwise."""
 _SWEEP_S = 30.0
 
 

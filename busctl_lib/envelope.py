@@ -53,6 +53,7 @@ class Properties(msgspec.Struct, omit_defaults=True, kw_only=True):
 
 
 PROPERTY_NAMES: tuple[str, ...] = Properties.__struct_fields__
+"""The names of the AMQP properties, headers among them, in the order of the protocol."""
 
 
 class Envelope(msgspec.Struct, kw_only=True):

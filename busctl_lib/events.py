@@ -12,7 +12,8 @@ import re
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -20,10 +21,12 @@ import msgspec
 
 from busctl_lib.broker import LinkEvent, MessageBroker, State
 from busctl_lib.envelope import Delivery
-from busctl_lib.errors import ApiForbidden, BusError
+from busctl_lib.errors import ApiError, ApiForbidden, BrokerRefused, BusError, CannotConnect, GuardRefused
 from busctl_lib.management import ManagementClient
 
+Via = Literal["auto", "exchange", "snapshots"]
 EXCHANGE = "amq.rabbitmq.event"
+"""Where the plug-in rabbitmq_event_exchange publishes what happens."""
 GAP = "busctl.gap"
 """The name of an event of ours: others may have been missed before it."""
 _MOST_WAITING = 10_000
@@ -56,6 +59,79 @@ class Feed(Protocol):
 
     def close(self) -> None:
         """Give back what was borrowed."""
+
+
+class Source(NamedTuple):
+    """Where events come from."""
+
+    feed: Feed
+    told: list[str]
+    """What it shows and what it cannot, a sentence each."""
+    broker: MessageBroker | None = None
+    """What they come by; None where they are made of snapshots."""
+
+
+@contextmanager
+def open_feed(
+    api: ManagementClient, connect: Callable[[str], MessageBroker], vhost: str | None = None, *, via: Via = "auto"
+) -> Iterator[Source]:
+    """Open the source of events that was asked for, or the best there is; it is given back at the end.
+
+    Args:
+        api: Of the cluster.
+        connect: Makes a broker of the vhost it is given; it is closed here.
+        vhost: What snapshots are taken of; of all that the user may see when None. The exchange tells of all.
+        via: By its exchange, or from snapshots; auto: these only where the exchange cannot be used.
+
+    Raises:
+        GuardRefused: the exchange was asked for and cannot be used.
+        ApiError: nothing at all may be read.
+    """
+    told: list[str] = []
+    if via != "snapshots":
+        try:
+            with _from_exchange(api, connect) as (feed, broker):
+                yield Source(feed, [f"events as the broker tells them, by its exchange {EXCHANGE}"], broker)
+                return
+        except _NoExchange as error:
+            why = f"the event exchange cannot be used: {error}"
+            if via == "exchange":
+                hint = "rabbitmq-plugins enable rabbitmq_event_exchange, or --via snapshots"
+                raise GuardRefused(why, hint=hint) from None
+            told.append(why)
+    taken = SnapshotFeed(api, vhost)
+    unseen = f"; not seen by this user: {', '.join(taken.unseen)}" if taken.unseen else ""
+    told.append(
+        "events from the differences between snapshots, every 2 s: not what comes and goes between two, nor who did it"
+        + unseen
+    )
+    yield Source(taken, told)
+
+
+class _NoExchange(Exception):
+    """Why it cannot be used."""
+
+
+@contextmanager
+def _from_exchange(
+    api: ManagementClient, connect: Callable[[str], MessageBroker]
+) -> Iterator[tuple[Feed, MessageBroker]]:
+    try:
+        vhost = exchange_vhost(api)
+    except ApiError as error:
+        raise _NoExchange(str(error)) from error
+    if vhost is None:
+        raise _NoExchange("the plugin rabbitmq_event_exchange is off, or not for this user to see")
+    with connect(vhost) as broker:
+        try:
+            broker.connect()
+            feed = ExchangeFeed(broker, api)
+        except (CannotConnect, BrokerRefused) as error:
+            raise _NoExchange(str(error)) from error
+        try:
+            yield feed, broker
+        finally:
+            feed.close()
 
 
 def exchange_vhost(api: ManagementClient) -> str | None:

@@ -35,7 +35,9 @@ from busctl_lib.errors import ExpressionFailed, ExpressionInvalid, ExpressionTim
 DEADLINE_S = 2.0
 """How much processor time one batch may take."""
 BATCH_MESSAGES = 256
+"""How many values go to the child process at a time."""
 BATCH_BYTES = 2**20
+"""Or so many bytes of them."""
 _MEMORY_BYTES = 2 * 2**30
 _PATIENCE_POLLS = 60
 _POLL_MS = 1000

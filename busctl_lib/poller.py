@@ -16,28 +16,33 @@ from typing import NamedTuple
 from busctl_lib.errors import ApiForbidden, BusError, NotFound
 from busctl_lib.management import BindingInfo, History, ManagementClient, NodeInfo, OverviewInfo, QueueInfo
 from busctl_lib.management.queue_reading import fill_absent
+from busctl_lib.turns import Turns
 
 QueueKey = tuple[str, str]
 """(vhost, queue)."""
 
 MIN_INTERVAL_S = 0.5
+"""The least time between two beats."""
 MIN_GLANCE_S = 0.1
 """The least time between two questions about what just came on the screen."""
 MAX_INTERVAL_S = 60.0
+"""The beat slows down to this at most, however long the API takes."""
 RETRY_MAX_S = 5.0
+"""The longest wait before an API that does not answer is asked again."""
 SHARE = 4
 """The beat leaves the API alone for this many times as long as it kept it busy."""
-LIST_WITH_RATES_MAX = 1000
-"""Up to this many queues one list brings rates and consumers of all."""
 LIST_WITH_HISTORY_MAX = 200
 """Up to this many queues the first list brings the broker's samples of all as well."""
 LIST_EVERY_S = 60.0
-"""Above that all queues are listed this often or seldomer; those that are looked at come with every beat."""
+"""Above that all queues are listed this often or seldomer; those that are looked at come as they move."""
+OVERVIEW_EVERY_S = 15.0
+"""There the overview comes no more often: the broker counts all queues for it, at the cost of twenty single ones."""
 LIST_SHARE = 40
 """Such lists leave the API alone for this many times as long as one kept it busy."""
 SAMPLE_EVERY_S = 5.0
 """The broker's own statistics move no faster."""
 HISTORY = History(age_s=600, step_s=20)
+"""How far back the samples of a queue reach, and how far apart they are."""
 
 _SERIES_LENGTH = int(HISTORY.age_s / SAMPLE_EVERY_S)
 _LOG = logging.getLogger(__name__)
@@ -58,11 +63,11 @@ class Snapshot:
     sequence: int
     """Counts the snapshots, good or failed."""
     overview: OverviewInfo | None = None
-    """None until the API answered once. Holds `samples` of the last 10 minutes."""
+    """None until the API answered once. Holds `samples` of the last 10 minutes. Of a large bus up to 15 s older."""
     nodes: list[NodeInfo] | None = None
     """None without the monitoring tag."""
     queues: Mapping[QueueKey, QueueInfo] = field(default_factory=dict)
-    """All queues; with rates and consumers when `complete`, else only those that are looked at have them."""
+    """All queues; with rates when `complete`, else only those looked at have them, up to 20 s old where they rest."""
     complete: bool = False
     history: Mapping[QueueKey, tuple[Depth, ...]] = field(default_factory=dict)
     """Oldest first, about 10 minutes, of all queues when `complete`, else of those that are looked at."""
@@ -120,12 +125,13 @@ class Poller:
         self._vhost = vhost
         self._interval_s = max(interval_s, MIN_INTERVAL_S)
         self._depths = _Depths()
+        self._turns = Turns()
         self._wake = threading.Condition()
         self._visible: frozenset[QueueKey] = frozenset()
         self._watched: frozenset[QueueKey] = frozenset()
         self._due = False
         self._curious = False
-        self._list_at = 0.0
+        self._list_at = self._overview_at = 0.0
         self._stopping = False
         self._failures = 0
         self._snapshot = Snapshot(sequence=0)
@@ -153,7 +159,8 @@ class Poller:
         """Ask now instead of at the next beat."""
         with self._wake:
             self._due = True
-            self._list_at = 0.0
+            self._list_at = self._overview_at = 0.0
+            self._turns.forget()
             self._wake.notify_all()
 
     def set_vhost(self, vhost: str | None) -> None:
@@ -238,12 +245,10 @@ class Poller:
     def _beat(self, last: Snapshot) -> Snapshot:
         """Ask for everything."""
         started = time.monotonic()
-        overview = self._client.overview(HISTORY)
         nodes = self._nodes()
-        totals = overview.object_totals
-        count = totals.queues if totals is not None and totals.queues is not None else len(last.queues)
-        if complete := count <= LIST_WITH_RATES_MAX:
-            queues, listed_at = self._queues(count), time.monotonic()
+        overview = self._overview(last)
+        if complete := not overview.is_large:
+            queues, listed_at = self._queues(overview), time.monotonic()
         else:
             queues, listed_at = self._many_queues(last, overview)
         seen = Snapshot(sequence=last.sequence + 1, overview=overview, nodes=nodes, queues=queues, complete=complete)
@@ -265,15 +270,25 @@ class Poller:
         self._depths.add(time.time(), queues, None if seen.complete else self._visible | self._watched)
         return replace(seen, details=details, bindings=bindings, history=self._depths.copy())
 
+    def _overview(self, last: Snapshot) -> OverviewInfo:
+        """The overview; of a large bus the last one, as long as it is good."""
+        if last.overview is not None and last.overview.is_large and time.monotonic() < self._overview_at:
+            return last.overview
+        overview = self._client.overview(HISTORY)
+        self._overview_at = time.monotonic() + OVERVIEW_EVERY_S
+        return overview
+
     def _nodes(self) -> list[NodeInfo] | None:
         try:
             return self._client.nodes()
         except ApiForbidden:  # needs the monitoring tag; the rest does not
             return None
 
-    def _queues(self, count: int) -> dict[QueueKey, QueueInfo]:
+    def _queues(self, overview: OverviewInfo) -> dict[QueueKey, QueueInfo]:
         """All queues with their rates, and the broker's samples in the way that fits their number."""
-        everything = not self._depths.asked and count <= LIST_WITH_HISTORY_MAX
+        totals = overview.object_totals
+        few = totals is None or (totals.queues or 0) <= LIST_WITH_HISTORY_MAX
+        everything = few and not self._depths.asked
         listed = self._client.queues_with_rates(self._vhost, history=HISTORY if everything else None)
         queues = {info.key: info for info in listed}
         if everything:
@@ -288,14 +303,15 @@ class Poller:
         listed_at = last.listed_at
         if listed_at is None or last.complete or started >= self._list_at:
             listed = self._client.queues_counted(self._vhost, overview)
-            if listed is None:
-                listed = self._client.queues(self._vhost)
             queues = {info.key: info for info in listed}
             listed_at = time.monotonic()
             self._list_at = listed_at + max(LIST_EVERY_S, LIST_SHARE * (listed_at - started))
+            for key in queues.keys() & self._visible:
+                fill_absent(queues[key], last.queues.get(key))
         else:
             queues = dict(last.queues)
-        self._look_closer(queues, self._visible, one_by_one=True)
+        self._turns.forget(but=self._visible)
+        self._look_closer(queues, self._turns.due(queues, self._visible), one_by_one=True)
         return queues, listed_at
 
     def _look_closer(
@@ -312,6 +328,7 @@ class Poller:
             if (info := found.get(key)) is not None:
                 fill_absent(info, queues[key])
                 queues[key] = info
+                self._turns.told(info)
             elif one_by_one:  # deleted since all were listed
                 del queues[key]
         self._depths.asked.update(present)
@@ -335,6 +352,7 @@ class _Depths:
         self.asked: set[QueueKey] = set()
         """Queues whose samples were read from the broker."""
         self._filled: set[QueueKey] = set()
+        self._newest: dict[QueueKey, QueueInfo] = {}
         self._series: dict[QueueKey, deque[Depth]] = {}
 
     def add(self, wall: float, queues: Mapping[QueueKey, QueueInfo], only: frozenset[QueueKey] | None) -> None:
@@ -342,6 +360,7 @@ class _Depths:
         # A queue that went out of sight would come back with a gap: it is read from the broker again.
         for key in self._series.keys() - kept:
             del self._series[key]
+            self._newest.pop(key, None)
         self.asked &= kept
         self._filled &= kept
         for key in kept:
@@ -351,8 +370,9 @@ class _Depths:
                 self._filled.add(key)
                 older = [depth for depth in samples if not series or depth.at < series[0].at]
                 series = self._series[key] = deque([*older, *series], maxlen=_SERIES_LENGTH)
-            if info.messages is None:
+            if info.messages is None or self._newest.get(key) is info:  # not asked about since: no new sample
                 continue
+            self._newest[key] = info
             if series and wall - series[-1].at < SAMPLE_EVERY_S:
                 series[-1] = Depth(series[-1].at, info.messages)
             else:

@@ -14,8 +14,11 @@ from busctl_lib.envelope import Delivery, Envelope
 from busctl_lib.errors import ConfigError
 
 ATTEMPT_HEADER = "busctl-attempt"
+"""How many attempts at a message have failed."""
 REPLAYS_HEADER = "busctl-replays"
+"""How often a message was replayed from a dead-letter queue."""
 ERROR_PREFIX = "busctl-error-"
+"""Of the headers that say how the last attempt failed."""
 _MESSAGE_CHARS = 1000
 _STACK_CHARS = 8000
 _MOST = 2**31 - 2

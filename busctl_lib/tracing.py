@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from busctl_lib.envelope import Delivery, Envelope
 
 TRACEPARENT = "traceparent"
+"""The header of the W3C trace context: trace, span and flags."""
 TRACESTATE = "tracestate"
+"""The header of what its vendors add."""
 _FORM = re.compile(r"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _carried: ContextVar[dict[str, str] | None] = ContextVar("busctl-trace", default=None)
 """The trace headers of the message being handled, where no OpenTelemetry span stands for them."""

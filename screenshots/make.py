@@ -2,7 +2,8 @@
 
     python screenshots/make.py [--warm-up SECONDS] [--only NAME ...]
 
-The bus runs for a while first, so that charts and dead letters have something to show.
+The bus runs for a while first, so that charts and dead letters have something to show. The scenes story-1 to story-7
+are one story, in order: a queue grows, why, what died, what a replay would do, and what became of it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -25,6 +27,8 @@ from busctl.demo.runner import Demo
 from busctl.session import Session
 from busctl.tui.app import ConsoleApp
 from busctl.tui.screens.tail import TailScreen
+from busctl.tui.widgets.table import LiveTable
+from busctl_lib import MessageBroker
 
 FOLDER = Path(__file__).parent
 SIZE = (130, 36)
@@ -34,9 +38,10 @@ SEED = 7
 class Camera:
     """A console on the sample bus, and its pictures."""
 
-    def __init__(self, app: ConsoleApp, pilot: Pilot[None]) -> None:
+    def __init__(self, app: ConsoleApp, pilot: Pilot[None], demo: Demo) -> None:
         self.app = app
         self.pilot = pilot
+        self.demo = demo
 
     async def command(self, line: str) -> None:
         """Give a command behind `:`."""
@@ -126,6 +131,50 @@ async def operations(camera: Camera) -> None:
     await camera.shows("replay", "tes_requests.dead")
 
 
+async def events(camera: Camera) -> None:
+    await camera.command("events")
+    await camera.shows("FOLLOWING")
+    with MessageBroker(url=camera.demo.amqp_url, client_name="desk") as broker:
+        broker.declare_queue("settlements", exclusive=True)
+        broker.bind_queue("settlements", "trade_events", "")
+        await camera.shows("queue.created", "binding.created")
+    await camera.shows("connection.closed", "queue.deleted")
+
+
+async def topology(camera: Camera) -> None:
+    await camera.command("topology trade_events")
+    await camera.shows("queue trade_events leads to", "exchange trade_events leads to")
+
+
+async def calls(camera: Camera) -> None:
+    await camera.command("calls obs_requests")
+    await camera.shows("answered", "P95", timeout=60)
+    table = camera.app.screen.query_one("#calls-table", LiveTable)
+    while len(table.rows) < 30:
+        await asyncio.sleep(0.05)
+    await camera.pilot.press("enter")
+    await camera.shows("Request: ", " later")
+
+
+async def growing(camera: Camera) -> None:
+    """A consumer hangs: it holds all it may, and takes nothing more."""
+    await camera.pilot.press("escape")  # whatever stands in front
+    await camera.command("overview")
+    os.kill(camera.demo.pids["analytics"], signal.SIGSTOP)
+    await camera.shows("trade_events", "growing", timeout=120)
+
+
+async def which(camera: Camera) -> None:
+    await camera.command("queues /=.messages > 0")
+    await camera.shows("trade_events", "growing", timeout=60)
+
+
+async def why(camera: Camera) -> None:
+    await camera.command("queue trade_events")
+    await camera.shows("growing", "▲ saturated", timeout=60)
+    os.kill(camera.demo.pids["analytics"], signal.SIGCONT)
+
+
 async def help_(camera: Camera) -> None:
     await camera.pilot.press("escape")
     await camera.command("queues")
@@ -145,15 +194,25 @@ SCENES: dict[str, Callable[[Camera], Awaitable[None]]] = {
     "account": account,
     "operations": operations,
     "rpc": rpc,
+    "events": events,
+    "topology": topology,
+    "calls": calls,
     "help": help_,
+    "story-1-a-queue-grows": growing,
+    "story-2-which": which,
+    "story-3-why": why,
+    "story-4-what-died": dead,
+    "story-5-one-message": dead_message,
+    "story-6-the-plan": plan,
+    "story-7-the-account": account,
 }
 
 
-async def shoot(session: Session, names: list[str]) -> None:
+async def shoot(session: Session, demo: Demo, names: list[str]) -> None:
     """Go through the scenes."""
     app = ConsoleApp(session)
     async with app.run_test(size=SIZE) as pilot:
-        camera = Camera(app, pilot)
+        camera = Camera(app, pilot, demo)
         await camera.shows("no alarms")
         for name in names:
             await SCENES[name](camera)
@@ -173,7 +232,7 @@ def main() -> int:
         settings = resolve(Flags(amqp_url=demo.amqp_url, api_url=demo.api_url), {})
         with Session(replace(settings, context="demo")) as session:
             assert session.broker is not None
-            asyncio.run(shoot(session, chosen.only))
+            asyncio.run(shoot(session, demo, chosen.only))
     return 0
 
 

@@ -139,7 +139,7 @@ def test_the_overview_names_version_totals_and_what_needs_attention(
 ) -> None:
     broker.declare_queue("orders.dead")
     MessagePublisher(broker).publish("orders.dead", {"n": 1})
-    words = ("RabbitMQ", "1/1 running", "alarms     none", "orders.dead", "1 dead letters")
+    words = ("RabbitMQ", "1/1 running", "alarms     none", "orders.dead", "1 dead letter")
 
     def missing() -> list[str]:
         out = run("overview")[1]

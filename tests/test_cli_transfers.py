@@ -80,7 +80,12 @@ def test_a_plan_is_written_and_done(yard: Yard, run: Run, tmp_path: Path) -> Non
     code, _, err = run("replay", "dead", "--dry-run", "--plan", plan)
     assert (code, yard.waiting("dead")) == (0, 4)
     assert plan in err
-    assert run("replay", "dead", "--plan", plan, "--yes")[0] == 0
+    code, _, err = run("replay", "dead", "--plan", plan, "--to", "elsewhere", "--yes")
+    assert (code, yard.waiting("dead")) == (2, 4)
+    assert "--to" in err
+    code, out, err = run("replay", "dead", "--plan", plan, "--yes", "--canary", "1", "--watch", "1s", "-o", "json")
+    assert (code, json.loads(out)["moved"]) == (0, 4), err
+    assert json.loads(out)["came_back"] == []
     assert yard.waiting("dead") == 0
     code, _, err = run("replay", "dead", "--plan", plan, "--yes")
     assert code == 9

@@ -19,6 +19,7 @@ import pytest
 import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trying import ROOT, command_lines, try_out
 from waiting import wait_until
 
 from busctl.config import Flags, resolve
@@ -419,6 +420,43 @@ def test_a_trace_goes_from_the_trader_over_both_services_to_the_trades(broker: M
         order = ORDER | {"side": side, "price": price, "user_id": user}
         MessagePublisher(broker).publish("tes_requests", order, headers=headers)
     wait_until(lambda: [one for one in trades if trace in str(one.headers.get("traceparent"))], 20)
+
+
+NOT_RUN = {
+    "make demo", "make test", "pipx install .", "uv tool install .", "python3 -m pip install .",
+    "source .venv/bin/activate",
+}  # fmt: skip
+"""Of the pages: what would install the program that is being tested, or is this test."""
+LONG = [
+    pytest.param(page.name, marks=pytest.mark.faults)
+    for page in sorted((ROOT / "docs").glob("*.md"))
+    if page.name != "cli.md"
+]
+
+
+@pytest.mark.parametrize("page", ["README.md", *LONG])
+def test_every_command_of_a_page_does_what_it_says(
+    page: str,
+    bus: Demo,
+    broker: MessageBroker,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MQ_PASSWORD", "secret")
+    path = ROOT / page if page == "README.md" else ROOT / "docs" / page
+    for _ in range(8):  # dead letters come by themselves as well, only not at once
+        MessagePublisher(broker).publish("tes_requests", ORDER | {"quantity": -3})
+    wait_until(lambda: min(depth_of(broker, dead(queue)) for queue in ("tes_requests", "risk_quotes")) >= 4, 60)
+    with registry.registered(bus.amqp_url, bus.api_url):
+        for printed in command_lines(path.read_text()):
+            if printed.line in NOT_RUN:
+                continue
+            code, said = try_out(printed.line, capfd)
+            assert (printed.line, code) == (printed.line, printed.code), said
+            if printed.line.startswith("busctl contexts use"):
+                monkeypatch.setenv("BUSCTL_CONTEXT", "demo")  # there is no broker of that name
 
 
 def depth_of(broker: MessageBroker, queue: str) -> int:

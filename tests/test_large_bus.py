@@ -12,11 +12,12 @@ from waiting import wait_until
 
 from busctl.cli import main
 from busctl_lib import MessageBroker, MessagePublisher, poller
-from busctl_lib.management import ManagementClient, OverviewInfo, QueueInfo
-from busctl_lib.management.infos import Listener
+from busctl_lib.management import ManagementClient, OverviewInfo, QueueInfo, infos
+from busctl_lib.management.infos import Details, Listener, MessageStats
 from busctl_lib.management.metrics import Listener as Source
-from busctl_lib.management.metrics import fill_counts, listener_of
+from busctl_lib.management.metrics import fill_counts, listener_of, read_counts
 from busctl_lib.poller import Poller, Snapshot
+from busctl_lib.turns import Turns
 
 ODD = 'q"\\\t{}é'
 
@@ -36,7 +37,7 @@ def api(vhost: Any) -> Iterator[ManagementClient]:
 @pytest.fixture
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take any bus for a large one."""
-    monkeypatch.setattr(poller, "LIST_WITH_RATES_MAX", 0)
+    monkeypatch.setattr(infos, "LIST_WITH_RATES_MAX", 0)
 
 
 def listening(*listeners: tuple[str, str]) -> OverviewInfo:
@@ -55,7 +56,6 @@ def test_all_queues_are_counted_by_the_prometheus_listener(
 
     def counted() -> dict[str, tuple[int | None, int | None]]:
         found = api.queues_counted(vhost.name, api.overview())
-        assert found is not None
         assert {info.state for info in found} == {"running"}
         return {info.name: (info.messages_ready, info.consumers) for info in found}
 
@@ -67,7 +67,7 @@ def test_the_members_of_quorum_queues_are_known_on_a_large_bus(
 ) -> None:
     broker.declare_queue("safe", arguments={"x-queue-type": "quorum"})
     overview = api.overview()
-    [info] = api.queues_counted(vhost.name, overview) or []
+    [info] = api.queues_counted(vhost.name, overview)
     assert info.members == info.online == [overview.node]
 
 
@@ -101,13 +101,12 @@ def test_a_listener_that_knows_some_of_the_queues_only_is_not_asked() -> None:
 
 def test_another_broker_behind_that_port_is_not_believed() -> None:
     text = (
-        b'rabbitmq_detailed_queue_messages{vhost="/",queue="q"} 7\n'
+        b'\nrabbitmq_detailed_queue_messages{vhost="/",queue="q"} 7\n'
         b'rabbitmq_identity_info{rabbitmq_node="rabbit@b",rabbitmq_cluster="c",rabbitmq_cluster_permanent_id="x"} 1\n'
     )
+    assert read_counts(text, Source("", "rabbit@a", "c")) is None
     info = QueueInfo(name="q", vhost="/")
-    assert not fill_counts([info], text, Source("", "rabbit@a", "c"))
-    assert info.messages is None
-    assert fill_counts([info], text, Source("", "rabbit@b", "c"))
+    fill_counts([info], read_counts(text, Source("", "rabbit@b", "c")) or {})
     assert info.messages == 7
 
 
@@ -137,6 +136,29 @@ def test_the_list_of_a_large_bus_has_consumers_and_asks_for_more_when_it_is_look
     assert "memory" not in listed()[0]
     wait_until(lambda: listed("--where", ".memory > 0"), timeout=30)
     assert "memory" in listed("--sort", "memory")[0]
+
+
+def test_what_rests_is_asked_about_seldomer_than_what_moves() -> None:
+    turns = Turns()
+
+    def told(name: str, messages: int, rate: float = 0.0) -> QueueInfo:
+        stats = MessageStats(publish_details=Details(rate=rate))
+        info = QueueInfo(name=name, vhost="/", messages_ready=messages, message_stats=stats)
+        turns.told(info)
+        return info
+
+    def due(*infos: QueueInfo) -> set[str]:
+        queues = {info.key: info for info in infos}
+        return {name for _, name in turns.due(queues, [("/", name) for name in ("busy", "idle", "passing", "new")])}
+
+    first = [told("busy", 1), told("idle", 1), told("passing", 1, rate=5.0)]
+    assert due(*first) == {"busy", "idle", "passing", "new"}, "nothing is known of how they move"
+    again = [told("busy", 2), told("idle", 1), told("passing", 1, rate=5.0)]
+    assert due(*again) == {"busy", "passing", "new"}
+    again[1].messages_ready = 7  # what a list of all tells
+    assert "idle" in due(*again)
+    turns.forget()
+    assert due(*again) == {"busy", "idle", "passing", "new"}
 
 
 @pytest.mark.usefixtures("large")

@@ -72,7 +72,12 @@ def loaded_by_help(*command):
 
 @pytest.mark.parametrize("command", [[], ["tail"]], ids=["busctl", "busctl tail"])
 def test_help_loads_neither_the_console_nor_amqp(command):
-    assert not loaded_by_help(*command) & {"textual", "textual_plot", "numpy", "pika", "requests", "jq"}
+    assert not loaded_by_help(*command) & {"textual", "textual_plot", "numpy", "pika", "requests", "jq", "pydantic"}
+
+
+def test_a_command_takes_what_is_typed_without_pydantic():
+    done = python(RUN, "contexts", "-o", "json", "--vhost", "v")
+    assert "pydantic" not in json.loads(done.stderr.splitlines()[-1])["loaded"]
 
 
 def test_importing_the_library_loads_no_client():

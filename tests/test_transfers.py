@@ -93,7 +93,7 @@ def test_a_queue_that_would_drop_what_arrives_is_told_before_and_nothing_moves(
     yard.put(12)
     yard.broker.delete_queue("elsewhere")
     yard.broker.declare_queue("elsewhere", arguments=limit)
-    with pytest.raises(GuardRefused, match="'elsewhere' keeps .* it would drop its oldest"):
+    with pytest.raises(GuardRefused, match=r"'elsewhere' keeps .* it would drop its oldest"):
         yard.run(Request(kind="move", source="dead", target="elsewhere"))
     assert (yard.waiting("dead"), yard.waiting("elsewhere")) == (12, 0)
     account = yard.run(Request(kind="move", source="dead", target="elsewhere", limit=3))
@@ -184,12 +184,27 @@ def test_move_changes_nothing_but_the_route(yard: Yard) -> None:
     assert type(moved.headers["short"]) is TypedInt
 
 
-def test_a_selection_leaves_the_others_in_their_order(yard: Yard) -> None:
-    yard.put(2500)
-    account = yard.run(Request(kind="move", source="dead", target="elsewhere", where=".body.n % 25 == 3"))
+@pytest.mark.parametrize("total", [2500, pytest.param(100_000, marks=pytest.mark.faults)])
+def test_a_selection_leaves_the_others_in_their_order(yard: Yard, total: int) -> None:
+    yard.put(total)
+    each = total // 100
+    account = yard.run(Request(kind="move", source="dead", target="elsewhere", where=f".body.n % {each} == 3"))
     assert account.operation.moved == 100
-    assert yard.numbers("elsewhere") == list(range(3, 2500, 25))
-    assert yard.numbers("dead") == [number for number in range(2500) if number % 25 != 3]
+    assert yard.numbers("elsewhere") == list(range(3, total, each))
+    assert yard.numbers("dead") == [number for number in range(total) if number % each != 3]
+
+
+def test_what_a_quorum_queue_would_have_to_be_held_of_is_refused_before_or_written_anew(quorum_yard: Yard) -> None:
+    yard = quorum_yard
+    yard.put(2100)
+    request = Request(kind="move", source="dead", target="elsewhere", where=".body.n >= 2050")
+    with pytest.raises(GuardRefused, match="2,100 messages, and what stays would have to be held"):
+        yard.run(request)
+    assert (yard.waiting("dead"), yard.waiting("elsewhere")) == (2100, 0)
+    account = yard.run(msgspec.structs.replace(request, rewrite=True))
+    assert account.operation.moved == 50
+    assert yard.numbers("elsewhere") == list(range(2050, 2100))
+    assert sorted(yard.numbers("dead")) == list(range(2050))
 
 
 def test_limit_ids_and_later_arrivals(yard: Yard) -> None:

@@ -35,7 +35,7 @@ async def test_the_overview_says_where_one_is_and_what_is_wrong(vhost: TestBroke
     bus.declare_queue("obs_requests.dead")
     MessagePublisher(bus).publish("obs_requests.dead", {"n": 1})
     async with opened(vhost) as console:
-        text = await console.shows("1 dead letters", "no alarms", "1/1 node", "s ago")
+        text = await console.shows("1 dead letter", "no alarms", "1/1 node", "s ago")
         assert "local" in text.splitlines()[0]
         assert "overview" in text.splitlines()[1]
         await console.press("enter")

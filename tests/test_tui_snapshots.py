@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,17 +21,33 @@ from busctl.config import Flags, resolve
 from busctl.contexts import ConsoleConfig
 from busctl.session import Session
 from busctl.tui.app import ConsoleApp
-from busctl.tui.messages import Listed, SnapshotTaken, TapBatch, TapOpened, Triaged
+from busctl.tui.messages import (
+    CallsCounted,
+    FlowBatch,
+    FlowOpened,
+    Listed,
+    SnapshotTaken,
+    TapBatch,
+    TapOpened,
+    Triaged,
+)
 from busctl.tui.screens.dead import DeadScreen
+from busctl.tui.screens.flow_place import FlowPlace
 from busctl.tui.screens.listing import ListScreen
 from busctl.tui.screens.tail import TailScreen
+from busctl.tui.topologies import around
 from busctl.tui.widgets.state_line import StateLine
+from busctl.views.topology import Line
 from busctl_lib.deadletters import Group, Triage
 from busctl_lib.envelope import Delivery, Properties
 from busctl_lib.errors import ApiForbidden, ApiUnreachable
+from busctl_lib.events import Event
 from busctl_lib.management import BindingInfo, ConsumerInfo, NodeInfo, OverviewInfo, QueueInfo
+from busctl_lib.management.infos import ExchangeInfo
 from busctl_lib.poller import Depth, Poller, Snapshot
+from busctl_lib.rpc.pairs import MethodFigures, SpiedCall
 from busctl_lib.taps import TapPlan
+from busctl_lib.topology_map import TopologyMap
 
 WALL = 1_767_348_000.0
 """2026-01-02 10:00:00 UTC."""
@@ -50,6 +67,7 @@ def _clocks_stand_still(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Poller, "start", lambda self: None)
     monkeypatch.setattr(TailScreen, "_watch", lambda self: None)
     monkeypatch.setattr(Input, "_toggle_cursor", lambda self: None)
+    monkeypatch.setattr(FlowPlace, "_watch", lambda self: None)
     monkeypatch.setattr(ListScreen, "_ask", lambda self: None)
     monkeypatch.setattr(DeadScreen, "_look", lambda self: None)
     monkeypatch.setattr(DeadScreen, "clock", staticmethod(lambda: 1000.4))
@@ -185,7 +203,7 @@ async def picture(
     size: tuple[int, int],
     *keys: str,
     state: Snapshot | None = None,
-    told: Message | None = None,
+    told: Sequence[Message] = (),
     theme: str | None = None,
     production: bool = False,
 ) -> str:
@@ -210,9 +228,9 @@ async def picture(
             if isinstance(app.screen, TailScreen):
                 _fill_tail(app.screen)
                 await console.shows("PAUSED" if "s" in keys else "FOLLOWING")
-            if told is not None:
-                app.screen.post_message(told)
-                if isinstance(told, Triaged):
+            for message in told:
+                app.screen.post_message(message)
+                if isinstance(message, Triaged):
                     await console.shows("InvalidMessage")
             return await _settled(app, pilot)
 
@@ -285,13 +303,86 @@ async def test_dead_letters(size: tuple[int, int], snapshot: SnapshotAssertion) 
         Group(id="7862ab3f1b", cause="expired", count=19, queue="obs_requests", arrivals=[0] * 11 + [19], replayed=4),
     ]
     found = Triage(queue="tes_requests.dead", waiting=220, examined=220, groups=groups, looking="peeks left: 18 of 20")
-    shown = await picture(size, ":dead tes_requests.dead", told=Triaged(found, (), None))
+    shown = await picture(size, ":dead tes_requests.dead", told=[Triaged(found, (), None)])
     assert shown == snapshot
+
+
+TOLD = ["events as the broker tells them, by its exchange amq.rabbitmq.event"]
+EVENTS = [
+    Event(event="connection.created", at="2026-01-02T10:00:00.120Z", via="exchange", name="10.0.0.7:5012", user="obs"),
+    Event(event="queue.created", at="2026-01-02T10:00:01.402Z", via="exchange", name="evil\x1b[31m", user="tes"),
+    Event(
+        event="policy.set",
+        at="2026-01-02T10:00:02.000Z",
+        via="exchange",
+        name="limits",
+        user="ops",
+        details={"pattern": "^obs", "definition": {"max-length": 10_000}},
+    ),
+    Event(event="consumer.deleted", at="2026-01-02T10:00:04.700Z", via="exchange", name="obs-1 of obs_requests"),
+]
+
+
+def spied(number: int, state: str, latency_s: float | None) -> SpiedCall:
+    def half(body: dict[str, object], key: str) -> Delivery:
+        properties = Properties(correlation_id=f"7f3a{number:02}", reply_to="obs_responses")
+        return Delivery(
+            exchange="",
+            routing_key=key,
+            properties=properties,
+            body=json.dumps(body).encode(),
+            queue=key,
+            received_at=WALL,
+            via="firehose",
+        )
+
+    return SpiedCall(
+        state=state,  # type: ignore[arg-type]
+        method="get_orderbook",
+        queue="obs_requests",
+        at=WALL + number,
+        latency_s=latency_s,
+        request=half({"action": "get_orderbook", "symbol": "AAPL"}, "obs_requests"),
+        reply=half({"symbol": "AAPL", "bids": [[149.98, 300]]}, "obs_responses") if latency_s is not None else None,
+    )
+
+
+CALLS = [spied(1, "answered", 0.0041), spied(2, "late", 31.2), spied(3, "orphan", None), spied(4, "answered", 0.012)]
+FIGURES = [MethodFigures(method="get_orderbook", answered=2, orphans=1, late=1, latencies_s=[0.0041, 0.012, 31.2])]
+
+
+def topology() -> list[Line]:
+    """What is around a queue with dead letters."""
+    info = msgspec.structs.replace(
+        QUEUES[2], arguments={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "tes_requests.dead"}
+    )
+    market = msgspec.convert({"name": "market", "vhost": "/", "type": "topic"}, ExchangeInfo)
+    bound = BindingInfo(
+        vhost="/", source="market", destination="tes_requests", destination_type="queue", routing_key="order.#"
+    )
+    return list(around(TopologyMap([market], [info, QUEUES[3]], [bound], []), "tes_requests"))
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: "{}x{}".format(*size))
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (":events", [FlowOpened(TOLD), FlowBatch(EVENTS)]),
+        (":calls obs_requests", [FlowOpened(["via firehose, costs tracing"]), FlowBatch(CALLS), CallsCounted(FIGURES)]),
+        (":topology tes_requests", [Listed(topology())]),
+    ],
+    ids=["events", "calls", "topology"],
+)
+@on_loop
+async def test_what_others_do(
+    size: tuple[int, int], line: str, told: Sequence[Message], snapshot: SnapshotAssertion
+) -> None:
+    assert await picture(size, line, told=told) == snapshot
 
 
 @on_loop
 async def test_a_list_one_may_not_see(snapshot: SnapshotAssertion) -> None:
-    assert await picture((80, 24), "8", told=Listed(None, ApiForbidden("no"))) == snapshot
+    assert await picture((80, 24), "8", told=[Listed(None, ApiForbidden("no"))]) == snapshot
 
 
 @on_loop

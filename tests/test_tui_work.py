@@ -74,7 +74,9 @@ async def test_dead_letters_by_cause_are_edited_and_replayed(vhost: TestBroker, 
         await console.shows("dead orders.dead", "1 cause in all 3 messages", "expired", timeout=30)
         await console.press("enter")
         await console.shows("Error and where it came from", "died in    brief", '"n": 0')
-        await console.press("e")
+        await console.press("f")
+        await console.shows("› brief", "Nobody consumes from here.")
+        await console.press("escape", "e")
         await console.shows("Edit the body")
         console.app.screen.query_one(TextArea).text = '{"n": 70}'
         await console.press("f5")
@@ -128,6 +130,10 @@ async def test_marked_queues_are_emptied_at_once_after_one_question(vhost: TestB
         await console.shows("y yes")
         await console.press("y")
         await console.until(lambda: count(bus, "orders") + count(bus, "orders.dead") == 0, "both are empty", 30)
+        await console.shows("^z or :undo")
+        await console.until(lambda: console.app.last_undoable, "one can be undone")
+        await console.press("ctrl+z")
+        await console.shows("Put back 1 messages of orders", timeout=30)
 
 
 @on_loop

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import unicodedata
+from dataclasses import replace
+from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from busctl.views import formats
+from busctl.views.happenings import happened
 from busctl.views.nodes import NODES
 from busctl.views.overview import attention, facts
 from busctl.views.queues import QUEUES, features, is_dead_letter_queue, rates_between, state
 from busctl.views.view import Tone
-from busctl_lib.errors import ConfigError
+from busctl_lib.errors import ApiUnreachable, ConfigError
 from busctl_lib.management import Details, MessageStats, NodeInfo, OverviewInfo, QueueInfo, Sample
+from busctl_lib.poller import Snapshot
 
 # --- numbers and times
 
@@ -299,3 +304,45 @@ def test_a_queue_whose_messages_wait_for_their_time_is_not_missing_a_consumer() 
     assert state(waiting).word == "delay"
     waiting.arguments = {"x-message-ttl": 5000}
     assert state(waiting).word == "no consumer"
+
+
+# --- what just happened
+
+
+def seen(*queues: tuple[str, int | None], connections: int = 1, running: bool = True, **more: Any) -> Snapshot:
+    infos = [QueueInfo(name=name, vhost="/", consumers=consumers) for name, consumers in queues]
+    overview = msgspec.convert({"object_totals": {"connections": connections}}, OverviewInfo)
+    return Snapshot(
+        sequence=1,
+        overview=overview,
+        nodes=[NodeInfo(name="rabbit@a", running=running)],
+        queues={info.key: info for info in infos},
+        taken_at=1.0,
+        **more,
+    )
+
+
+def test_what_changed_between_two_snapshots_is_told() -> None:
+    before = seen(("gone", 0), ("orders", 2), ("trades", 1), ("unknown", None), ("busctl.tap.x", 0))
+    after = seen(
+        ("new", 0), ("orders", 1), ("trades", 0), ("unknown", 3), ("busctl.tap.y", 0), connections=3, running=False
+    )
+    told = {(found.text, found.tone, found.key) for found in happened(before, after, 5.0)}
+    assert told == {
+        ("queue new created", Tone.GOOD, ("/", "new")),
+        ("queue gone deleted", Tone.WARN, None),
+        ("consumer left orders, 1 now", Tone.WARN, ("/", "orders")),
+        ("consumer left trades, none now", Tone.BAD, ("/", "trades")),
+        ("2 connections were opened, 3 now", Tone.NORMAL, None),
+        ("node rabbit@a: down", Tone.BAD, None),
+    }
+
+
+def test_many_of_a_kind_are_told_as_a_number_and_a_lost_api_once() -> None:
+    before, after = seen(), seen(*((f"q{number}", 0) for number in range(1200)))
+    lost = replace(before, error=ApiUnreachable("no answer", reason="refused"))
+    assert [found.text for found in happened(before, after, 5.0)] == ["1.2k queues created"]
+    assert [found.text for found in happened(before, lost, 5.0)] == ["the API is away: refused"]
+    assert happened(lost, lost, 5.0) == []
+    assert [found.text for found in happened(lost, before, 5.0)] == ["the API answers again"]
+    assert happened(Snapshot(sequence=0), after, 5.0) == []

@@ -23,10 +23,7 @@ def init(
     ] = FILE_NAME,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:
-    """Read a live broker and write a bus file to begin with: methods, filters, groups, expectations, with comments.
-
-    For example: busctl -c staging bus init
-    """
+    """Read a live broker and write a bus file to begin with: methods, filters, groups, expectations, with comments."""
     path = Path(file)
     if file != "-" and path.exists() and not force:
         raise ConfigError(f"{path} is there already", hint="--force replaces it, - prints to standard output")

@@ -49,7 +49,7 @@ _CONTEXT_COMMANDS = ("use", "remove", "check")
 def completion(
     shell: Annotated[str, typer.Argument(metavar="bash|zsh|fish", help="The shell to print the script for.")],
 ) -> None:
-    """Print what makes a shell complete commands and live names, for example: source <(busctl completion bash)."""
+    """Print what makes a shell complete commands, and names from the live broker."""
     from typer._completion_shared import get_completion_script
 
     if shell not in ("bash", "zsh", "fish"):

@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import enum
-import fnmatch
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from busctl.cli import exits, flags, lists, output
+from busctl.views import events as view
 from busctl.views.formats import safe_text
 from busctl.views.view import Tone
-from busctl_lib.errors import ApiError, BrokerRefused, CannotConnect, GuardRefused
 
 if TYPE_CHECKING:
-    from busctl.session import Session
     from busctl_lib.events import Event, Feed
 
 _LOOK_S = 0.5
-_NOISY = ("channel.*", "user.authentication.success", "connection.stats", "queue.stats", "channel.stats")
-"""Not shown unless they are asked for."""
-_GOOD, _BAD = ("created", "up", "set"), ("deleted", "closed", "down", "cleared", "failure")
-_DETAILS = ("type", "user_provided_name", "pattern", "definition", "reason", "protocol", "component", "error")
-"""What is worth a place on the line."""
 
 
 class Via(enum.StrEnum):
@@ -62,68 +52,18 @@ def events(
     between snapshots. Exit code 5 when --for ended with fewer than -n.
     """
     seconds = None if for_ is None else lists.seconds(for_, "--for")
-    with flags.open_session(ctx) as session, _opened(session, via, all_vhosts=all_vhosts) as feed:
+    from busctl_lib.events import open_feed
+
+    with flags.open_session(ctx) as session:
         vhost = None if all_vhosts else session.vhost
-        shown = _show(feed, glob, vhost, form, number, seconds)
+        with open_feed(session.management, session.another_broker, vhost, via=via.value) as source:
+            for sentence in source.told:
+                exits.note(sentence)
+            shown = _show(source.feed, glob, vhost, form, number, seconds)
     if number is not None and shown < number:
         exits.note(f"{shown} of {number} events came in time")
         return exits.ExitCode.TIMED_OUT
     return exits.ExitCode.DONE
-
-
-@contextmanager
-def _opened(session: Session, via: Via, *, all_vhosts: bool) -> Iterator[Feed]:
-    """The source of events that was asked for, or the best there is."""
-    if via is not Via.SNAPSHOTS:
-        try:
-            with _from_exchange(session) as feed:
-                exits.note("events as the broker tells them, by its exchange amq.rabbitmq.event")
-                yield feed
-                return
-        except _NoExchange as error:
-            if via is Via.EXCHANGE:
-                raise GuardRefused(
-                    f"the event exchange cannot be used: {error.why}",
-                    hint="rabbitmq-plugins enable rabbitmq_event_exchange, or --via snapshots",
-                ) from None
-            exits.note(f"the event exchange cannot be used: {error.why}")
-    from busctl_lib.events import SnapshotFeed
-
-    taken = SnapshotFeed(session.management, None if all_vhosts else session.vhost)
-    unseen = f"; not seen by this user: {', '.join(taken.unseen)}" if taken.unseen else ""
-    exits.note(
-        "events from the differences between snapshots, every 2 s: not what comes and goes between two, nor who did it"
-        + unseen
-    )
-    yield taken
-
-
-class _NoExchange(Exception):
-    def __init__(self, why: str) -> None:
-        super().__init__(why)
-        self.why = why
-
-
-@contextmanager
-def _from_exchange(session: Session) -> Iterator[Feed]:
-    from busctl_lib.events import ExchangeFeed, exchange_vhost
-
-    try:
-        vhost = exchange_vhost(session.management)
-    except ApiError as error:
-        raise _NoExchange(str(error)) from error
-    if vhost is None:
-        raise _NoExchange("the plugin rabbitmq_event_exchange is off, or not for this user to see")
-    with session.another_broker(vhost) as broker:
-        try:
-            broker.connect()
-            feed = ExchangeFeed(broker, session.management)
-        except (CannotConnect, BrokerRefused) as error:
-            raise _NoExchange(str(error)) from error
-        try:
-            yield feed
-        finally:
-            feed.close()
 
 
 def _show(
@@ -140,7 +80,7 @@ def _show(
         if event is None:
             if output.reader_gone():
                 raise exits.PipeClosed
-        elif _wanted(event, glob, vhost):
+        elif view.wanted(event, glob, vhost):
             if form is EventFormat.JSONL:
                 output.write_jsonl(event)
             else:
@@ -149,23 +89,10 @@ def _show(
     return shown
 
 
-def _wanted(event: Event, glob: str | None, vhost: str | None) -> bool:
-    if event.event.startswith("busctl."):
-        return True
-    if vhost is not None and event.vhost not in (None, vhost):
-        return False
-    if glob is not None:
-        return fnmatch.fnmatchcase(event.event, glob)
-    return not any(fnmatch.fnmatchcase(event.event, each) for each in _NOISY)
-
-
 def _line(event: Event) -> str:
-    when = datetime.fromisoformat(event.at).astimezone().strftime("%H:%M:%S.%f")[:-3]
-    verb = event.event.rpartition(".")[2]
-    tone = Tone.GOOD if verb in _GOOD else Tone.BAD if verb in _BAD else Tone.WARN
+    what = output.paint(f"{safe_text(event.event):<20}", view.tone(event))
+    head = f"{output.paint(view.clock(event), Tone.MUTED)}  {what}"
     said = [event.name or ""]
     said += [f"in {event.vhost}"] if event.vhost is not None else []
     said += [f"by {event.user}"] if event.user else []
-    said += [f"{name} {event.details[name]}" for name in _DETAILS if event.details.get(name) not in (None, "", {})]
-    head = f"{output.paint(when, Tone.MUTED)}  {output.paint(f'{safe_text(event.event):<20}', tone)}"
-    return f"{head}  {safe_text('  '.join(part for part in said if part))}"
+    return f"{head}  {safe_text('  '.join(part for part in [*said, *view.details(event)] if part))}"

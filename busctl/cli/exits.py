@@ -67,6 +67,9 @@ _CODES: tuple[tuple[type[errors.BusError], ExitCode], ...] = (
 )
 
 
+_NEXT = {ExitCode.NO_CONNECTION: "`busctl contexts check` tells which address came from where"}
+"""What to do next where an error's own hint cannot know our commands."""
+
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
@@ -89,7 +92,8 @@ def report(error: BaseException, *, debug: bool = False) -> ExitCode:
 
         _write("".join(traceback.format_exception(error)))
     if isinstance(error, errors.BusError):
-        _line(f"{error} ({error.hint})" if error.hint else str(error))
+        hints = [hint for hint in (error.hint, _NEXT.get(code)) if hint]
+        _line(f"{error} ({'; '.join(hints)})" if hints else str(error))
         if isinstance(error, errors.ExpressionInvalid):
             _write(safe_text(error.picture, keep_lines=True) + "\n")
     elif isinstance(error, OSError) and error.errno in _UNWRITABLE and error.filename is None:

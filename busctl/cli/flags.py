@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperOption
 
 from busctl.cli import exits
 from busctl.config import RUNNING_DEMO, Flags, resolve
@@ -70,22 +69,11 @@ def _declaration(
     """Declare the flags; their values go to the invocation's GlobalFlags."""
 
 
-class AsTyped(TyperOption):
-    """An option whose text needs no conversion: typer would import pydantic for it, before any command runs."""
-
-    def process_value(self, ctx: Any, value: Any) -> Any:
-        """Take the value as it was typed."""
-        return self.callback(ctx, self, value) if self.callback is not None else value
-
-
 def parameters() -> list[Any]:
     """Make the flags as parameters to append to a command."""
     app = typer.Typer(add_completion=False)
     app.command()(_declaration)
-    options = list(typer.main.get_command(app).params)
-    for option in options:
-        option.__class__ = AsTyped
-    return options
+    return list(typer.main.get_command(app).params)
 
 
 def bus_file(ctx: typer.Context) -> BusFile:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, NamedTuple, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from busctl.cli import exits, flags
+from busctl.cli import examples, exits, flags, typed
 
 
 class Entry(NamedTuple):
@@ -25,47 +25,62 @@ class Entry(NamedTuple):
     help: str
 
 
-COMMANDS: dict[str, Entry] = {
-    "demo": Entry("busctl.cli.demo:demo", "Start a private RabbitMQ with a live trading bus and open the console."),
-    "overview": Entry("busctl.cli.overview:overview", "Show the state of the whole bus on one screen."),
-    "queues": Entry("busctl.cli.queues:queues", "List queues, or show one."),
-    "exchanges": Entry("busctl.cli.exchanges:exchanges", "List exchanges, or show one."),
-    "bindings": Entry("busctl.cli.bindings:bindings", "List what leads where."),
-    "topology": Entry("busctl.cli.topology:topology", "Draw who can reach what."),
-    "connections": Entry("busctl.cli.connections:connections", "List who is connected."),
-    "channels": Entry("busctl.cli.channels:channels", "List channels."),
-    "consumers": Entry("busctl.cli.consumers:consumers", "List who takes messages."),
-    "policies": Entry("busctl.cli.policies:policies", "List policies; set and clear one."),
-    "vhosts": Entry("busctl.cli.vhosts:vhosts", "List virtual hosts."),
-    "users": Entry("busctl.cli.users:users", "List users, or show one."),
-    "permissions": Entry("busctl.cli.permissions:permissions", "List who may do what."),
-    "shovels": Entry("busctl.cli.shovels:shovels", "List shovels and their state."),
-    "federation": Entry("busctl.cli.federation:federation", "List federation links and their state."),
-    "nodes": Entry("busctl.cli.nodes:nodes", "List the nodes of the cluster."),
-    "events": Entry("busctl.cli.events:events", "Follow what is created, closed and left."),
-    "tail": Entry("busctl.cli.tail:tail", "Show live messages of a queue without taking them."),
-    "peek": Entry("busctl.cli.peek:peek", "Look at what waits in a queue, and give it back in order."),
-    "record": Entry("busctl.cli.record:record", "Keep the messages of queues in a capture."),
-    "play": Entry("busctl.cli.play:play", "Publish the messages of a capture again."),
-    "publish": Entry("busctl.cli.publish:publish", "Publish a message and wait until the broker has it."),
-    "dead": Entry("busctl.cli.dead:dead", "Find dead letters, and tell why they died."),
-    "replay": Entry("busctl.cli.replay:replay", "Send dead letters back to where they came from, losing none."),
-    "move": Entry("busctl.cli.transfers:move", "Move messages from one queue to another."),
-    "copy": Entry("busctl.cli.transfers:copy", "Copy messages of one queue to another."),
-    "park": Entry("busctl.cli.transfers:park", "Put messages of a queue aside."),
-    "discard": Entry("busctl.cli.transfers:discard", "Throw messages of a queue away, into the trash."),
-    "ops": Entry("busctl.cli.ops:ops", "List what busctl changed; resume, undo or export it."),
-    "purge": Entry("busctl.cli.purge:purge", "Drop what waits in a queue."),
-    "delete": Entry("busctl.cli.delete:delete", "Delete a queue, an exchange, a binding or a virtual host."),
-    "declare": Entry("busctl.cli.declare:declare", "Declare a queue, an exchange, a binding or a virtual host."),
-    "close-connection": Entry("busctl.cli.close_connection:close_connection", "Close a client's connection."),
-    "definitions": Entry("busctl.cli.definitions:definitions", "Export, compare and import what is declared."),
-    "rpc": Entry("busctl.cli.rpc:rpc", "Call a method of a service over the bus."),
-    "keys": Entry("busctl.cli.keys:keys", "Keep the keys that message bodies are encrypted with."),
-    "bus": Entry("busctl.cli.bus:bus", "The bus file: write one from a live broker, check one."),
-    "completion": Entry("busctl.cli.completion:completion", "Print the completion of a shell: bash, zsh, fish."),
-    "contexts": Entry("busctl.cli.contexts:contexts", "Name brokers: list, add, use, remove and check them."),
+TASKS: dict[str, dict[str, Entry]] = {
+    "See the bus": {
+        "overview": Entry("busctl.cli.overview:overview", "Show the state of the whole bus on one screen."),
+        "queues": Entry("busctl.cli.queues:queues", "List queues, or show one."),
+        "exchanges": Entry("busctl.cli.exchanges:exchanges", "List exchanges, or show one."),
+        "bindings": Entry("busctl.cli.bindings:bindings", "List what leads where."),
+        "topology": Entry("busctl.cli.topology:topology", "Draw who can reach what."),
+        "connections": Entry("busctl.cli.connections:connections", "List who is connected."),
+        "channels": Entry("busctl.cli.channels:channels", "List channels."),
+        "consumers": Entry("busctl.cli.consumers:consumers", "List who takes messages."),
+        "nodes": Entry("busctl.cli.nodes:nodes", "List the nodes of the cluster."),
+        "vhosts": Entry("busctl.cli.vhosts:vhosts", "List virtual hosts."),
+        "policies": Entry("busctl.cli.policies:policies", "List policies; set and clear one."),
+        "users": Entry("busctl.cli.users:users", "List users, or show one."),
+        "permissions": Entry("busctl.cli.permissions:permissions", "List who may do what."),
+        "shovels": Entry("busctl.cli.shovels:shovels", "List shovels and their state."),
+        "federation": Entry("busctl.cli.federation:federation", "List federation links and their state."),
+        "events": Entry("busctl.cli.events:events", "Follow what is created, closed and left."),
+    },
+    "See messages": {
+        "tail": Entry("busctl.cli.tail:tail", "Show live messages of a queue without taking them."),
+        "peek": Entry("busctl.cli.peek:peek", "Look at what waits in a queue, and give it back in order."),
+        "record": Entry("busctl.cli.record:record", "Keep the messages of queues in a capture."),
+    },
+    "Send and call": {
+        "publish": Entry("busctl.cli.publish:publish", "Publish a message and wait until the broker has it."),
+        "play": Entry("busctl.cli.play:play", "Publish the messages of a capture again."),
+        "rpc": Entry("busctl.cli.rpc:rpc", "Call a method of a service over the bus."),
+    },
+    "Mend: dead letters and moving messages": {
+        "dead": Entry("busctl.cli.dead:dead", "Find dead letters, and tell why they died."),
+        "replay": Entry("busctl.cli.replay:replay", "Send dead letters back to where they came from, losing none."),
+        "move": Entry("busctl.cli.transfers:move", "Move messages from one queue to another."),
+        "copy": Entry("busctl.cli.transfers:copy", "Copy messages of one queue to another."),
+        "park": Entry("busctl.cli.transfers:park", "Put messages of a queue aside."),
+        "discard": Entry("busctl.cli.transfers:discard", "Throw messages of a queue away, into the trash."),
+        "ops": Entry("busctl.cli.ops:ops", "List what busctl changed; resume, undo or export it."),
+    },
+    "Change the bus": {
+        "declare": Entry("busctl.cli.declare:declare", "Declare a queue, an exchange, a binding or a virtual host."),
+        "delete": Entry("busctl.cli.delete:delete", "Delete a queue, an exchange, a binding or a virtual host."),
+        "purge": Entry("busctl.cli.purge:purge", "Drop what waits in a queue."),
+        "close-connection": Entry("busctl.cli.close_connection:close_connection", "Close a client's connection."),
+        "definitions": Entry("busctl.cli.definitions:definitions", "Export, compare and import what is declared."),
+    },
+    "Begin and set up": {
+        "demo": Entry("busctl.cli.demo:demo", "Start a private RabbitMQ with a live trading bus and open the console."),
+        "contexts": Entry("busctl.cli.contexts:contexts", "Name brokers: list, add, use, remove and check them."),
+        "doctor": Entry("busctl.cli.doctor:doctor", "Check this installation, and say how to mend it."),
+        "completion": Entry("busctl.cli.completion:completion", "Print the completion of a shell: bash, zsh, fish."),
+        "bus": Entry("busctl.cli.bus:bus", "The bus file: write one from a live broker, check one."),
+        "keys": Entry("busctl.cli.keys:keys", "Keep the keys that message bodies are encrypted with."),
+    },
 }
+"""The commands by what one comes for; the help has them in this order."""
+COMMANDS = {name: entry for commands in TASKS.values() for name, entry in commands.items()}
 
 
 VARIABLE = "_BUSCTL_COMPLETE"
@@ -75,12 +90,16 @@ VARIABLE = "_BUSCTL_COMPLETE"
 class _Command(TyperCommand):
     """A command that is known by name and help; the real one is made when it is called."""
 
-    def __init__(self, name: str, entry: Entry) -> None:
-        super().__init__(name, help=entry.help)
+    def __init__(self, name: str, entry: Entry, task: str) -> None:
+        super().__init__(name, help=entry.help, rich_help_panel=task)
         self._target = entry.target
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         """Load the real command and let it read its arguments."""
+        return self.load().make_context(info_name, args, parent=parent, **extra)
+
+    def load(self) -> Any:
+        """Make the real command."""
         module, _, name = self._target.partition(":")
         found = getattr(importlib.import_module(module), name)
         if not isinstance(found, typer.Typer):
@@ -90,11 +109,12 @@ class _Command(TyperCommand):
         found.info.name = found.info.name or self.name
         command = typer.main.get_command(found)
         _add_global_flags(command)
+        examples.show(command, self.name or "")
         if VARIABLE in os.environ:
             from busctl.cli import completion
 
             completion.attach(command)
-        return command.make_context(info_name, args, parent=parent, **extra)
+        return command
 
 
 class _Root(TyperGroup):
@@ -103,15 +123,9 @@ class _Root(TyperGroup):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self.params += flags.parameters()
-        for name, entry in COMMANDS.items():
-            self.add_command(_Command(name, entry))
-
-    def get_help_option(self, ctx: Any) -> Any:
-        """Give --help, which needs no conversion either."""
-        option = super().get_help_option(ctx)
-        if option is not None:
-            option.__class__ = flags.AsTyped
-        return option
+        for task, commands in TASKS.items():
+            for name, entry in commands.items():
+                self.add_command(_Command(name, entry, task))
 
 
 def _add_global_flags(command: Any) -> None:
@@ -156,10 +170,18 @@ def root(
             exits.note(f"busctl: {left_behind}")
 
 
+def program() -> Any:
+    """Make the group of all commands, none of them loaded."""
+    command = typer.main.get_command(app)
+    examples.show(command)
+    return command
+
+
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
-    typed = flags.GlobalFlags()
-    command = typer.main.get_command(app)
+    typed.take_over()
+    typed_flags = flags.GlobalFlags()
+    command = program()
     if VARIABLE in os.environ:
         from busctl.cli import completion
 
@@ -169,16 +191,17 @@ def run(arguments: Sequence[str] | None = None) -> int:
             args=list(sys.argv[1:] if arguments is None else arguments),
             prog_name="busctl",
             standalone_mode=False,
-            obj=typed,
+            obj=typed_flags,
         )
     except typer.Abort:
         return exits.ExitCode.INTERRUPTED
     except SystemExit:  # what typer makes of a reader that left while it printed help
         return exits.ExitCode.DONE
     except typer.TyperException as error:  # the command line itself is wrong
-        return exits.usage(_usage_text(error))
+        # Without a message it has shown its help instead.
+        return exits.usage(_usage_text(error)) if error.format_message() else exits.ExitCode.USAGE
     except BaseException as error:  # noqa: BLE001 - the program's boundary: every end has its code and its line
-        return exits.report(error, debug=typed.debug)
+        return exits.report(error, debug=typed_flags.debug)
     return code if isinstance(code, int) else exits.ExitCode.DONE
 
 

@@ -16,7 +16,7 @@ from busctl.cli import confirm, exits, output
 from busctl.cli.progress import Progress
 from busctl.views.formats import safe_text
 from busctl.views.plans import account_lines, plan_lines, progress_line, summary, verb
-from busctl_lib.errors import ConfigError
+from busctl_lib.errors import ConfigError, NotFound
 
 if TYPE_CHECKING:
     from busctl.session import Session
@@ -42,7 +42,8 @@ RewriteOption = Annotated[
     bool, typer.Option("--rewrite", help="Write what does not match anew instead of holding it (quorum queues).")
 ]
 AcceptLossOption = Annotated[
-    bool, typer.Option("--accept-loss", help="Go on although the queue's peek budget is gone.")
+    bool,
+    typer.Option("--accept-loss", help="Go on where messages may be lost: the peek budget is gone, a target is full."),
 ]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Make the plan, show it, and stop.")]
 OutputOption = Annotated[
@@ -69,8 +70,12 @@ def opened(session: Session, request: Request, **extra: Any) -> Iterator[tuple[T
     from busctl_lib.transfers import Transfer
 
     session.broker.connect()
-    with Journal() as journal, Transfer(session.broker, session.management, journal, request, **extra) as transfer:
-        yield transfer, journal
+    try:
+        with Journal() as journal, Transfer(session.broker, session.management, journal, request, **extra) as transfer:
+            yield transfer, journal
+    except NotFound as error:
+        error.hint = error.hint or "`busctl queues` lists what there is"
+        raise
 
 
 def make_plan(transfer: Transfer | Restore, made: Plan | None = None) -> Plan:
@@ -123,9 +128,9 @@ def tell(account: Account, form: output.Format | None) -> None:
     operation = account.operation
     if form in (output.Format.JSON, output.Format.JSONL):
         found = as_json(operation)
-        for name in ("reasons", "came_back", "gone", "problem"):
-            if value := getattr(account, name):
-                found[name] = msgspec.to_builtins(value)
+        found |= {name: value for name in ("reasons", "gone", "problem") if (value := getattr(account, name))}
+        if account.came_back is not None:  # an empty list says that somebody watched
+            found["came_back"] = msgspec.to_builtins(account.came_back)
         (output.write_json if form is output.Format.JSON else output.write_jsonl)(found)
     else:
         output.write_line(safe_text(summary(operation)))

@@ -114,9 +114,9 @@ def reader_gone() -> bool:
 def write_list(view: View[T], infos: Sequence[T], form: Format, columns: Sequence[Column[T]] | None = None) -> None:
     """Print infos in the order given; columns are for table and TSV, JSON always has all that is known."""
     if form is Format.JSON:
-        write_json([view.json(info) for info in infos])
+        write_json(infos)
     elif form is Format.JSONL:
-        write_bytes(b"".join(msgspec.json.encode(view.json(info)) + b"\n" for info in infos))
+        write_bytes(b"".join(view.json_bytes(info) + b"\n" for info in infos))
     else:
         chosen = view.select() if columns is None else tuple(columns)
         write(tsv(chosen, infos) if form is Format.TSV else table(chosen, infos))

@@ -58,10 +58,7 @@ def _held_back(api: ManagementClient, info: OverviewInfo) -> list[ConnectionInfo
 def _write_screen(
     api: ManagementClient, info: OverviewInfo, nodes: list[NodeInfo] | None, vhost: str, *, clear: bool
 ) -> None:
-    from busctl_lib.poller import LIST_WITH_RATES_MAX
-
-    few = ((info.object_totals.queues if info.object_totals else None) or 0) <= LIST_WITH_RATES_MAX
-    queues = api.queues_with_rates(vhost) if few else api.queues_counted(vhost, info) or api.queues(vhost)
+    queues = api.queues_counted(vhost, info, hurry=True) if info.is_large else api.queues_with_rates(vhost)
     lines = [f"{fact.label:<10} {output.paint(fact.text, fact.tone)}" for fact in view.facts(info, nodes)]
     if nodes:
         lines += ["", output.table(NODES.select(), NODES.sorted(nodes)).rstrip("\n")]
@@ -71,7 +68,7 @@ def _write_screen(
         lines.append(f"  {output.paint(item.mark, item.tone)} {item.name}  {item.text}")
     if len(troubled) > _ATTENTION_MAX:
         lines.append(f"  and {len(troubled) - _ATTENTION_MAX} more")
-    if not few:
+    if info.is_large:
         lines.append("whether queues grow is not looked at with so many: `busctl queues --sort -in` does")
     if clear:
         output.clear_screen()

@@ -22,7 +22,7 @@ _SHOWN_BYTES = 16_384
 
 def peek(
     ctx: typer.Context,
-    queue: Annotated[str, typer.Argument(help="The queue to look into.", show_default=False)],
+    queue: Annotated[str, typer.Argument(metavar="QUEUE", help="The queue to look into.", show_default=False)],
     number: Annotated[int, typer.Option("-n", "--count", min=1, help="Look at so many messages.")] = 10,
     form: Annotated[MessageFormat, typer.Option("-o", "--output", help="How to print.")] = MessageFormat.PRETTY,
     where: selecting.WhereOption = None,

@@ -22,7 +22,7 @@ policies = typer.Typer(
     cls=ListGroup,
     add_completion=False,
     subcommand_metavar="[GLOB] | set | clear",
-    help="List policies, or set and clear one: busctl policies set limits '^orders' max-length:=1000",
+    help="List policies, or set and clear one.",
 )
 
 

@@ -101,10 +101,7 @@ def publish(
     form: FormOption = None,
     yes: YesOption = False,
 ) -> None:
-    """Publish a message and wait until the broker has it.
-
-    For example: busctl publish orders action=place_order quantity:=100
-    """
+    """Publish a message and wait until the broker has it."""
     queue, rest = _split(words or [], exchange, key)
     if rate is not None and not rate > 0:  # nan is not
         raise ConfigError("--rate must be above 0")

@@ -10,7 +10,6 @@ import typer
 
 from busctl.cli import lists, output
 from busctl.cli.lists import AllVhostsOption, ColumnsOption, OutputOption, SortOption, WatchOption, WhereOption
-from busctl.views import queue_detail as view
 from busctl.views.queues import QUEUES
 from busctl.views.replicas import trouble
 
@@ -46,28 +45,18 @@ def queues(
 
 
 def _at_risk(api: ManagementClient, vhost: str | None) -> list[QueueInfo]:
-    """Also the light list of a large bus knows members."""
-    from busctl_lib.poller import LIST_WITH_RATES_MAX
-
-    totals = api.overview().object_totals
-    few = totals is None or (totals.queues or 0) <= LIST_WITH_RATES_MAX
-    listed = api.queues_with_rates(vhost) if few else api.queues(vhost)
-    return [info for info in listed if trouble(info) is not None]
+    """Also the list of a large bus knows members."""
+    return [info for info in _listed(api, vhost) if trouble(info) is not None]
 
 
 def _listed(api: ManagementClient, vhost: str | None, asked: lists.Asked | None = None) -> list[QueueInfo]:
     """All queues, with rates where they are few enough to ask for them without hurting the broker, or asked for."""
-    from busctl_lib.management.infos import QUEUE_COUNT_COLUMNS
-    from busctl_lib.poller import LIST_WITH_RATES_MAX
-
     overview = api.overview()
-    totals = overview.object_totals
-    if totals is None or (totals.queues or 0) <= LIST_WITH_RATES_MAX:
+    if not overview.is_large:
         return api.queues_with_rates(vhost)
     if asked is not None and (asked.looks_at is None or not _COUNTED.issuperset(asked.looks_at)):
         return api.queues_with_rates(vhost)
-    counted = api.queues_counted(vhost, overview)
-    return counted if counted is not None else api.queues_with_rates(vhost, columns=QUEUE_COUNT_COLUMNS)
+    return api.queues_counted(vhost, overview, hurry=True)
 
 
 def _one(api: ManagementClient, vhost: str, name: str) -> QueueInfo:
@@ -85,6 +74,7 @@ class _Detailed:
         self._read_at = 0.0
 
     def __call__(self, api: ManagementClient, info: QueueInfo) -> lists.Detail:
+        from busctl.views import queue_detail as view
         from busctl_lib import queue_detail, topology_map
 
         if self._topology is None or time.monotonic() - self._read_at > _TOPOLOGY_GOOD_S:

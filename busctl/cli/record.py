@@ -33,7 +33,7 @@ _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 
 def record(
     ctx: typer.Context,
-    file: Annotated[Path, typer.Argument(help="A new .jsonl or .jsonl.zst file.", show_default=False)],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new .jsonl or .jsonl.zst file.", show_default=False)],
     queues: Annotated[
         list[str] | None, typer.Argument(metavar="QUEUE...", help="The queues to watch.", show_default=False)
     ] = None,
@@ -51,10 +51,7 @@ def record(
     accept_loss: AcceptLossOption = False,
     yes: YesOption = False,
 ) -> int:
-    """Keep the messages of queues in a capture, exactly as they are; `busctl play` publishes them again.
-
-    For example: busctl record monday.jsonl.zst orders obs_requests --for 10m
-    """
+    """Keep the messages of queues in a capture, exactly as they are; `busctl play` publishes them again."""
     from busctl_lib.captures import CaptureWriter
 
     targets = targets_of(queues, exchange, key, everything=everything, via=via, since=since, accept_loss=accept_loss)

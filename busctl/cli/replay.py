@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
 from busctl.cli import exits, flags, lists, moving
 from busctl.cli.confirm import YesOption
 from busctl_lib.errors import ConfigError
+
+if TYPE_CHECKING:
+    from busctl_lib.transfers import Plan, Request
 
 
 class RouteChoice(enum.StrEnum):
@@ -18,6 +22,9 @@ class RouteChoice(enum.StrEnum):
 
     ORIGINAL = "original"
     QUEUE = "queue"
+
+
+_HOW = frozenset({"rate", "canary", "watch_s", "accept_loss"})
 
 
 def replay(
@@ -87,7 +94,7 @@ def replay(
     if made is not None:
         if made.source != queue:
             raise ConfigError(f"the plan {plan} is for {made.source!r}, not for {queue!r}")
-        request = made.request
+        request = _as_planned(made, request)
     with flags.open_session(ctx) as session, moving.opened(session, request) as (transfer, _journal):
         current = moving.make_plan(transfer, made)
         if dry_run:
@@ -99,6 +106,21 @@ def replay(
         way_back = "none: the messages go to their consumers"
         moving.ask(session, current, yes=yes, way_back=way_back)
         return moving.run(transfer, transfer.running(), form)
+
+
+def _as_planned(made: Plan, typed: Request) -> Request:
+    """What the plan says; how fast and how watched it is done may be typed anew."""
+    usual = type(typed)(kind=typed.kind, source=typed.source)
+    given = {
+        name: getattr(typed, name) for name in typed.__struct_fields__ if getattr(typed, name) != getattr(usual, name)
+    }
+    for name in given.keys() - _HOW:
+        flag = {"target": "to", "redirects": "redirect"}.get(name, name)
+        raise ConfigError(
+            f"--{flag.replace('_', '-')} and --plan: what is replayed and where to stands in the plan",
+            hint="edit `request` in the plan, or make a new one",
+        )
+    return msgspec.structs.replace(made.request, **given)
 
 
 def _redirects(given: list[str]) -> dict[str, str]:

@@ -103,7 +103,7 @@ rpc = typer.Typer(
     cls=_MethodGroup,
     add_completion=False,
     subcommand_metavar="METHOD [ARGS]... | --queue QUEUE BODY | list | mock | spy",
-    help="Call a method of a service over the bus, for example: busctl rpc get_orderbook AAPL",
+    help="Call a method of a service over the bus, and wait for its reply.",
 )
 
 

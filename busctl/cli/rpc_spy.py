@@ -39,7 +39,9 @@ class SpyVia(enum.StrEnum):
 
 def spy(
     ctx: typer.Context,
-    queue: Annotated[str | None, typer.Argument(help="Only requests to this queue.", show_default=False)] = None,
+    queue: Annotated[
+        str | None, typer.Argument(metavar="[QUEUE]", help="Only requests to this queue.", show_default=False)
+    ] = None,
     via: Annotated[
         SpyVia, typer.Option("--via", help="firehose: also in production, where it is never chosen alone.")
     ] = SpyVia.AUTO,
@@ -71,22 +73,21 @@ def spy(
 
 
 def _plan(session: Session, queue: str | None, via: SpyVia) -> TapPlan:
-    """Watch the publishes to the default exchange, by which replies come, and to those by which requests do."""
-    from busctl_lib.taps import plan_tap
-    from busctl_lib.taps.sources import sources_of
+    from busctl_lib.taps.calls import plan_calls
 
-    api, vhost = session.management, session.vhost
-    entrances = {method.exchange for method in session.methods.values()}
-    if queue is not None:
-        try:
-            entrances = set(sources_of(api, vhost, queue).entrances)
-        except NotFound as error:
+    try:
+        return plan_calls(
+            session.management,
+            session.vhost,
+            queue,
+            exchanges={method.exchange for method in session.methods.values()} if queue is None else (),
+            via=via.value,
+            production=session.settings.production,
+        )
+    except NotFound as error:
+        if queue is not None:
             error.hint = error.hint or session.hint_for_queue(queue)
-            raise
-    plan = plan_tap(api, vhost, everything=True, via=via.value, production=session.settings.production)
-    plan.publishes_to = sorted({"", *entrances})
-    plan.sees = f"requests and replies by {', '.join(name or 'the default exchange' for name in plan.publishes_to)}"
-    return plan
+        raise
 
 
 def _watch(

@@ -17,6 +17,7 @@ from busctl.tui import commands, keys
 from busctl.tui.feed import Feed
 from busctl.tui.filters import Filter
 from busctl.tui.messages import (
+    OpenCalls,
     OpenDead,
     OpenList,
     OpenPeek,
@@ -51,6 +52,7 @@ GIVE_BACK_S = 30.0
 
 _OPENS: dict[str, Callable[[str], Message]] = {
     "tail": OpenTail,
+    "calls": OpenCalls,
     "peek": OpenPeek,
     "publish": OpenPublish,
     "rpc": OpenRpc,
@@ -117,6 +119,14 @@ class ConsoleApp(Opening):
         Binding(
             "minus", "again", "again", id="app.again", key_display="-", show=False, tooltip="The last command again."
         ),
+        Binding(
+            "ctrl+z",
+            "undo_last",
+            "undo",
+            id="app.undo",
+            show=False,
+            tooltip="Plan to put back what the last operation did.",
+        ),
         Binding("ctrl+s", "save_picture", "picture", id="app.picture", show=False, tooltip="Save the screen as SVG."),
         Binding("question_mark,f1", "help", "help", id="app.help", key_display="?", tooltip="Keys and commands."),
         Binding("q", "quit", "quit", id="app.quit", tooltip="Leave the console."),
@@ -151,7 +161,7 @@ class ConsoleApp(Opening):
         # One of a broker that was left meanwhile, or one that came while the screens were being taken down.
         if message.feed not in (None, self.feed) or not self.is_running:
             return
-        self.feed.snapshot = message.snapshot
+        self.feed.take_snapshot(message.snapshot)
         if (place := self.place) is not None:
             place.take_snapshot(message.snapshot)
 
@@ -217,7 +227,7 @@ class ConsoleApp(Opening):
             if not isinstance(place, Place) or isinstance(place.focused, Input):
                 return False
             return parameters[0] == ":" or place.FILTERS
-        if action in ("overview", "queues", "rpc", "help", "noun", "again"):
+        if action in ("overview", "queues", "rpc", "help", "noun", "again", "undo_last"):
             return isinstance(self.screen, Place)
         return super().check_action(action, parameters)
 
@@ -259,6 +269,8 @@ class ConsoleApp(Opening):
             self.post_message(_OPENS[name](argument))
         elif name in VERBS:
             self._transfer(name, argument)
+        elif name == "topology":
+            self.go(self.topology_place(argument, Filter(typed.filter)))
         elif name == "queue":
             self.go(QueuesScreen(self.feed), QueueScreen(self.feed, (self.feed.session.vhost, argument)))
         else:
@@ -297,6 +309,8 @@ class ConsoleApp(Opening):
 def _list_of(typed: commands.Typed, filtered: Filter) -> OpenList:
     """A glob alone is the filter, and can be taken away; beside a filter it says which list it is."""
     noun = typed.command.name
+    if noun == "events":
+        return OpenList(noun, typed.argument, filter=filtered)
     if not typed.argument:
         return OpenList(noun, filter=filtered)
     glob = Filter(typed.argument, glob=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,6 +13,7 @@ from busctl.contexts import ConsoleConfig, config_path, load_with_demos
 from busctl.tui.history import History
 from busctl.tui.rpc_history import RpcHistory
 from busctl.views.commands import command_line
+from busctl.views.happenings import Happening, happened
 from busctl_lib.errors import ConfigError
 from busctl_lib.poller import Poller, Snapshot
 from busctl_lib.schemas import METHODS
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from busctl.session import Session
     from busctl_lib.methods import Method
     from busctl_lib.rpc.caller import MethodCaller
+
+HAPPENINGS_KEPT = 200
 
 
 class Feed:
@@ -43,6 +48,8 @@ class Feed:
         self.poller = Poller(session.management, lambda snapshot: on_snapshot(self, snapshot), vhost=session.vhost)
         self.snapshot = Snapshot(sequence=0)
         """The newest that reached the screens; only the app's thread changes it."""
+        self.happenings: deque[Happening] = deque(maxlen=HAPPENINGS_KEPT)
+        """What changed from snapshot to snapshot, the newest first."""
         self.lists: dict[str, Sequence[Any]] = {}
         """What the lists held when they were last shown, by their noun."""
         self.held = held or Held()
@@ -50,6 +57,12 @@ class Feed:
         """Why the bus file cannot be used, once it was looked for."""
         self.rpc_history = RpcHistory()
         self.history = History()
+
+    def take_snapshot(self, snapshot: Snapshot) -> None:
+        """Take the newest; what changed is noted. Thread: the app's."""
+        at = time.time() if snapshot.taken_wall is None or snapshot.error is not None else snapshot.taken_wall
+        self.happenings.extendleft(happened(self.snapshot, snapshot, at))
+        self.snapshot = snapshot
 
     @property
     def context(self) -> str:

@@ -20,6 +20,7 @@ Phase = Literal["planning", "asking", "running", "ended"]
 _LOG = logging.getLogger(__name__)
 _DECISION_S = 600.0
 """How long a plan is held: it holds the queue for itself, and on a quorum queue its messages."""
+UNDOABLE = ("move", "park", "copy", "discard")
 
 
 class Job:
@@ -70,6 +71,11 @@ class Job:
     def start(self) -> None:
         """Begin to plan."""
         self._thread.start()
+
+    @property
+    def undoable(self) -> bool:
+        """Whether it did something that can be put back."""
+        return self.account is not None and self.account.operation.kind in UNDOABLE and self.account.operation.moved > 0
 
     # --- what its user decides
 

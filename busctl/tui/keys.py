@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import importlib
+import pkgutil
 from typing import TYPE_CHECKING
 
 from textual.binding import Binding
@@ -13,22 +15,21 @@ if TYPE_CHECKING:
 
 def known_ids() -> set[str]:
     """The names of all that has a key."""
-    from busctl.tui import screens as _screens  # noqa: F401 - the classes below are found once they are loaded
-    from busctl.tui.app import ConsoleApp
-    from busctl.tui.screens.listing import ListScreen
-    from busctl.tui.screens.overview import OverviewScreen
-    from busctl.tui.screens.queue import QueueScreen
-    from busctl.tui.screens.queues import QueuesScreen
-    from busctl.tui.screens.tail import TailScreen
-    from busctl.tui.widgets.message_log import MessageLog
-    from busctl.tui.widgets.table import LiveTable
+    from textual.dom import DOMNode
 
-    owners = (ConsoleApp, ListScreen, OverviewScreen, QueueScreen, QueuesScreen, TailScreen, MessageLog, LiveTable)
+    from busctl import tui
+
+    for module in pkgutil.walk_packages(tui.__path__, f"{tui.__name__}."):
+        importlib.import_module(module.name)
+    owners, waiting = set[type](), [DOMNode]
+    while waiting:
+        owner = waiting.pop()
+        owners.add(owner)
+        waiting += [kind for kind in owner.__subclasses__() if kind not in owners]
     return {
         binding.id
         for owner in owners
-        for kind in owner.__mro__
-        for binding in kind.__dict__.get("BINDINGS", ())
+        for binding in owner.__dict__.get("BINDINGS", ())
         if isinstance(binding, Binding) and binding.id
     }
 

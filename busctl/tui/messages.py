@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from busctl_lib.management.infos import QueueInfo
     from busctl_lib.poller import Snapshot
     from busctl_lib.rpc import Reply
+    from busctl_lib.rpc.pairs import MethodFigures
     from busctl_lib.taps import TapEvent, TapPlan
     from busctl_lib.taps.peek import Peeked
     from busctl_lib.transfers import Request
@@ -72,6 +73,30 @@ class TapEnded(Message):
 
 
 @dataclass
+class FlowOpened(Message):
+    """Rows come from now on."""
+
+    told: Sequence[str]
+    """What is seen and what not, a sentence each."""
+
+
+@dataclass
+class FlowBatch(Message):
+    """What came since the last batch, oldest first."""
+
+    rows: Sequence[Any]
+    link: str | None = None
+    """What the link to the broker is doing when it is not up."""
+
+
+@dataclass
+class CallsCounted(Message):
+    """What was seen of each method so far."""
+
+    figures: Sequence[MethodFigures]
+
+
+@dataclass
 class PeekEnded(Message):
     """A look at what waits in a queue came to its end."""
 
@@ -107,6 +132,20 @@ class OpenTail(Message):
     """Show the messages of a queue."""
 
     queue: str
+
+
+@dataclass
+class OpenCalls(Message):
+    """Show the calls by a queue: requests with their replies."""
+
+    queue: str
+
+
+@dataclass
+class OpenTopology(Message):
+    """Show what feeds a place and where it leads."""
+
+    name: str
 
 
 @dataclass

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from textual.message import Message
 
-from busctl.tui.messages import OpenDead, OpenList, OpenQueue, OpenTransfer, SwitchTo, SwitchVhost
+from busctl.tui.messages import OpenDead, OpenList, OpenQueue, OpenTopology, OpenTransfer, SwitchTo, SwitchVhost
 from busctl.tui.widgets.slots import Slot
 from busctl.views.bindings import BINDINGS
 from busctl.views.channels import CHANNELS
@@ -63,7 +63,8 @@ class Noun(Generic[T]):
     """Where enter leads; to the description if None."""
     jumps: Mapping[str, Callable[[T], Message | None]] = field(default_factory=dict)
     """Where other keys lead: "connection", "exchange"."""
-    sort: str = ""
+    sort: str | None = ""
+    """The order at first: "" is the view's, None as they are fetched, for good."""
     empty: str = ""
     tag: str = "monitoring"
     """Who may not see it needs this tag."""
@@ -71,6 +72,14 @@ class Noun(Generic[T]):
     """What lists it in a shell, where that is not the noun."""
     least: Mapping[str, int] = field(default_factory=dict)
     """Cells that a column must have, where that is not the usual."""
+    most: int = _TEXT_MOST
+    """Cells that a text may grow to."""
+    kept: bool = True
+    """Whether what was listed last is shown at once the next time."""
+    counted: str = ""
+    """What the rows are, where that is not the noun."""
+    words: Sequence[str] = ()
+    """What stands behind the noun on the command line."""
     hidden: Sequence[str] = ()
     """Columns that say the same in all rows."""
     first: Sequence[str] = ()
@@ -86,7 +95,7 @@ class Noun(Generic[T]):
             usual = max(len(column.title) + 1, _NUMBER_LEAST if number else _TEXT_LEAST)
             least = self.least.get(column.name, usual)
             rank = order.index(column.name)
-            slots.append(Slot(column=column, least=least, most=0 if number else _TEXT_MOST, rank=rank))
+            slots.append(Slot(column=column, least=least, most=0 if number else self.most, rank=rank))
         return slots
 
 
@@ -173,6 +182,7 @@ _EXCHANGES: Noun[ExchangeInfo] = Noun(
     key=lambda info: info.name,
     label=lambda info: shown_name(info.name),
     opens=lambda info: bindings_of_exchange(info.name),
+    jumps={"topology": lambda info: OpenTopology(info.name) if info.name else OpenList("topology")},
     first=("name", "type", "in", "out"),
 )
 _BINDINGS: Noun[BindingInfo] = Noun(
@@ -181,7 +191,10 @@ _BINDINGS: Noun[BindingInfo] = Noun(
     key=lambda info: (info.source, info.destination_type, info.destination, info.properties_key),
     label=lambda info: f"{shown_name(info.source)} {info.destination} {info.routing_key}",
     opens=_to_binding_target,
-    jumps={"exchange": lambda info: OpenList("exchanges", shown_name(info.source), lambda e: e.name == info.source)},
+    jumps={
+        "exchange": lambda info: OpenList("exchanges", shown_name(info.source), lambda e: e.name == info.source),
+        "topology": lambda info: OpenTopology(info.destination),
+    },
     empty="Nothing leads anywhere here.",
     first=("source", "destination", "key"),
 )
@@ -191,6 +204,7 @@ _CONNECTIONS: Noun[ConnectionInfo] = Noun(
     key=lambda info: info.name,
     label=lambda info: f"{client(info) or ''} {info.name} {info.user or ''}",
     opens=_channels_of,
+    sort="client",
     empty="Nobody is connected.",
     first=("client", "state", "peer", "in", "out", "user"),
     least={"client": 24, "user": 8, "state": 9, "peer": 15},
@@ -215,7 +229,8 @@ _CONSUMERS: Noun[ConsumerInfo] = Noun(
     opens=lambda info: OpenQueue(info.queue.vhost, info.queue.name),
     jumps={"connection": lambda info: connection_named(consumer_connection(info))},
     empty="Nobody consumes here.",
-    first=("queue", "tag", "prefetch", "connection"),
+    least={"connection": 21},
+    first=("queue", "connection", "prefetch", "tag"),
 )
 _NODES: Noun[NodeInfo] = Noun(
     view=NODES,
@@ -298,16 +313,28 @@ def _dead(session: Session) -> Sequence[DeadLetterQueue]:
     return dead_letter_queues(session.management, session.vhost)
 
 
+def _sources_of(found: DeadLetterQueue) -> Message | None:
+    names = frozenset(found.sources)
+    if len(names) == 1:
+        return OpenQueue(found.vhost, next(iter(names)))
+    return OpenList("queues", f"that feed {safe_text(found.name, 40)}", lambda info: info.name in names)
+
+
 _DEAD: Noun[DeadLetterQueue] = Noun(
     view=DEAD_QUEUES,
     fetch=_dead,
     key=lambda found: found.name,
     label=lambda found: f"{found.name} {' '.join(found.sources)}",
     opens=lambda found: OpenDead(found.name),
-    jumps={"queue": lambda found: OpenQueue(found.vhost, found.name)},
+    jumps={
+        "queue": lambda found: OpenQueue(found.vhost, found.name),
+        "source": _sources_of,
+        "topology": lambda found: OpenTopology(found.name),
+    },
     sort="-messages",
     empty="No queue of dead letters here.",
     command="dead",
+    least={"name": 22},
     first=("name", "messages", "arrivals", "depth", "sources", "oldest"),
 )
 _OPERATIONS: Noun[Operation] = Noun(

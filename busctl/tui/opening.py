@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from textual import on
 
-from busctl.tui.filters import Filter
+from busctl.tui.filters import EVERYTHING, Filter
 from busctl.tui.messages import (
     Describe,
+    OpenCalls,
     OpenDead,
     OpenGroup,
     OpenList,
@@ -15,6 +16,7 @@ from busctl.tui.messages import (
     OpenQueue,
     OpenRpc,
     OpenTail,
+    OpenTopology,
     TapTold,
 )
 from busctl.tui.modals.describe import DescribeModal
@@ -39,6 +41,12 @@ class Opening(Switching):
         filtered = wanted.filter if isinstance(wanted.filter, Filter) else Filter(wanted.filter)
         if wanted.noun == "queues":
             return QueuesScreen(self.feed, filtered, of=wanted.of, only=wanted.only)
+        if wanted.noun == "events":
+            from busctl.tui.screens.events import EventsScreen
+
+            return EventsScreen(self.feed, filtered, glob=wanted.of)
+        if wanted.noun == "topology":
+            return self.topology_place("", filtered)
         return ListScreen(self.feed, NOUNS[wanted.noun], filtered, of=wanted.of, only=wanted.only)
 
     @on(OpenList)
@@ -47,6 +55,17 @@ class Opening(Switching):
             self.push_screen(self.list_place(message))
         except ValueError as error:  # a pattern of Erlang's that is none of ours
             self.notify(safe_text(str(error)), severity="warning", markup=False)
+
+    def topology_place(self, name: str, filtered: Filter = EVERYTHING) -> Place:
+        """Make the screen of the topology, around a place if one is named."""
+        from busctl.tui.topologies import topology_noun
+
+        noun = topology_noun(name, vhost=self.feed.session.vhost)
+        return ListScreen(self.feed, noun, filtered, of=f"of {safe_text(name, 40)}" if name else "")
+
+    @on(OpenTopology)
+    def _open_topology(self, message: OpenTopology) -> None:
+        self.push_screen(self.topology_place(message.name))
 
     @on(OpenQueue)
     def _open_queue(self, message: OpenQueue) -> None:
@@ -57,6 +76,12 @@ class Opening(Switching):
         from busctl.tui.screens.tail import TailScreen
 
         self.push_screen(TailScreen(self.feed, message.queue))
+
+    @on(OpenCalls)
+    def _open_calls(self, message: OpenCalls) -> None:
+        from busctl.tui.screens.calls import CallsScreen
+
+        self.push_screen(CallsScreen(self.feed, message.queue))
 
     @on(OpenPeek)
     def _open_peek(self, message: OpenPeek) -> None:

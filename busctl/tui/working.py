@@ -104,8 +104,21 @@ class Working(App[None]):
         if job.error is not None:
             self.notify(safe_text(str(job.error)), title=f"{job.kind} {job.source}", severity="error", markup=False)
         elif job.account is not None:
-            undo = f"\n:undo {job.id}" if job.kind in ("move", "park", "copy", "discard") else ""
+            undo = f"\n^z or :undo {job.id} puts it back" if job.undoable else ""
             self.notify(safe_text(plans.summary(job.account.operation)) + undo, timeout=10, markup=False)
+
+    @property
+    def last_undoable(self) -> Job | None:
+        """The newest operation of this run that can be put back and was not."""
+        undone = {job.undoes for job in self.jobs if job.account is not None}
+        return next((job for job in reversed(self.jobs) if job.undoable and job.id not in undone), None)
+
+    def action_undo_last(self) -> None:
+        """Plan to put back what the last operation did."""
+        if (job := self.last_undoable) is not None:
+            self.post_message(OpenTransfer(undo=job.id))
+        else:
+            self.notify("nothing to undo in this run; :operations has all", severity="warning", markup=False)
 
     @on(OpenBulk)
     def _ask_bulk(self, message: OpenBulk) -> None:

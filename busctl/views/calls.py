@@ -6,11 +6,14 @@ import json
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from busctl.views import formats
+from busctl.views import columns, formats, messages
 from busctl.views.formats import safe_text
 from busctl.views.view import Column, Tone, View
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from busctl_lib.envelope import Delivery
     from busctl_lib.rpc.load import LoadReport
     from busctl_lib.rpc.pairs import MethodFigures, SpiedCall
 
@@ -151,5 +154,53 @@ FIGURES: View[MethodFigures] = View(
         Column(name="method", title="METHOD", value=lambda info: info.method, text=lambda info: safe_text(info.method)),
         *(_count(name, name.upper()) for name in ("answered", "errors", "orphans", "late", "duplicates")),
         *(_share(name, share) for name, share in _SHARES),
+    ),
+)
+
+
+class _CallView(View["SpiedCall"]):
+    def json(self, info: SpiedCall) -> Any:
+        """Request and reply as documents."""
+        return spied_json(info)
+
+
+def _half(name: str, title: str, get: Callable[[SpiedCall], Delivery | None]) -> Column[SpiedCall]:
+    def text(call: SpiedCall) -> str:
+        half = get(call)
+        return messages.one_line(half, 400) if half is not None else formats.UNKNOWN
+
+    return Column(name=name, title=title, value=text, text=text)
+
+
+CALLS: View[SpiedCall] = _CallView(
+    noun="calls",
+    sort="-at",
+    columns=(
+        Column(
+            name="at",
+            title="TIME",
+            value=lambda call: call.at,
+            text=lambda call: datetime.fromtimestamp(call.at).astimezone().isoformat(timespec="milliseconds")[11:23],
+            tone=lambda _: Tone.MUTED,
+        ),
+        Column(
+            name="state",
+            title="STATE",
+            value=lambda call: call.state,
+            text=lambda call: f"{call.state}, error" if call.error is not None else call.state,
+            tone=lambda call: Tone.WARN if call.error is not None else _TONES.get(call.state, Tone.WARN),
+        ),
+        Column(
+            name="latency",
+            title="TOOK",
+            value=lambda call: call.latency_s,
+            text=lambda call: milliseconds(call.latency_s),
+            align="right",
+        ),
+        columns.text("method", "METHOD"),
+        columns.text("queue", "QUEUE", wide=True),
+        _half("request", "REQUEST", lambda call: call.request),
+        _half("reply", "REPLY", lambda call: call.reply),
+        columns.text("error", "ERROR", wide=True),
     ),
 )

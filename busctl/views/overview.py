@@ -138,7 +138,7 @@ def _held_back(info: ConnectionInfo) -> Attention:
 
 def _about(info: QueueInfo, state: queues.State) -> str:
     if state.word == "dead letters":
-        return f"{formats.count(info.messages)} dead letters"
+        return f"{formats.count(info.messages)} dead letter{'s' if info.messages != 1 else ''}"
     parts = [f"{formats.count(info.messages_ready)} ready", state.word]
     if info.consumers:
         parts.append(f"{info.consumers} consumer{'s' if info.consumers != 1 else ''}")

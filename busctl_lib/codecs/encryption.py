@@ -29,6 +29,7 @@ from busctl_lib.envelope import Properties
 from busctl_lib.errors import CodecError, Tampered, Truncated, UnknownKey, WrongKey, WrongMessage
 
 KEY_ID_HEADER = "busctl-key-id"
+"""The id of the key that a body is encrypted with."""
 _VERSION = 1
 _PREAMBLE = struct.Struct(">B4s8sI")
 _NONCE_BYTES = 12

@@ -10,6 +10,7 @@ import msgspec
 from busctl_lib.errors import CodecError, InvalidMessage
 
 JSON = "application/json"
+"""The content type of a JSON body."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode

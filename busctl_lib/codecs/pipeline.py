@@ -10,7 +10,9 @@ from busctl_lib.envelope import Envelope
 from busctl_lib.errors import BodyTooLarge, ConfigError, UnknownEncoding
 
 Compression = Literal["zstd", "gzip"]
+"""A way to compress, as content_encoding names it."""
 COMPRESSIONS: tuple[str, ...] = ("zstd", "gzip")
+"""All of them."""
 AES = "aes256gcm"
 LIMIT_BYTES = 64 << 20
 """What a body may expand to unless the reader says otherwise."""

@@ -7,16 +7,14 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import Any
 
 import msgspec
 
-from busctl_lib import delays
+from busctl_lib import delays, topology_map
 from busctl_lib.broker import MessageBroker
 from busctl_lib.deadletters.dialects import failure_of
 from busctl_lib.errors import BusError
-from busctl_lib.management import BindingInfo, ExchangeInfo, History, ManagementClient, PolicyInfo, QueueInfo
-from busctl_lib.taps import keys
+from busctl_lib.management import BindingInfo, ExchangeInfo, History, ManagementClient, QueueInfo
 from busctl_lib.taps.peek import peek
 
 _NAMED = re.compile(
@@ -25,7 +23,6 @@ _NAMED = re.compile(
     re.IGNORECASE,
 )
 _OWN = ("busctl.lock.", "busctl.tap.")
-_APPLIES = {"classic": "classic_queues", "quorum": "quorum_queues", "stream": "streams"}
 _HOUR = History(age_s=3600, step_s=60)
 
 
@@ -112,34 +109,12 @@ def _by_topology(management: ManagementClient, vhost: str, queues: dict[str, Que
         outgoing[binding.source].append(binding)
     found: dict[str, set[str]] = defaultdict(set)
     for info in queues.values():
-        exchange, key = dead_letter_route(info, policies)
+        exchange, key = topology_map.dead_letter_route(info, policies)
         if exchange is not None and not info.name.startswith(delays.PREFIX):  # these wait there, and are not dead
             for name in _reached(exchange, key, exchanges, outgoing):
                 if name != info.name:
                     found[name].add(info.name)
     return found
-
-
-def dead_letter_route(info: QueueInfo, policies: list[PolicyInfo]) -> tuple[str | None, str | None]:
-    """The exchange and key that a queue's dead letters go to; no exchange where there is none, no key for their own."""
-    settings = info.effective_policy_definition
-    if settings is None:  # a queue that is new to the statistics
-        settings = _policy_of(info, policies)
-    arguments = info.arguments or {}
-    exchange = arguments.get("x-dead-letter-exchange", settings.get("dead-letter-exchange"))
-    key = arguments.get("x-dead-letter-routing-key", settings.get("dead-letter-routing-key"))
-    return (exchange if isinstance(exchange, str) else None, key if isinstance(key, str) else None)
-
-
-def _policy_of(info: QueueInfo, policies: list[PolicyInfo]) -> dict[str, Any]:
-    matching = []
-    for policy in policies:
-        with contextlib.suppress(re.error):
-            applies = policy.apply_to in ("all", "queues", _APPLIES.get(info.type or "classic"))
-            if applies and re.search(policy.pattern or "", info.name):
-                matching.append(policy)
-    best = max(matching, key=lambda policy: policy.priority or 0, default=None)
-    return (best.definition or {}) if best is not None else {}
 
 
 def _reached(
@@ -158,16 +133,10 @@ def _reached(
         seen.add(name)
         kind = exchanges[name].type if name in exchanges else None
         for binding in outgoing[name]:
-            if not _may_match(kind, binding, key):
+            if not topology_map.may_match(kind, binding.routing_key, key):
                 continue
             if binding.destination_type == "queue":
                 found.add(binding.destination)
             else:
                 waiting.append(binding.destination)
     return found
-
-
-def _may_match(kind: str | None, binding: BindingInfo, key: str | None) -> bool:
-    if key is None or kind not in ("direct", "topic"):
-        return True
-    return binding.routing_key == key or (kind == "topic" and keys.matches(binding.routing_key, key))

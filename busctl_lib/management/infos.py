@@ -12,6 +12,9 @@ from typing import Any
 
 import msgspec
 
+LIST_WITH_RATES_MAX = 1000
+"""Up to this many queues one list brings rates and consumers of all without hurting the broker."""
+
 
 class Info(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Base of all infos: None is left out when one is written as JSON."""
@@ -109,6 +112,11 @@ class OverviewInfo(Info):
     object_totals: ObjectTotals | None = None
     listeners: list[Listener] | None = None
     statistics_db_event_queue: int | None = None
+
+    @property
+    def is_large(self) -> bool:
+        """Whether there are more queues than a list with the rates of all should be asked for."""
+        return self.object_totals is not None and (self.object_totals.queues or 0) > LIST_WITH_RATES_MAX
 
 
 class NodeInfo(Info):
@@ -235,7 +243,7 @@ QUEUE_LIST_COLUMNS: tuple[str, ...] = (
 
 QUEUE_COUNT_COLUMNS: tuple[str, ...] = (
     *("name", "vhost", "type", "state", "durable", "auto_delete", "exclusive", "arguments", "node"),
-    *("messages", "messages_ready", "messages_unacknowledged", "consumers"),
+    *("leader", "members", "online", "messages", "messages_ready", "messages_unacknowledged", "consumers"),
 )
 """What the list of a large bus asks for where counts cannot be had from elsewhere."""
 

@@ -20,15 +20,11 @@ _COUNTS = {
     "messages": "messages",
     "consumers": "consumers",
 }
-# 3.x does not escape what 4.x does: a name with a quote or a backslash cannot be told from another.
-_LABEL = r'"([^"\\]*)"'
-_LINE = re.compile(
-    rf"^rabbitmq_detailed_queue_({'|'.join(_COUNTS)})\{{vhost={_LABEL},queue={_LABEL}\}} (\d+)(?:\.0+)?$".encode(),
-    re.MULTILINE,
-)
 _IDENTITY = re.compile(
-    rf"^rabbitmq_identity_info\{{rabbitmq_node={_LABEL},rabbitmq_cluster={_LABEL}[,}}]".encode(), re.MULTILINE
+    rb'^rabbitmq_identity_info\{rabbitmq_node="([^"\\]*)",rabbitmq_cluster="([^"\\]*)"[,}]', re.MULTILINE
 )
+Counts = dict[str, dict[bytes, int]]
+"""By field of a queue, then by the labels of a queue, as they came."""
 
 
 class Listener(NamedTuple):
@@ -52,21 +48,31 @@ def listener_of(overview: OverviewInfo, api_url: str) -> Listener | None:
     return Listener(f"{scheme}://{where}:{found[0].port}/{QUERY}", overview.node, overview.cluster_name)
 
 
-def fill_counts(infos: Iterable[QueueInfo], text: bytes, listener: Listener) -> bool:
-    """Write the counts into queues; False when it was another broker that answered (a tunnel, a proxy).
-
-    A queue that was declared a moment ago, or has a quote or a backslash in its name, stays without.
-    """
+def read_counts(text: bytes, listener: Listener) -> Counts | None:
+    """Read the answer; None when it was another broker that gave it (a tunnel, a proxy)."""
     identity = _IDENTITY.search(text)
-    if identity is None or (_plain(identity[1]), _plain(identity[2])) != (listener.node, listener.cluster):
-        return False
-    by_key = {(info.vhost, info.name): info for info in infos}
-    for what, vhost, name, number in _LINE.findall(text):
-        info = by_key.get((_plain(vhost), _plain(name)))
-        if info is not None:
-            setattr(info, _COUNTS[what.decode()], int(number))
-    return True
+    if identity is None or tuple(label.decode("utf-8", "replace") for label in identity.groups()) != listener[1:]:
+        return None
+    return {field: _numbers(text, what) for what, field in _COUNTS.items()}
 
 
-def _plain(label: bytes) -> str:
-    return label.decode("utf-8", "replace")
+def _numbers(text: bytes, what: str) -> dict[bytes, int]:
+    """Read one metric of all queues. Split, not matched: a regular expression takes five times as long."""
+    found = {}
+    for piece in text.split(f"\nrabbitmq_detailed_queue_{what}{{".encode())[1:]:
+        labels, _, number = piece.partition(b"\n")[0].rpartition(b"} ")
+        whole = number.removesuffix(b".0")
+        if whole.isdigit():
+            found[labels] = int(whole)
+    return found
+
+
+def fill_counts(infos: Iterable[QueueInfo], counts: Counts) -> None:
+    """Write counts into queues; one declared a moment ago, or with a quote or backslash in its name, stays without."""
+    for info in infos:
+        labels = f'vhost="{info.vhost}",queue="{info.name}"'.encode()
+        if labels.count(b'"') > 4 or b"\\" in labels:  # 3.x does not escape what 4.x does: it could be another's
+            continue
+        for field, numbers in counts.items():
+            if (number := numbers.get(labels)) is not None:
+                setattr(info, field, number)

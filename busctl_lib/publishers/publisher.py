@@ -29,6 +29,7 @@ from busctl_lib.schemas import SCHEMAS, OrderMessage, validate
 from busctl_lib.tracing import Tracer, inject
 
 REPUBLISHED_HEADER = "busctl-republished"
+"""Of a message that was sent again because its first outcome was not known."""
 _AS_SET: Any = object()
 """As the publisher was set."""
 

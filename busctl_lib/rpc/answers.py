@@ -11,8 +11,11 @@ from busctl_lib.codecs import JSON, encode_json
 from busctl_lib.envelope import Envelope, Properties
 
 ERROR_HEADER = "busctl-error"
+"""Of an error reply: the type of the error."""
 ERROR_TEXT_HEADER = "busctl-error-message"
+"""Of an error reply: its text."""
 DEADLINE_HEADER = "busctl-deadline"
+"""Of a request: until when its caller waits, in milliseconds since 1970."""
 _TEXT_LIMIT = 1000
 
 

@@ -56,6 +56,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
 
 
 TapEvent: TypeAlias = Delivery | Note
+"""What a tap yields: a message, or what is to be said of those not seen."""
 
 
 class Buffer:

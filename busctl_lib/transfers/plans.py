@@ -132,7 +132,8 @@ def read_plan(path: Path) -> Plan:
     try:
         plan = msgspec.json.decode(path.read_bytes(), type=Plan)
     except OSError as error:
-        raise ConfigError(f"the plan {path} cannot be read: {error.strerror}") from error
+        hint = "`--dry-run --plan FILE` writes one"
+        raise ConfigError(f"the plan {path} cannot be read: {error.strerror}", hint=hint) from error
     except msgspec.MsgspecError as error:
         raise ConfigError(f"{path} is not a plan: {error}") from error
     if plan.signature != plan._sum():

@@ -169,7 +169,7 @@ class Transfer:
         plan.warnings += sums.room.buried
         if made is not None:
             require_same(made, plan, reading.seen)
-            now = {"operation": self.operation.id, "targets": plan.targets, "overfull": plan.overfull}
+            now = {name: getattr(plan, name) for name in ("operation", "request", "targets", "overfull")}
             plan = msgspec.structs.replace(made, **now)
             total = made.fixed.total() if made.fixed is not None else total
         self._fixed = FixedSet(total, plan.fixed)

@@ -19,8 +19,9 @@ from busctl_lib.management import ManagementClient
 from busctl_lib.transfers.reading import open_mover
 
 TRASH_MESSAGES = 100_000
+"""How many messages of one operation are kept."""
 TRASH_BYTES = 1 << 30
-"""How much of one operation is kept: messages, and bytes of their bodies."""
+"""And how many bytes of their bodies."""
 _BATCH = 500
 _IDLE_S = 0.25
 _DEADLINE_S = 60.0

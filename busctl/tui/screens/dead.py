@@ -14,7 +14,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from busctl.tui.feed import Feed
-from busctl.tui.messages import OpenGroup, OpenTransfer, Triaged
+from busctl.tui.messages import OpenGroup, OpenQueue, OpenTopology, OpenTransfer, Triaged
 from busctl.tui.screens.table_place import TablePlace
 from busctl.tui.widgets.slots import Slot
 from busctl.tui.widgets.table import LiveTable
@@ -48,6 +48,8 @@ class DeadScreen(TablePlace[Group]):
         Binding("a", "replay_all", "replay all", id="dead.replay-all", tooltip="Plan to replay all dead letters here."),
         Binding("P", "transfer('park')", "park", id="dead.park", tooltip="Plan to put the group aside."),
         Binding("ctrl+x", "transfer('discard')", "discard", id="dead.discard", tooltip="Plan to throw the group away."),
+        Binding("f", "source", "source", id="dead.source", tooltip="Go to the queue the group died in."),
+        Binding("T", "topology", "topology", id="dead.topology", show=False, tooltip="What leads to the queue."),
         Binding("p", "look", "look again", id="dead.look", tooltip="Read the queue again; it counts as a look."),
     ]
 
@@ -205,6 +207,15 @@ class DeadScreen(TablePlace[Group]):
             target = self.queue + PARKED if kind == "park" else None
             request = Request(kind=kind, source=self.queue, target=target, group=group.id)
             self.post_message(OpenTransfer(request=request))
+
+    def action_source(self) -> None:
+        """Go to the queue the group under the cursor died in."""
+        if (group := self.table.row) is not None and group.queue:
+            self.post_message(OpenQueue(self.feed.session.vhost, group.queue))
+
+    def action_topology(self) -> None:
+        """Show what leads to the queue."""
+        self.post_message(OpenTopology(self.queue))
 
     def action_replay_all(self) -> None:
         """Plan to replay all that waits here."""

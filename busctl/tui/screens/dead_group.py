@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from busctl.tui.feed import Feed
-from busctl.tui.messages import OpenTail, OpenTransfer
+from busctl.tui.messages import OpenQueue, OpenTail, OpenTransfer
 from busctl.tui.modals.edit import EditModal
 from busctl.tui.screens.messages_place import MessagesPlace, message_facts
 from busctl.views import formats
@@ -40,6 +40,7 @@ class GroupScreen(MessagesPlace):
         Binding("R", "replay_one", "replay it", id="group.replay-one", tooltip="Plan to replay this message alone."),
         Binding("e", "edit", "edit", id="group.edit", tooltip="Change its body, then plan to replay it."),
         Binding("a", "replay_all", "replay group", id="group.replay", tooltip="Plan to replay the whole group."),
+        Binding("f", "source", "source", id="group.source", tooltip="Go to the queue the message died in."),
         Binding("t", "tail_source", "tail source", id="group.tail", show=False, tooltip="Watch the queue it died in."),
     ]
 
@@ -141,7 +142,16 @@ class GroupScreen(MessagesPlace):
 
     def action_tail_source(self) -> None:
         """Watch the queue the message died in."""
-        delivery = self.log_rows.delivery
-        source = failure_of(delivery).queue if delivery is not None else None
-        if source:
+        if source := self._source():
             self.post_message(OpenTail(source))
+
+    def action_source(self) -> None:
+        """Go to the queue the message died in."""
+        if source := self._source():
+            self.post_message(OpenQueue(self.feed.session.vhost, source))
+        else:
+            self.notify("the message does not tell in which queue it died", severity="warning", markup=False)
+
+    def _source(self) -> str | None:
+        delivery = self.log_rows.delivery
+        return failure_of(delivery).queue if delivery is not None else None

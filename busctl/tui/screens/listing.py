@@ -19,7 +19,7 @@ from busctl.tui.screens.table_place import TablePlace
 from busctl.tui.widgets.slots import Slot
 from busctl.tui.widgets.table import LiveTable
 from busctl.views import formats
-from busctl_lib.errors import ApiForbidden, BusError
+from busctl_lib.errors import ApiForbidden, BusError, NotFound
 
 BEAT_S = 2.0
 MAX_BEAT_S = 60.0
@@ -42,6 +42,10 @@ class ListScreen(TablePlace[Any]):
         Binding("c", "jump('connection')", "connection", id="list.connection", tooltip="Go to its connection."),
         Binding("e", "jump('exchange')", "exchange", id="list.exchange", tooltip="Go to its exchange."),
         Binding("o", "jump('queue')", "queue", id="list.queue", tooltip="Go to the queue itself."),
+        Binding("f", "jump('source')", "source", id="list.source", tooltip="Go to the queue they died in."),
+        Binding(
+            "T", "jump('topology')", "topology", id="list.topology", tooltip="See what feeds it and where it leads."
+        ),
         Binding("u", "jump('undo')", "undo", id="list.undo", tooltip="Plan to put back what the operation did."),
         Binding("R", "jump('resume')", "resume", id="list.resume", tooltip="Go on with an interrupted operation."),
     ]
@@ -57,7 +61,7 @@ class ListScreen(TablePlace[Any]):
     ) -> None:
         self.noun = noun
         super().__init__(feed, noun.view, filtered, of=of, only=only)
-        known = feed.lists.get(noun.view.noun)
+        known = feed.lists.get(noun.view.noun) if noun.kept else None
         self._rows: Sequence[Any] | None = None if known is None else self.belonging(known)
         self._error: BusError | None = None
         self._taken_at: float | None = None
@@ -69,9 +73,9 @@ class ListScreen(TablePlace[Any]):
     @property
     def command_line(self) -> str:
         """The same as a command."""
-        if not self.noun.command:
-            return super().command_line
-        return self.feed.command(self.noun.command)
+        if self.noun.words:
+            return self.feed.command(self.view.noun, *self.noun.words)
+        return self.feed.command(self.noun.command) if self.noun.command else super().command_line
 
     @property
     def empty(self) -> str:
@@ -80,15 +84,22 @@ class ListScreen(TablePlace[Any]):
             user = formats.safe_text(self.feed.session.management.username, 40)
             tag = self.noun.tag
             return f"needs the {tag} tag; ask for: rabbitmqctl set_user_tags {user} {tag}"
+        if isinstance(self._error, NotFound):
+            return formats.safe_text(f"{self._error}; {self._error.hint or ''}")
         if self._error is not None:
             hint = f"; {self._error.hint}" if self._error.hint else ""
             return formats.safe_text(f"cannot be asked: {self._error}{hint}")
         return self.noun.empty or super().empty
 
     @property
-    def first_sort(self) -> str:
+    def first_sort(self) -> str | None:
         """The order at first."""
-        return self.noun.sort or self.view.sort
+        return self.view.sort if self.noun.sort == "" else self.noun.sort
+
+    @property
+    def counted_as(self) -> str:
+        """What the rows are."""
+        return self.noun.counted or self.view.noun
 
     def slots(self, *, wide: bool) -> list[Slot[Any]]:
         """The columns of the noun."""
@@ -150,7 +161,8 @@ class ListScreen(TablePlace[Any]):
         self._error = message.error
         self.query_one("#place").set_class(message.error is not None and self._rows is not None, "-stale")
         if message.rows is not None:
-            self.feed.lists[self.view.noun] = message.rows
+            if self.noun.kept:
+                self.feed.lists[self.view.noun] = message.rows
             self._rows, self._taken_at = self.belonging(message.rows), time.monotonic()
             self.show_filtered()
         elif self._rows is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
@@ -54,6 +55,7 @@ class MessagesPlace(Place):
             id="messages.related",
             tooltip="Only messages with the same correlation id, else of the same trace.",
         ),
+        Binding("T", "trace", "trace", id="messages.trace", show=False, tooltip="Only messages of the same trace."),
     ]
 
     def __init__(self, feed: Feed) -> None:
@@ -172,10 +174,19 @@ class MessagesPlace(Place):
 
     def action_related(self) -> None:
         """Show only messages that belong to the one under the cursor."""
+        self._show_those_like(related, "no correlation id and no trace in this message")
+
+    def action_trace(self) -> None:
+        """Show only messages of the trace of the one under the cursor."""
+        self._show_those_like(traced, "no trace in this message: it has no header traceparent")
+
+    def _show_those_like(self, like: Callable[[Delivery], str | None], none: str) -> None:
         delivery = self.log_rows.delivery
-        wanted = related(delivery) if delivery is not None else None
+        if delivery is None:
+            return
+        wanted = like(delivery)
         if wanted is None:
-            self.notify("no correlation id and no trace in this message", severity="warning", markup=False)
+            self.notify(none, severity="warning", markup=False)
         else:
             self.set_filter(Filter(wanted))
 
@@ -199,6 +210,11 @@ def related(delivery: Delivery) -> str | None:
     correlation_id = delivery.properties.correlation_id
     if correlation_id:
         return f"=.properties.correlation_id == {msgspec.json.encode(correlation_id).decode()}"
+    return traced(delivery)
+
+
+def traced(delivery: Delivery) -> str | None:
+    """Write the filter for messages of its trace; None without one."""
     parent = delivery.headers.get("traceparent")
     if isinstance(parent, str) and parent.count("-") == 3:
         trace = msgspec.json.encode(parent.split("-")[1]).decode()

@@ -17,6 +17,7 @@ from busctl.tui.widgets.nodes import NodeBars
 from busctl.tui.widgets.slots import Slot
 from busctl.tui.widgets.table import LiveTable
 from busctl.views import formats, overview, queues
+from busctl.views.happenings import HAPPENINGS
 from busctl.views.overview import Attention
 from busctl.views.view import Column, View
 from busctl_lib.poller import Snapshot
@@ -71,7 +72,7 @@ class OverviewScreen(Place):
         return self.feed.command("overview")
 
     def compose_place(self) -> ComposeResult:
-        """Rates and nodes on the left, what needs attention on the right."""
+        """Rates, queues and nodes on the left; what needs attention and what just happened on the right."""
         with Container(id="overview-grid"):
             with Vertical(id="overview-rates", classes="panel") as rates:
                 rates.border_title = "Rates, last 10 min"
@@ -91,6 +92,19 @@ class OverviewScreen(Place):
             with Vertical(id="overview-busiest", classes="panel") as busiest:
                 busiest.border_title = "Busiest queues"
                 yield self._busiest_table()
+            with Vertical(id="overview-happened", classes="panel") as just:
+                just.border_title = "Just happened"
+                just.border_subtitle = ":events tells more"
+                yield LiveTable(
+                    HAPPENINGS,
+                    [
+                        Slot(column=HAPPENINGS.column("at"), least=8, rank=0),
+                        Slot(column=HAPPENINGS.column("text"), least=20, most=100, rank=1),
+                    ],
+                    key=lambda found: found,
+                    empty="Nothing since the console was opened.",
+                    id="overview-happenings",
+                )
             with Vertical(id="overview-nodes", classes="panel") as nodes:
                 nodes.border_title = "Nodes"
                 yield NodeBars()
@@ -115,7 +129,7 @@ class OverviewScreen(Place):
         return self.query_one("#overview-matters", LiveTable)
 
     def show_snapshot(self, snapshot: Snapshot) -> None:
-        """Fill all three."""
+        """Fill all of them."""
         matters = overview.attention(snapshot.queues.values(), snapshot.nodes)
         self._matters.empty = "Nothing needs attention. Good."
         self._matters.set_rows(matters)
@@ -123,6 +137,7 @@ class OverviewScreen(Place):
         self.query_one(NodeBars).show(snapshot.nodes)
         moving = [info for info in snapshot.queues.values() if queues.rate_in(info) or queues.rate_out(info)]
         self.query_one("#overview-moving", LiveTable).set_rows(moving)
+        self.query_one("#overview-happenings", LiveTable).set_rows(list(self.feed.happenings))
         self._draw_rates(snapshot)
         self._say_objects(snapshot)
 

@@ -11,7 +11,16 @@ from textual.binding import Binding, BindingType
 
 from busctl.tui.feed import Feed
 from busctl.tui.filters import EVERYTHING, Filter
-from busctl.tui.messages import OpenBulk, OpenDead, OpenPeek, OpenPublish, OpenQueue, OpenTail, OpenTransfer
+from busctl.tui.messages import (
+    OpenBulk,
+    OpenDead,
+    OpenPeek,
+    OpenPublish,
+    OpenQueue,
+    OpenTail,
+    OpenTopology,
+    OpenTransfer,
+)
 from busctl.tui.nouns import bindings_of_queue, consumers_of_queue
 from busctl.tui.screens.table_place import TablePlace
 from busctl.tui.widgets.slots import Slot
@@ -51,6 +60,9 @@ class QueuesScreen(TablePlace[QueueInfo]):
         Binding("D", "dead", "dead letters", id="queues.dead", show=False, tooltip="Its dead letters, in groups."),
         Binding("e", "bindings", "exchange", id="queues.bindings", show=False, tooltip="What leads to the queue."),
         Binding("c", "consumers", "consumers", id="queues.consumers", show=False, tooltip="Who consumes from it."),
+        Binding(
+            "T", "topology", "topology", id="queues.topology", show=False, tooltip="What feeds it, and what it feeds."
+        ),
         Binding("N", "sort('name')", "sort by name", id="queues.sort-name", show=False),
         Binding("R", "sort('messages_ready')", "sort by ready", id="queues.sort-ready", show=False),
         Binding("U", "sort('messages_unacknowledged')", "sort by unacked", id="queues.sort-unacked", show=False),
@@ -186,6 +198,11 @@ class QueuesScreen(TablePlace[QueueInfo]):
         """Show what leads to the queue."""
         if (info := self.table.row) is not None:
             self.post_message(bindings_of_queue(info.name))
+
+    def action_topology(self) -> None:
+        """Show what feeds the queue and where it leads."""
+        if (info := self.table.row) is not None:
+            self.post_message(OpenTopology(info.name))
 
     def action_consumers(self) -> None:
         """Show who consumes from the queue."""

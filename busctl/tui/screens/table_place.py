@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Generic, TypeVar
 
 import msgspec
@@ -85,8 +86,13 @@ class TablePlace(Place, Generic[T]):
         return f"No {self.view.noun} here."
 
     @property
-    def first_sort(self) -> str:
-        """The order at first."""
+    def counted_as(self) -> str:
+        """What the rows are, in the plural."""
+        return self.view.noun
+
+    @property
+    def first_sort(self) -> str | None:
+        """The order at first; None: as they come, for good."""
         return self.view.sort
 
     @property
@@ -187,10 +193,11 @@ class TablePlace(Place, Generic[T]):
 
     def _say_counts(self) -> None:
         total, shown = len(self.known_rows() or ()), len(self.table.rows)
-        noun = self.view.noun if total != 1 else self.view.noun.removesuffix("s")
+        noun = self.counted_as if total != 1 else self.counted_as.removesuffix("s")
         counted = f"{shown:,} of {total:,}" if shown != total else f"{total:,} {noun}"
         marked = f"{self.table.marked:,} marked  " if self.table.marked else ""
-        self.say_facts(f"{marked}by {self.table.sort_label}  {counted}")
+        by = f"by {self.table.sort_label}  " if self.table.sort is not None else ""
+        self.say_facts(f"{marked}{by}{counted}")
 
     @on(LiveTable.Sorted)
     @on(LiveTable.Marked)
@@ -199,7 +206,11 @@ class TablePlace(Place, Generic[T]):
         self.refresh_bindings()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Escape takes the marks away first."""
+        """Escape takes the marks away first; what stands in its own order is not sorted."""
+        if action in ("sort", "sort_next", "sort_reverse") and self.first_sort is None:
+            return False
+        if action == "wide":
+            return len(self.slots(wide=True)) > len(self.slots(wide=False))
         if action == "up" and self.is_mounted and self.query(LiveTable) and self.table.marked:
             return True
         return super().check_action(action, parameters)
@@ -226,12 +237,21 @@ class TablePlace(Place, Generic[T]):
     def action_wide(self) -> None:
         """More columns, or the usual ones."""
         self._wide = not self._wide
-        self.table.set_slots(self.slots(wide=self._wide))
+        slots = self.slots(wide=self._wide)
+        if self._wide:
+            usual = {slot.column.name for slot in self.slots(wide=False)}
+            slots = [replace(slot, rank=_asked_for(slot, usual)) for slot in slots]
+        self.table.set_slots(slots)
 
     def action_describe(self) -> None:
         """Show all that is known about the row under the cursor."""
         if (row := self.table.row) is not None:
             self.post_message(Describe(safe_text(self.label(row), 80), described(self.view, row)))
+
+
+def _asked_for(slot: Slot[Any], usual: Collection[str]) -> int:
+    """Where there is no room for all, what was asked for stays beside what every row begins with."""
+    return slot.rank if not slot.rank or slot.column.name not in usual else slot.rank + 100
 
 
 def described(view: View[T], row: T) -> list[tuple[str, str]]:

@@ -17,24 +17,18 @@ from textual.worker import Worker, get_current_worker
 
 from busctl.tui.captures import Saving
 from busctl.tui.feed import Feed
-from busctl.tui.messages import TapBatch, TapEnded, TapOpened, TapTold
+from busctl.tui.messages import OpenCalls, TapBatch, TapEnded, TapOpened
 from busctl.tui.screens.messages_place import MessagesPlace
+from busctl.tui.tapping import RETRY_S, TICK_S, Gatherer, is_away, keep_trying, lost_link, opened_tap
 from busctl.views import formats
 from busctl.views.formats import safe_text
-from busctl_lib.broker import State
 from busctl_lib.envelope import Delivery
-from busctl_lib.errors import ApiUnreachable, BusError, CannotConnect, GuardRefused
+from busctl_lib.errors import GuardRefused
 
 if TYPE_CHECKING:
     from busctl_lib.taps import Tap, TapEvent, TapPlan
 
-TICK_S = 0.1
-BUDGET = 500
-"""Rows a tick: more than anyone reads, and no more than the screen can draw while keys still work."""
-RETRY_S = 3.0
 RATE_SPAN_S = 60.0
-_CALM_S = 1.0
-"""A batch comes at least so often, so that the rate falls to 0."""
 
 
 class TailScreen(MessagesPlace):
@@ -48,6 +42,7 @@ class TailScreen(MessagesPlace):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+o", "save", "save", id="tail.save", tooltip="Write all that comes into a capture, or end that."),
         Binding("s", "toggle_follow", "pause/follow", id="tail.pause", tooltip="Stop the rows, or follow again."),
+        Binding("P", "calls", "pairs", id="tail.calls", tooltip="Requests with their replies, and the time between."),
     ]
 
     def __init__(self, feed: Feed, queue: str) -> None:
@@ -55,7 +50,6 @@ class TailScreen(MessagesPlace):
         self.queue = queue
         self.seen = 0
         self._painted = threading.Event()
-        self._painted.set()
         self._rate = 0.0
         self._one_of = 1.0
         self._rates: deque[tuple[float, float]] = deque(maxlen=1200)
@@ -90,63 +84,41 @@ class TailScreen(MessagesPlace):
     @work(thread=True, exclusive=True, exit_on_error=False, group="tail")
     def _watch(self) -> None:
         worker = get_current_worker()
-        while not worker.is_cancelled:
-            try:
-                self._watch_once(worker)
-            except (CannotConnect, ApiUnreachable) as error:
-                self.post_message(TapEnded(error))
-                deadline = time.monotonic() + RETRY_S
-                while not worker.is_cancelled and time.monotonic() < deadline:
-                    time.sleep(TICK_S)  # a thread of its own that has nothing else to do
-            except BusError as error:
-                self.post_message(TapEnded(error))
-                return
-            else:
-                return
+        keep_trying(worker, lambda: self._watch_once(worker), lambda error: self.post_message(TapEnded(error)))
 
     def _watch_once(self, worker: Worker[None]) -> None:
-        from busctl_lib.taps import lease_folder, open_tap, plan_tap
+        from busctl_lib.taps import plan_tap
 
         session = self.feed.session
         production = session.settings.production
         plan = plan_tap(session.management, session.vhost, self.queue, production=production)
-        app = self.app  # the screen may be gone when the tap has something to say
-        with self.feed.held:
-            tap = open_tap(plan, session.broker, session.management, lease_folder=lease_folder())
-            for text in tap.cleaned:
-                app.post_message(TapTold(text))
+        # The app: the screen may be gone when the tap has something to say.
+        with opened_tap(self.feed, self.app, plan) as tap:
             try:
                 self.post_message(TapOpened(plan))
                 self._pump(tap, worker)
             finally:
                 self._saving.end()
-                tap.close()
-                if tap.left_behind is not None:
-                    self.feed.held.told.append(tap.left_behind)  # also after the last screen is gone
-                    app.post_message(TapTold(tap.left_behind))
 
     def _pump(self, tap: Tap, worker: Worker[None]) -> None:
-        """Gather for a tick, then hand over at most the budget; never ahead of the screen."""
-        gathered: deque[TapEvent] = deque(maxlen=BUDGET)
-        seen, began = 0, time.monotonic()
-        while not worker.is_cancelled:
-            self._saving.settle()
-            tick = time.monotonic() + TICK_S
-            while (left := tick - time.monotonic()) > 0:
-                event = tap.next(left)
-                if event is not None:
-                    gathered.append(event)
-                    if isinstance(event, Delivery):
-                        seen += 1
-                        self._saving.write(event)
-            elapsed = time.monotonic() - began
-            if (gathered or elapsed >= _CALM_S) and self._painted.is_set():
-                self._painted.clear()
-                state = self.feed.session.broker.state
-                link = None if state in (State.OPEN, State.BLOCKED) else state.value
-                self.post_message(TapBatch(list(gathered), seen, elapsed, link))
-                gathered.clear()
-                seen, began = 0, time.monotonic()
+        seen = 0
+
+        def take(timeout_s: float) -> TapEvent | None:
+            nonlocal seen
+            event = tap.next(timeout_s)
+            if isinstance(event, Delivery):
+                seen += 1
+                self._saving.write(event)
+            return event
+
+        def tell(events: list[TapEvent], elapsed: float) -> None:
+            nonlocal seen
+            self.post_message(TapBatch(events, seen, elapsed, lost_link(self.feed.session.broker)))
+            seen = 0
+
+        gatherer = Gatherer(take, tell)
+        self._painted = gatherer.painted
+        gatherer.run(worker, self._saving.settle)
 
     # --- what it tells
 
@@ -175,7 +147,7 @@ class TailScreen(MessagesPlace):
     def _end(self, message: TapEnded) -> None:
         error = message.error
         hint = f"  {safe_text(error.hint)}" if error.hint else ""
-        again = isinstance(error, (CannotConnect, ApiUnreachable))
+        again = is_away(error)
         tail = f", next try in {RETRY_S:.0f} s" if again else hint
         word = "refused: " if isinstance(error, GuardRefused) else ""
         self._trouble = Content.assemble(("✖ ", "bold $text-error"), f"{word}{safe_text(str(error))}{tail}")
@@ -233,6 +205,10 @@ class TailScreen(MessagesPlace):
     def action_toggle_follow(self) -> None:
         """Stop the rows, or follow again."""
         self.log_rows.following = not self.log_rows.following
+
+    def action_calls(self) -> None:
+        """Show requests with their replies."""
+        self.post_message(OpenCalls(self.queue))
 
     def action_save(self) -> None:
         """Begin to write a capture, or end it."""

@@ -13,7 +13,7 @@ from textual.content import Content
 from textual.widgets import Input, ProgressBar, Static
 
 from busctl.tui.feed import Feed
-from busctl.tui.jobs import Job
+from busctl.tui.jobs import UNDOABLE, Job
 from busctl.tui.messages import JobChanged, OpenTransfer
 from busctl.tui.requests import command_words, flags_of, with_flags
 from busctl.tui.screens.place import Place
@@ -21,7 +21,6 @@ from busctl.views import plans
 from busctl.views.formats import safe_text
 
 DESTRUCTIVE = ("discard",)
-_UNDOABLE = ("move", "park", "copy", "discard")
 
 
 class TransferScreen(Place):
@@ -137,7 +136,7 @@ class TransferScreen(Place):
             return Content.assemble(paused, plans.progress_line(job.progress), (waiting, "$text-warning"))
         if job.phase == "planning" and job.progress is not None:
             return Content.styled(f"reading: {job.progress.moved:,} of {job.progress.planned:,}", "$muted")
-        if self._can_undo():
+        if self.job.undoable:
             return Content.assemble(("u", "bold $text-accent"), " puts it back")
         return Content("")
 
@@ -151,7 +150,7 @@ class TransferScreen(Place):
             context = safe_text(self.feed.context)
             text = f"{context} is production: enter, then type {name} to {plans.verb(job.kind)} {count} messages"
             return Content.styled(text, "bold $text-error")
-        back = "" if job.kind not in _UNDOABLE else "; it can be undone"
+        back = "" if job.kind not in UNDOABLE else "; it can be undone"
         style = "bold $text-error" if job.kind in DESTRUCTIVE else "bold"
         return Content.assemble(
             (f"{plans.verb(job.kind).capitalize()} {count} messages of {name}?{back}  ", style),
@@ -169,13 +168,9 @@ class TransferScreen(Place):
             "change": job.request is not None and (job.phase == "asking" or (job.phase == "ended" and not job.account)),
             "pause": job.phase == "running",
             "stop": job.phase == "running",
-            "undo": self._can_undo(),
+            "undo": self.job.undoable,
         }
         return allowed[action] if action in allowed else super().check_action(action, parameters)
-
-    def _can_undo(self) -> bool:
-        account = self.job.account
-        return account is not None and account.operation.kind in _UNDOABLE and account.operation.moved > 0
 
     def action_start(self) -> None:
         """Do what the plan says; in production the queue's name has to be typed first."""

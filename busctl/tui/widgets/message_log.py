@@ -95,6 +95,8 @@ class MessageLog(Rows):
         """What came while paused."""
         self._bytes = 0
         self._passing = EVERYTHING
+        self._sought: Row | None = None
+        """What the cursor goes back to once it has passed a filter that runs elsewhere."""
         self._key_width = 10
 
     # --- what the screen tells and asks
@@ -150,20 +152,25 @@ class MessageLog(Rows):
         """Show rows that passed the filter elsewhere."""
         self._shown += rows
         del self._shown[:-KEPT_ROWS]  # some may have been forgotten meanwhile
+        if self._sought is not None and not self.following:
+            self._put_on(self._sought)
         self._settle()
 
     def set_filter(self, passing: Filter) -> None:
         """Show only rows that pass."""
-        under = self.delivery
-        self._passing = passing
+        under = self._sought or self.delivery
+        self._passing, self._sought = passing, under if passing.guarded else None
         if passing.guarded:
             self._shown = []
             self.post_message(self.Unsifted(list(self._rows), passing))
         else:
             self._shown = [row for row in self._rows if self._passes(row)] if passing else self._rows
         if under is not None and not self.following:
-            self._cursor = next((at for at, row in enumerate(self._shown) if row is under), len(self._shown) - 1)
+            self._put_on(under)
         self._settle()
+
+    def _put_on(self, wanted: Row) -> None:
+        self._cursor = next((at for at, row in enumerate(self._shown) if row is wanted), len(self._shown) - 1)
 
     def watch_following(self, following: bool) -> None:
         """Catch up with what was held back."""
@@ -267,7 +274,7 @@ class MessageLog(Rows):
         return len(self._shown)
 
     def _move_to(self, index: int) -> None:
-        self.following = False
+        self.following, self._sought = False, None
         super()._move_to(index)
         if (delivery := self.delivery) is not None:
             self.post_message(self.Moved(delivery))
