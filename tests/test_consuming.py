@@ -248,6 +248,36 @@ def test_order_is_kept_where_it_is_asked_for(broker: MessageBroker, ordering: An
     assert all(numbers == sorted(numbers) for numbers in handled.values())
 
 
+def test_another_message_of_the_same_id_is_handled_though_it_comes_redelivered(vhost: Any) -> None:
+    handled: list[int] = []
+    at_it, go_on = threading.Event(), threading.Event()
+
+    def handle(message: dict[str, Any], _properties: Properties) -> None:
+        if message["n"] == 2 and not go_on.is_set():
+            at_it.set()
+            go_on.wait(60)
+        handled.append(message["n"])
+
+    with (
+        MessageBroker(url=vhost.amqp_url) as direct,
+        Proxy(vhost.host, vhost.port) as proxy,
+        MessageBroker(url=proxy.url(vhost.amqp_url)) as broker,
+    ):
+        direct.declare_queue("q")
+        consumer = MessageConsumer(broker, workers=1)
+        consumer.register_handler("work", handle)
+        consumer.start_consuming("q", background=True)
+        for number, message_id in [(1, "same"), (2, "other"), (3, "same")]:
+            MessagePublisher(direct).publish("q", {"action": "work", "n": number}, message_id=message_id)
+        assert at_it.wait(30)
+        wait_until(lambda: consumer._running[0]._lanes[0].qsize() == 1)  # the third waits in this process
+        proxy.cut()
+        wait_until(lambda: depth(direct) == 0 and consumer._running[0].subscription.epoch == 2, timeout=30)
+        go_on.set()
+        wait_until(lambda: 3 in handled, timeout=10)
+        consumer.stop()
+
+
 def test_a_handler_near_the_consumer_timeout_is_told(broker: MessageBroker, caplog: pytest.LogCaptureFixture) -> None:
     may_end = threading.Event()
     consumer = MessageConsumer(broker, consumer_timeout_s=0.2)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from busctl_lib.broker import MessageBroker, Subscription
 from busctl_lib.envelope import Delivery
 from busctl_lib.errors import BusError
+from busctl_lib.retry import stage_of
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ class Running:
         self._at_work: dict[int, tuple[float, Delivery, int]] = {}
         self._answering = 0
         self._answered = threading.Condition()
-        self._handled: OrderedDict[str, None] = OrderedDict()
+        self._handled: OrderedDict[Hashable, None] = OrderedDict()
         workers = 1 if options.ordering == "queue" else options.workers
         self._threads = [
             threading.Thread(
@@ -78,7 +79,7 @@ class Running:
                 continue  # its channel is gone, so it is back in the queue and will come again
             if self._stop.is_set():
                 subscription.leave(delivery)
-            elif delivery.redelivered and delivery.properties.message_id in self._handled:
+            elif delivery.redelivered and _mark(delivery) in self._handled:
                 logger.info("message %r was handled before; only its ack was lost", delivery.properties.message_id)
                 subscription.ack(delivery)
             else:
@@ -98,8 +99,8 @@ class Running:
 
     def done(self, delivery: Delivery) -> None:
         """Ack a handled message and remember it, should the ack get lost with the link."""
-        if (message_id := delivery.properties.message_id) is not None:
-            self._handled[message_id] = None
+        if delivery.properties.message_id is not None:
+            self._handled[_mark(delivery)] = None
             if len(self._handled) > _REMEMBERED:
                 with contextlib.suppress(KeyError):
                     self._handled.popitem(last=False)
@@ -145,3 +146,9 @@ class Running:
             self._answered.wait_for(lambda: not self._answering, max(0.0, deadline - time.monotonic()))
         with contextlib.suppress(BusError):
             self.subscription.cancel(max(0.5, deadline - time.monotonic()))
+
+
+def _mark(delivery: Delivery) -> Hashable:
+    """What tells a message from its own later attempts and replays, and from another one with the same id."""
+    properties = delivery.properties
+    return properties.message_id, stage_of(properties.headers), hash(delivery.body)
