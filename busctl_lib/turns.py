@@ -17,7 +17,6 @@ Figures = tuple[int | None, ...]
 REST_FIRST_S = 5.0
 """How long a queue in which nothing moved is left alone at first."""
 REST_MAX_S = 20.0
-"""How long at most."""
 """So old what is shown of a resting queue may be; each answer that tells nothing new doubles the pause up to this."""
 
 

@@ -114,7 +114,7 @@ def reader_gone() -> bool:
 def write_list(view: View[T], infos: Sequence[T], form: Format, columns: Sequence[Column[T]] | None = None) -> None:
     """Print infos in the order given; columns are for table and TSV, JSON always has all that is known."""
     if form is Format.JSON:
-        write_json(infos)
+        write_json([msgspec.Raw(view.json_bytes(info)) for info in infos])
     elif form is Format.JSONL:
         write_bytes(b"".join(view.json_bytes(info) + b"\n" for info in infos))
     else:

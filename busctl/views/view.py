@@ -110,4 +110,4 @@ class View(Generic[T]):
 
     def json_bytes(self, info: T) -> bytes:
         """The same as one line of JSON text."""
-        return msgspec.json.encode(info)
+        return msgspec.json.encode(info if type(self).json is View.json else self.json(info))
