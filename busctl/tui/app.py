@@ -161,7 +161,7 @@ class ConsoleApp(Opening):
         # One of a broker that was left meanwhile, or one that came while the screens were being taken down.
         if message.feed not in (None, self.feed) or not self.is_running:
             return
-        self.feed.take_snapshot(message.snapshot)
+        self.feed.snapshot = message.snapshot
         if (place := self.place) is not None:
             place.take_snapshot(message.snapshot)
 
