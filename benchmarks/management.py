@@ -7,7 +7,7 @@ On a private node of the installed RabbitMQ, then on one of the 4.x that BUSCTL_
 - `busctl queues -o json`, consumer counts included, beside `curl` of the plain list, in turn; and its memory
 - the poller with the first 50 queues on the screen beside the requests that the management UI sends on its queues page:
   sorted by name, with its largest page, and sorted by messages; and beside a list of all on the same beat. Bytes
-  through a counting road; processor time of the node during the requests, less what it needs in that time when nobody looks
+  through a counting road; processor time of the node during the requests, less what it needs when nobody looks
 
 300 queues have consumers and a flow of messages, 500 more hold messages, no two the same number; the rest is empty.
 
@@ -308,12 +308,13 @@ def measure_looking(bus: Bus, seconds: float) -> list[str]:
     looks: dict[str, Look] = {"busctl's console": be_the_console}
     looks |= {who: be_the_ui(pages) for who, pages in _UI_PAGES.items()}
     costs = [measure_minute(bus, seconds, idle_share, who, look) for who, look in looks.items()]
-    ours = costs[0]
-    return [
-        f"| {cost.who} | {cost.requests} | {cost.n_bytes / 1e3:.0f} kB | {cost.cpu_s:.2f} s | "
-        f"{' | ' if cost is ours else f'{ours.cpu_s / max(cost.cpu_s, 0.01):.2f} | {ours.n_bytes / cost.n_bytes:.2f}'} |"
-        for cost in costs
-    ]
+    return [row(cost, costs[0]) for cost in costs]
+
+
+def row(cost: Cost, ours: Cost) -> str:
+    shares = [ours.cpu_s / max(cost.cpu_s, 0.01), ours.n_bytes / cost.n_bytes]
+    told = [cost.who, str(cost.requests), f"{cost.n_bytes / 1e3:.0f} kB", f"{cost.cpu_s:.2f} s"]
+    return f"| {' | '.join(told + ['' if cost is ours else f'{share:.2f}' for share in shares])} |"
 
 
 def page(about: str, bus: Bus, listed: list[str], looked: list[str], seconds: float) -> list[str]:

@@ -41,6 +41,10 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "queues": {"durable": True, "auto_delete": False, "arguments": {}},
     "bindings": {"arguments": {}},
 }
+_NEEDED = {"exchanges": ("type",), "policies": ("pattern", "definition")}
+"""What a broker wants to be told beside the key, and has no usual value."""
+_COMPLETED = ("exchanges", "queues", "bindings", "policies")
+"""Of these an import is refused when a field with a usual value is left out."""
 _NOISE = {
     "vhosts": ("metadata", "default_queue_type", "limits"),
     "queues": ("type",),
@@ -80,7 +84,7 @@ class Difference(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 def parse(text: bytes, where: str) -> dict[str, Any]:
-    """Read a file of definitions.
+    """Read a file of definitions; what a broker wants to be told and has a usual value is added with it.
 
     Raises:
         ConfigError: it is not one, with the place in it.
@@ -95,9 +99,12 @@ def parse(text: bytes, where: str) -> dict[str, Any]:
         raise ConfigError(f"{where} holds no definitions", hint=f"expected at least one of: {', '.join(KINDS)}")
     for kind in KINDS:
         for index, entry in enumerate(_entries(found, kind, where)):
-            missing = [key for key in _KEYS[kind] if key not in ("vhost", "arguments") and key not in entry]
+            needed = (*_KEYS[kind], *_NEEDED.get(kind, ()))
+            missing = [key for key in needed if key not in ("vhost", "arguments") and key not in entry]
             if missing:
                 raise ConfigError(f"{where}: {kind}[{index}] has no {missing[0]}")
+            if kind in _COMPLETED:
+                entry |= {key: value for key, value in _DEFAULTS[kind].items() if key not in entry}
     return found
 
 

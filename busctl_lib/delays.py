@@ -64,7 +64,7 @@ class Delays:
 
         Raises:
             PublishRefused: a delay or a name that is too long, or an `expiration`, which would run while it waits.
-            BrokerRefused: the ladder may not be declared here.
+            NotFound: there is no such queue or exchange. BrokerRefused: the ladder may not be declared here.
 
         Effect: declares what is missing of the ladder, and binds the destination to its end.
         """
@@ -73,6 +73,8 @@ class Delays:
             return envelope
         queue = _destination(envelope)
         key = _key(units, queue, envelope)  # before anything is declared: a key too long would cost the connection
+        if envelope.exchange and not self._is_bound(queue):
+            self._broker.declare_exchange(envelope.exchange, passive=True)
         relay = _relay(queue, envelope) if envelope.exchange else []
         self._bind(queue, relay)
         if fixed:
@@ -91,14 +93,16 @@ class Delays:
     # -- what has to be there
 
     def _bind(self, queue: str, specs: list[Spec]) -> None:
-        now = time.monotonic()
-        if now - self._known.get(queue, -_BOUND_FOR_S) < _BOUND_FOR_S:
+        if self._is_bound(queue):
             return
         binding = BindingSpec.of(DELIVER, queue, "*." * LEVELS + _word(queue), None)
         self._broker.ensure([*_ground(), *specs, binding])
         if len(self._known) > 10_000:
             self._known.clear()
-        self._known[queue] = now
+        self._known[queue] = time.monotonic()
+
+    def _is_bound(self, queue: str) -> bool:
+        return time.monotonic() - self._known.get(queue, -math.inf) < _BOUND_FOR_S
 
     def _climb(self, highest: int) -> None:
         if highest < self._levels:

@@ -16,7 +16,7 @@ from busctl_lib.errors import ConfigError
 ATTEMPT_HEADER = "busctl-attempt"
 """How many attempts at a message have failed."""
 REPLAYS_HEADER = "busctl-replays"
-"""How often a message was sent back from a dead-letter queue."""
+"""How often a message was replayed from a dead-letter queue."""
 ERROR_PREFIX = "busctl-error-"
 """Of the headers that say how the last attempt failed."""
 _MESSAGE_CHARS = 1000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections.abc
 import dataclasses
+import enum
 import importlib
 import pkgutil
 import sys
@@ -65,6 +66,8 @@ class Maker:
             return self._of_many(origin, parts, depth)
         if kind in _PLAIN:
             return _PLAIN[kind]
+        if isinstance(kind, enum.EnumMeta):
+            return next(iter(kind))
         if isinstance(kind, type) and (hints := self._fields(kind)):
             return kind(**{name: self.make(hint, depth + 1) for name, hint in hints.items()})
         return TEXT

@@ -164,3 +164,13 @@ def test_what_one_version_adds_is_no_difference() -> None:
     assert of_vhost(whole, "a")["queues"] == [{"name": "q"}]
     with pytest.raises(ConfigError, match="no user"):
         parse(b'{"permissions": [{"vhost": "/"}]}', "x")
+
+
+def test_a_queue_with_only_a_name_is_imported_and_an_exchange_without_a_type_is_told(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "bus.json"
+    policy = {"name": "p", "pattern": "x", "definition": {"max-length": 5}}
+    path.write_text(json.dumps({"queues": [{"name": "only"}], "policies": [policy]}))
+    assert run("definitions", "import", str(path), "--yes")[0] == 0
+    assert run("definitions", "diff", str(path))[0] == 0
+    path.write_text('{"exchanges": [{"name": "x"}]}')
+    assert run("definitions", "import", str(path), "--yes") == (2, "", f"busctl: {path}: exchanges[0] has no type\n")

@@ -14,7 +14,7 @@ from waiting import wait_until
 from busctl_lib import Delivery, MessageBroker, MessagePublisher, PrivateBroker
 from busctl_lib.delays import LONGEST_S, PARKING, Delays
 from busctl_lib.envelope import Envelope, Properties
-from busctl_lib.errors import PublishRefused
+from busctl_lib.errors import NotFound, PublishRefused
 
 
 @pytest.fixture
@@ -72,6 +72,8 @@ def test_an_impossible_delay_is_refused(broker: MessageBroker, bad: float) -> No
 def test_what_cannot_be_delayed_is_refused_with_the_reason(broker: MessageBroker) -> None:
     with pytest.raises(PublishRefused, match="expiration"):
         MessagePublisher(broker).publish("q", {}, delay=1, expiration=5000)
+    with pytest.raises(NotFound, match="nowhere"):
+        MessagePublisher(broker).publish(None, {}, exchange="nowhere", routing_key="k", delay=1)
     broker.declare_queue("n" * 220)
     with pytest.raises(PublishRefused, match="21 bytes too long"):
         MessagePublisher(broker).publish("n" * 220, {}, delay=1)

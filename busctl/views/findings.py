@@ -43,7 +43,7 @@ FINDINGS: View[Finding] = View(
             text=lambda info: info.state.value,
             tone=lambda info: TONES[info.state],
         ),
-        Column(name="check", title="CHECK", value=lambda info: info.check, text=lambda info: info.check),
+        Column(name="check", title="CHECK", value=lambda info: info.check, text=lambda info: safe_text(info.check)),
         Column(name="found", title="FOUND", value=lambda info: info.found, text=lambda info: safe_text(info.found)),
         Column(
             name="mend",
