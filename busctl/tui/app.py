@@ -62,7 +62,6 @@ _OPENS: dict[str, Callable[[str], Message]] = {
     "vhost": SwitchVhost,
 }
 """What a command with one argument opens."""
-_DIGITS = ("dead", "exchanges", "connections", "consumers", "nodes", "operations")
 
 
 class ConsoleApp(Opening):
@@ -90,6 +89,7 @@ class ConsoleApp(Opening):
                 tooltip=f"Go to: {noun}.",
             )
             for key, noun in (
+                ("4", "dead"),
                 ("5", "exchanges"),
                 ("6", "connections"),
                 ("7", "consumers"),
