@@ -29,7 +29,6 @@ import busctl_lib.taps
 from busctl.config import Flags, resolve
 from busctl.session import Session
 from busctl.tui.app import ConsoleApp
-from busctl.tui.messages import SnapshotTaken
 from busctl.tui.screens import tail
 from busctl_lib.envelope import Delivery, Properties
 from busctl_lib.management.infos import NodeInfo, OverviewInfo, QueueInfo
@@ -126,7 +125,7 @@ class Beats:
                 taken_at=time.monotonic(),
                 taken_wall=time.time(),
             )
-            self._app.post_message(SnapshotTaken(snapshot, self._app.feed))
+            self._app.feed.take_snapshot(snapshot)
             if self._ended.wait(self._every_s):
                 return
 

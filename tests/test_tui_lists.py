@@ -52,6 +52,8 @@ async def test_lists_lead_into_each_other_and_back(vhost: TestBroker, bus: Messa
         await console.shows("overview › consumers", " 7 ")
         await console.press("c")
         await console.shows("connections 127.0.0.1", "analytics", timeout=20)  # its name takes the broker up to 5 s
+        await console.press("4")
+        await console.shows("overview › dead-letter queues")
         await console.press("8")
         await console.shows("overview › nodes", "1 node", "MEM")
         await console.press("d")

@@ -62,7 +62,6 @@ _OPENS: dict[str, Callable[[str], Message]] = {
     "vhost": SwitchVhost,
 }
 """What a command with one argument opens."""
-_DIGITS = ("dead", "exchanges", "connections", "consumers", "nodes", "operations")
 
 
 class ConsoleApp(Opening):
@@ -90,6 +89,7 @@ class ConsoleApp(Opening):
                 tooltip=f"Go to: {noun}.",
             )
             for key, noun in (
+                ("4", "dead"),
                 ("5", "exchanges"),
                 ("6", "connections"),
                 ("7", "consumers"),
@@ -161,7 +161,7 @@ class ConsoleApp(Opening):
         # One of a broker that was left meanwhile, or one that came while the screens were being taken down.
         if message.feed not in (None, self.feed) or not self.is_running:
             return
-        self.feed.take_snapshot(message.snapshot)
+        self.feed.snapshot = message.snapshot
         if (place := self.place) is not None:
             place.take_snapshot(message.snapshot)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -45,10 +44,11 @@ class Feed:
     ) -> None:
         self.session = session
         self.console = console or ConsoleConfig()
-        self.poller = Poller(session.management, lambda snapshot: on_snapshot(self, snapshot), vhost=session.vhost)
-        self.snapshot = Snapshot(sequence=0)
+        self._on_snapshot = on_snapshot
+        self.poller = Poller(session.management, self.take_snapshot, vhost=session.vhost)
+        self.snapshot = self._last = Snapshot(sequence=0)
         """The newest that reached the screens; only the app's thread changes it."""
-        self.happenings: deque[Happening] = deque(maxlen=HAPPENINGS_KEPT)
+        self.happenings: Sequence[Happening] = ()
         """What changed from snapshot to snapshot, the newest first."""
         self.lists: dict[str, Sequence[Any]] = {}
         """What the lists held when they were last shown, by their noun."""
@@ -59,10 +59,13 @@ class Feed:
         self.history = History()
 
     def take_snapshot(self, snapshot: Snapshot) -> None:
-        """Take the newest; what changed is noted. Thread: the app's."""
+        """Note what changed since the last one, and hand it on. Thread: the poller's; the screens need not wait."""
         at = time.time() if snapshot.taken_wall is None or snapshot.error is not None else snapshot.taken_wall
-        self.happenings.extendleft(happened(self.snapshot, snapshot, at))
-        self.snapshot = snapshot
+        news = happened(self._last, snapshot, at)
+        self._last = snapshot
+        if news:
+            self.happenings = [*reversed(news), *self.happenings][:HAPPENINGS_KEPT]
+        self._on_snapshot(self, snapshot)
 
     @property
     def context(self) -> str:

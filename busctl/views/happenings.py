@@ -110,21 +110,20 @@ def _queues(before: Snapshot, now: Snapshot, at: float) -> Iterator[Happening]:
 
 
 def _consumers(before: Snapshot, now: Snapshot, at: float) -> Iterator[Happening]:
-    found = []
+    changed = []
     for key, info in now.queues.items():
-        was = before.queues.get(key) if not key[1].startswith(_OURS) else None
-        if was is None or was.consumers is None or info.consumers is None or was.consumers == info.consumers:
+        was = before.queues.get(key)
+        if was is None or was.consumers == info.consumers or was.consumers is None or info.consumers is None:
             continue
-        more = info.consumers - was.consumers
-        who = "consumer" if abs(more) == 1 else f"{abs(more)} consumers"
-        tone = Tone.GOOD if more > 0 else Tone.WARN if info.consumers else Tone.BAD
-        verb = "joined" if more > 0 else "left"
-        text = f"{who} {verb} {safe_text(key[1], 80)}, {info.consumers or 'none'} now"
-        found.append(Happening(at, text, tone, key))
-    if len(found) > _MOST:
-        yield Happening(at, f"consumers came or went at {count(len(found))} queues", Tone.WARN)
-    else:
-        yield from found
+        if not key[1].startswith(_OURS):
+            changed.append((key, was.consumers, info.consumers))
+    if len(changed) > _MOST:
+        yield Happening(at, f"consumers came or went at {count(len(changed))} queues", Tone.WARN)
+        return
+    for key, had, has in changed:
+        who = "consumer" if abs(has - had) == 1 else f"{abs(has - had)} consumers"
+        verb, tone = ("joined", Tone.GOOD) if has > had else ("left", Tone.WARN if has else Tone.BAD)
+        yield Happening(at, f"{who} {verb} {safe_text(key[1], 80)}, {has or 'none'} now", tone, key)
 
 
 def _connections(before: Snapshot, now: Snapshot, at: float) -> Sequence[Happening]:

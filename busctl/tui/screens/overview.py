@@ -137,7 +137,7 @@ class OverviewScreen(Place):
         self.query_one(NodeBars).show(snapshot.nodes)
         moving = [info for info in snapshot.queues.values() if queues.rate_in(info) or queues.rate_out(info)]
         self.query_one("#overview-moving", LiveTable).set_rows(moving)
-        self.query_one("#overview-happenings", LiveTable).set_rows(list(self.feed.happenings))
+        self.query_one("#overview-happenings", LiveTable).set_rows(self.feed.happenings)
         self._draw_rates(snapshot)
         self._say_objects(snapshot)
 
