@@ -76,9 +76,10 @@ class Span:
         if self._otel is not None:
             from opentelemetry.trace import StatusCode
 
-            self._otel.record_exception(error)
-            self._otel.set_status(StatusCode.ERROR, str(error)[:200])
             self._otel.set_attribute("error.type", type(error).__name__)
+            with contextlib.suppress(Exception):  # an error whose text cannot be had
+                self._otel.record_exception(error)
+                self._otel.set_status(StatusCode.ERROR, str(error)[:200])
 
     def event(self, name: str, **attributes: Any) -> None:
         """Note that something happened now."""

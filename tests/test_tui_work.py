@@ -55,7 +55,7 @@ async def test_dead_letters_are_replayed_from_plan_to_account(vhost: TestBroker,
         await console.press("e")
         console.app.screen.query_one("#transfer-input", Input).value = "--to orders --limit 1"
         await console.press("enter")
-        await console.shows("Replay 1 messages of orders.dead?", "--limit 1")
+        await console.shows("Replay 1 message of orders.dead?", "--limit 1")
         await console.press("enter")
         await console.shows("done: 1 of 1 done", timeout=30)
         assert (count(bus, "orders"), count(bus, "orders.dead")) == (1, 1)
@@ -80,7 +80,7 @@ async def test_dead_letters_by_cause_are_edited_and_replayed(vhost: TestBroker, 
         await console.shows("Edit the body")
         console.app.screen.query_one(TextArea).text = '{"n": 70}'
         await console.press("f5")
-        await console.shows("Replay 1 messages of orders.dead?", '+  "n": 70', timeout=30)
+        await console.shows("Replay 1 message of orders.dead?", '+  "n": 70', timeout=30)
         await console.press("e")
         line = console.app.screen.query_one("#transfer-input", Input)
         line.value += " --to orders"
@@ -133,7 +133,7 @@ async def test_marked_queues_are_emptied_at_once_after_one_question(vhost: TestB
         await console.shows("^z or :undo")
         await console.until(lambda: console.app.last_undoable, "one can be undone")
         await console.press("ctrl+z")
-        await console.shows("Put back 1 messages of orders", timeout=30)
+        await console.shows("Put back 1 message of orders", timeout=30)
 
 
 @on_loop

@@ -14,7 +14,7 @@ import typer
 
 from busctl.cli import confirm, exits, output
 from busctl.cli.progress import Progress
-from busctl.views.formats import safe_text
+from busctl.views.formats import counted, safe_text
 from busctl.views.plans import account_lines, plan_lines, progress_line, summary, verb
 from busctl_lib.errors import ConfigError, NotFound
 
@@ -100,7 +100,7 @@ def ask(session: Session, plan: Plan, *, yes: bool, way_back: str | None) -> Non
     """Show what would happen and ask. Raises GuardRefused."""
     plan.require_safe()
     change = confirm.Change(
-        does=f"{verb(plan.request.kind)} {plan.selected:,} messages of {plan.source}",
+        does=f"{verb(plan.request.kind)} {counted(plan.selected, 'message')} of {plan.source}",
         name=plan.source,
         hits=plan_lines(plan)[1:],
         way_back=way_back,

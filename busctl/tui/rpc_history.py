@@ -89,7 +89,7 @@ class RpcHistory:
         if not calls:
             return ""
         ascending = sorted(times)
-        parts = [f"{len(calls)} call{'s' if len(calls) != 1 else ''}"]
+        parts = [formats.counted(len(calls), "call")]
         if failed:
             parts.append(f"{failed} failed")
         parts += [

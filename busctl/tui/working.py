@@ -131,7 +131,8 @@ class Working(App[None]):
             for request, count in zip(requests, message.counts, strict=True)
         ]
         back = "" if requests[0].kind == "replay" else "; it can be undone"
-        question = f"{plans.verb(requests[0].kind)} {total:,} messages of {len(requests)} queues?{back}"
+        total_of = f"{formats.counted(total, 'message')} of {formats.counted(len(requests), 'queue')}"
+        question = f"{plans.verb(requests[0].kind)} {total_of}?{back}"
 
         def decided(yes: bool | None) -> None:
             for request in requests if yes else ():

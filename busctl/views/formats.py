@@ -75,6 +75,11 @@ def count(number: float | None) -> str:
     return _scaled(number, ("k", "M", "G", "T", "P"))
 
 
+def counted(number: int, noun: str) -> str:
+    """Show a number of things: 1 message, 2,100 messages."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def rate(per_s: float | None) -> str:
     """Show a rate per second: 0, 0.2, 41, 1.2k."""
     if per_s is None:

@@ -141,5 +141,5 @@ def _about(info: QueueInfo, state: queues.State) -> str:
         return f"{formats.count(info.messages)} dead letter{'s' if info.messages != 1 else ''}"
     parts = [f"{formats.count(info.messages_ready)} ready", state.word]
     if info.consumers:
-        parts.append(f"{info.consumers} consumer{'s' if info.consumers != 1 else ''}")
+        parts.append(formats.counted(info.consumers, "consumer"))
     return formats.safe_text(", ".join(parts))

@@ -22,12 +22,14 @@ def plan_lines(plan: Plan) -> list[tuple[str, str]]:
     """A plan in words: labels and texts, foreign ones among them."""
     lines = [("plan", f"{verb(plan.request.kind)} {plan.selected:,} of {plan.waiting:,} messages of {plan.source}")]
     for target in plan.targets[:_TARGETS_SHOWN]:
-        lines.append(("to", f"{_where(target)}  {target.count:,} messages, {_reach(target)}"))
+        lines.append(("to", f"{_where(target)}  {formats.counted(target.count, 'message')}, {_reach(target)}"))
     if len(plan.targets) > _TARGETS_SHOWN:
         lines.append(("", f"and {len(plan.targets) - _TARGETS_SHOWN:,} more routes"))
-    lines += [("stays", f"{count:,} messages: {reason}") for reason, count in plan.stays.items()]
+    lines += [("stays", f"{formats.counted(count, 'message')}: {reason}") for reason, count in plan.stays.items()]
     if plan.strips:
-        lines.append(("removes", f"{plan.strips:,} headers of the broker and of failures, and user_id"))
+        lines.append(
+            ("removes", f"{formats.counted(plan.strips, 'header')} of the broker and of failures, and user_id")
+        )
     if plan.adds:
         lines.append(("adds", ", ".join(plan.adds)))
     if plan.replayed_before:

@@ -97,6 +97,7 @@ class Reading:
         waiting: Messages that were ready before.
         again: Whether the source can be read again for nothing (classic).
         saw: Told of each message that will go back.
+        remembers: Whether to keep what was read, to hold a plan against it.
     """
 
     def __init__(
@@ -109,12 +110,14 @@ class Reading:
         limit: int | None,
         again: bool,
         saw: Callable[[Delivery], None],
+        remembers: bool,
     ) -> None:
         self.seen: Counter[bytes] = Counter()
-        """All that was read, by identity."""
+        """All that was read, by identity, if it `remembers`."""
         self.most = waiting if again else min(waiting, QUORUM_HELD)
         self._mover, self._sums, self._selection = mover, sums, selection
         self._waiting, self._limit, self._again, self._saw = waiting, limit, again, saw
+        self._remembers = remembers
 
     def run(self) -> Iterator[int]:
         """Read; yields how many were read so far."""
@@ -153,7 +156,8 @@ class Reading:
         for delivery, meant in zip(found, self._selection.of(found), strict=True):
             self._saw(delivery)
             known_as = identity(delivery)
-            self.seen[known_as] += 1
+            if self._remembers:
+                self.seen[known_as] += 1
             self._sums.examined += 1
             if meant and not self._is_enough:
                 self._sums.add(delivery, known_as)

@@ -151,6 +151,7 @@ class Transfer:
             limit=request.limit,
             again=info.type != "quorum",
             saw=spending.saw,
+            remembers=made is not None,
         )
         for read in reading.run():
             yield Progress(operation=self.operation.id, planned=reading.most, moved=read, phase="reading")
@@ -172,7 +173,8 @@ class Transfer:
             now = {name: getattr(plan, name) for name in ("operation", "request", "targets", "overfull")}
             plan = msgspec.structs.replace(made, **now)
             total = made.fixed.total() if made.fixed is not None else total
-        self._fixed = FixedSet(total, plan.fixed)
+        known = sums.identities if made is None and reading.whole else plan.fixed
+        self._fixed = FixedSet(total, known)
         self.operation.planned = total
         self.plan = plan.sign()
 

@@ -173,7 +173,7 @@ class DeadScreen(TablePlace[Group]):
             said = f"{word}{safe_text(str(self._error))}"
             text = Content.assemble(("✖ ", "bold $text-error"), said, (hint, "$muted"))
         elif found is not None:
-            causes = f"{len(found.groups):,} cause{'s' if len(found.groups) != 1 else ''}"
+            causes = formats.counted(len(found.groups), "cause")
             age = formats.age(self.clock() - self._looked_at)
             text = Content.assemble(
                 (f"{causes} in {found.sample}", "bold"), f"  {safe_text(found.looking)}", (f"  · {age}", "$muted")

@@ -74,7 +74,7 @@ class GroupScreen(MessagesPlace):
 
     def show_mode(self) -> None:
         """Say what they have in common."""
-        count = f"{len(self._messages):,} message{'s' if len(self._messages) != 1 else ''}"
+        count = formats.counted(len(self._messages), "message")
         text = Content.assemble((safe_text(self.group.cause, 300), "bold $text-error"), f"  {count}")
         if self.filter_trouble:
             text += Content.styled(f"  the filter {safe_text(self.filter_trouble, 80)}", "bold $text-warning")

@@ -18,7 +18,7 @@ from busctl.tui.messages import JobChanged, OpenTransfer
 from busctl.tui.requests import command_words, flags_of, with_flags
 from busctl.tui.screens.place import Place
 from busctl.views import plans
-from busctl.views.formats import safe_text
+from busctl.views.formats import counted, safe_text
 
 DESTRUCTIVE = ("discard",)
 
@@ -144,16 +144,16 @@ class TransferScreen(Place):
         job = self.job
         assert job.plan is not None
         going = sum(target.count for target in job.plan.targets if not target.problem)
-        count = f"{going:,}"
+        count = counted(going, "message")
         name = safe_text(job.source, 60)
         if self.feed.session.settings.production:
             context = safe_text(self.feed.context)
-            text = f"{context} is production: enter, then type {name} to {plans.verb(job.kind)} {count} messages"
+            text = f"{context} is production: enter, then type {name} to {plans.verb(job.kind)} {count}"
             return Content.styled(text, "bold $text-error")
         back = "" if job.kind not in UNDOABLE else "; it can be undone"
         style = "bold $text-error" if job.kind in DESTRUCTIVE else "bold"
         return Content.assemble(
-            (f"{plans.verb(job.kind).capitalize()} {count} messages of {name}?{back}  ", style),
+            (f"{plans.verb(job.kind).capitalize()} {count} of {name}?{back}  ", style),
             ("enter", "bold $text-accent"), " start  ", ("e", "bold $text-accent"), " change  ",
             ("esc", "bold $text-accent"), " leave it",
         )  # fmt: skip
