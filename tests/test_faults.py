@@ -35,7 +35,7 @@ def victim() -> Iterator[PrivateBroker]:
         yield node
 
 
-@pytest.fixture(params=["classic", "quorum"])
+@pytest.fixture(params=["classic", pytest.param("quorum", marks=pytest.mark.faults)])
 def queue_type(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
