@@ -6,7 +6,7 @@ import base64
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import msgspec
 
 from busctl_lib.envelope import Delivery
 from busctl_lib.errors import ApiError, ConfigError, GuardRefused
+from busctl_lib.management import QueueInfo
 from busctl_lib.transfers.requests import MANY_REPLAYS, OPERATION_HEADER, REPLAYS_HEADER, Request
 from busctl_lib.transfers.room import Room
 from busctl_lib.transfers.routes import Reach, RouteMap
@@ -233,6 +234,36 @@ class Sums:
             made_at=time.time(),
             **facts,
         )
+
+
+def special(
+    plan: Plan, info: QueueInfo, *, whole: bool, budget: str, trouble: str | None, trash_keeps: int | None
+) -> Iterator[str]:
+    """What else is to be known before.
+
+    Args:
+        plan: Whose `warnings` these become.
+        info: The source.
+        whole: Whether all of the source was read.
+        budget: The source's peek budget in words.
+        trouble: What the selection's expression failed on.
+        trash_keeps: How many messages go into the trash at most; None where nothing does.
+    """
+    request = plan.request
+    if trouble:
+        yield f"--where failed on some messages, which counts as no match: {trouble}"
+    if not whole:
+        yield f"the first {plan.examined:,} of {plan.waiting:,} messages were read for this plan"
+    if info.type == "quorum":
+        yield f"a quorum queue counts each look ({budget})"
+        if request.rewrite:
+            yield "what does not match is written anew: it loses its exchange and key"
+    elif request.selects or not request.takes:
+        yield "what is left alone is invisible meanwhile and marked redelivered afterwards"
+    if trash_keeps is not None and plan.selected > trash_keeps:
+        yield f"the trash keeps the first {trash_keeps:,} only: the rest cannot be put back"
+    if info.consumers:
+        yield f"{info.consumers} consumers take messages from {info.name} as well"
 
 
 def require_same(made: Plan, now: Plan, found: Counter[bytes]) -> None:

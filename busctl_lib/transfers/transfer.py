@@ -21,7 +21,7 @@ from busctl_lib.transfers.books import Books
 from busctl_lib.transfers.boomerangs import Watch
 from busctl_lib.transfers.engine import Engine
 from busctl_lib.transfers.fixed import FixedSet
-from busctl_lib.transfers.plans import Plan, Sums, pack_set, require_same
+from busctl_lib.transfers.plans import Plan, Sums, pack_set, require_same, special
 from busctl_lib.transfers.reading import Reading, open_mover, require_readable
 from busctl_lib.transfers.requests import Account, CameBack, Progress, Request, plain
 from busctl_lib.transfers.resume import Reconciler
@@ -165,7 +165,14 @@ class Transfer:
             waiting=waiting,
             messages=pack_set(sums.identities.elements()) if reading.whole else None,
         )
-        self._say_what_is_special(plan, info, reading.whole)
+        plan.warnings += special(
+            plan,
+            info,
+            whole=reading.whole,
+            budget=self._budget.text if self._budget else "",
+            trouble=self._selection.trouble,
+            trash_keeps=TRASH_MESSAGES if self._trash is not None else None,
+        )
         plan.overfull = sums.room.overfull(self._broker, at_least=0 if reading.whole else total)
         plan.warnings += sums.room.buried
         if made is not None:
@@ -192,23 +199,6 @@ class Transfer:
             fast = self.request.fast and self._trash is None
             self._mover = open_mover(self._broker, self.request.source, Mode.FAST if fast else Mode.EXACT)
         return self._mover
-
-    def _say_what_is_special(self, plan: Plan, info: QueueInfo, whole: bool) -> None:
-        warnings = plan.warnings
-        if self._selection.trouble:
-            warnings.append(f"--where failed on some messages, which counts as no match: {self._selection.trouble}")
-        if not whole:
-            warnings.append(f"the first {plan.examined:,} of {plan.waiting:,} messages were read for this plan")
-        if info.type == "quorum":
-            warnings.append(f"a quorum queue counts each look ({self._budget.text if self._budget else ''})")
-            if self.request.rewrite:
-                warnings.append("what does not match is written anew: it loses its exchange and key")
-        elif self.request.selects or not self.request.takes:
-            warnings.append("what is left alone is invisible meanwhile and marked redelivered afterwards")
-        if self._trash is not None and plan.selected > TRASH_MESSAGES:
-            warnings.append(f"the trash keeps the first {TRASH_MESSAGES:,} only: the rest cannot be put back")
-        if info.consumers:
-            warnings.append(f"{info.consumers} consumers take messages from {info.name} as well")
 
     # -- the run
 
