@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 import threading
 import time
@@ -66,19 +67,23 @@ class Road:
 
 
 @contextlib.contextmanager
-def answering(body: bytes, status: str = "200 OK", heard: list[bytes] | None = None) -> Iterator[str]:
-    """An HTTP server that gives one answer to everything, and keeps what it heard."""
+def answering(
+    body: bytes, status: str = "200 OK", heard: list[bytes] | None = None, *, hang_ups: int = 0
+) -> Iterator[str]:
+    """An HTTP server that gives one answer to everything, and keeps what it heard; the first few get none at all."""
     head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
         with contextlib.suppress(OSError):
-            while True:
+            for number in itertools.count():
                 peer, _ = listener.accept()
                 with peer:
                     request = peer.recv(65536)
                     if heard is not None:
                         heard.append(request)
+                    if number < hang_ups:
+                        continue
                     peer.sendall(head.encode() + b"Connection: close\r\n\r\n" + body)
 
     threading.Thread(target=serve, daemon=True).start()

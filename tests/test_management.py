@@ -277,6 +277,23 @@ def test_a_port_that_speaks_amqp_is_not_the_api(vhost: Any) -> None:
     assert "15672" in str(caught.value.hint)
 
 
+def test_a_connection_that_is_closed_instead_of_an_answer_is_tried_once_more_for_a_reading() -> None:
+    heard: list[bytes] = []
+    with answering(b'{"name":"ops","tags":[]}', heard=heard, hang_ups=1) as url, ManagementClient(url) as api:
+        assert api.whoami().name == "ops"
+    assert len(heard) == 2
+    heard.clear()
+    with answering(b"{}", heard=heard, hang_ups=2) as url, ManagementClient(url) as api:
+        with pytest.raises(ApiUnreachable):
+            api.whoami()
+        assert len(heard) == 2
+    heard.clear()
+    with answering(b"{}", heard=heard, hang_ups=1) as url, ManagementClient(url) as api:
+        with pytest.raises(ApiUnreachable):
+            api.delete_policy("/", "p")
+        assert len(heard) == 1  # a change may have been made
+
+
 @pytest.mark.parametrize("body", [b"<html>", b"[1]", b'{"a":'])
 def test_another_web_server_is_not_taken_for_the_api(body: bytes) -> None:
     with answering(body) as url, pytest.raises(ApiError, match="did not answer like"):

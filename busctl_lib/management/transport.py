@@ -142,17 +142,15 @@ class Transport:
         url = f"{self.url}/api/{path}"
         timeout_s = (self._timeout_s[0], max(self._timeout_s[1], total_s or 0))
         total_s = total_s or sum(self._timeout_s) * 2
+        ask = functools.partial(self._session.request, method, url, params=params, data=data, headers=headers)
         try:
             with deadline(total_s) as running:
-                response = self._session.request(
-                    method,
-                    url,
-                    params=params,
-                    data=data,
-                    headers=headers,
-                    timeout=timeout_s,
-                    allow_redirects=False,
-                )
+                try:
+                    response = ask(timeout=timeout_s, allow_redirects=False)
+                except requests.ConnectionError as error:
+                    if method != "GET" or not _hung_up(error):
+                        raise
+                    response = ask(timeout=timeout_s, allow_redirects=False)
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
             raise ConfigError(f"{self.url} is not an address of a management API: {error}") from error
         except requests.RequestException as error:
@@ -204,6 +202,11 @@ class Transport:
             hint="check the user and the password; guest may log in from the broker's own machine only",
             **facts,
         )
+
+
+def _hung_up(error: requests.ConnectionError) -> bool:
+    """Whether the server closed the connection instead of answering: one that has rested for long it may close."""
+    return bool(error.args) and isinstance(error.args[0], urllib3.exceptions.ProtocolError)
 
 
 def segment(name: str) -> str:
