@@ -198,8 +198,8 @@ def test_a_broker_killed_meanwhile_loses_nothing_and_doubles_no_more_than_is_tol
     yard = Yard(victim, tmp_path, queue_type)
     try:
         yard.kill_messages(total)
-        # Where a quorum queue is on disk is known in memory only until the node is stopped in order; and what the broker
-        # dead-lettered itself it may not have written yet, which would be its loss and not the tool's.
+        # Where a quorum queue is on disk is known in memory only until the node is stopped in order; and what the
+        # broker dead-lettered by itself it may not have written yet, which would be its loss and not the tool's.
         if queue_type == "quorum" or tool_kills:
             victim.restart()
             wait_until(lambda: yard.broker.state.value == "open", timeout=60)
