@@ -97,6 +97,7 @@ def report(error: BaseException, *, debug: bool = False) -> ExitCode:
         if isinstance(error, errors.ExpressionInvalid):
             _write(safe_text(error.picture, keep_lines=True) + "\n")
     elif isinstance(error, OSError) and error.errno in _UNWRITABLE and error.filename is None:
+        point_stdout_nowhere()
         _line(f"standard output cannot be written: {error.strerror}")  # help, which others print
     elif not isinstance(error, KeyboardInterrupt | Terminated | PipeClosed):
         hint = "" if debug else "; --debug shows where"
@@ -150,6 +151,16 @@ def fill_missing_streams() -> None:
     sys.stdin = sys.stdin or open(0, encoding="utf-8")  # noqa: SIM115 - open for as long as the program runs
     sys.stdout = sys.stdout or open(1, "w", encoding="utf-8")  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", encoding="utf-8")  # noqa: SIM115
+
+
+def point_stdout_nowhere() -> None:
+    """Keep Python from writing to the closed pipe once more when it ends."""
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    except (OSError, ValueError):
+        pass
 
 
 def _line(text: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from busctl.cli.exits import PipeClosed
+from busctl.cli.exits import PipeClosed, point_stdout_nowhere
 from busctl.views.formats import cell_width, safe_text
 from busctl.views.view import Cell, Column, Tone, View
 from busctl_lib.errors import BusError
@@ -79,10 +79,10 @@ def _told() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError as error:
-        _point_stdout_nowhere()
+        point_stdout_nowhere()
         raise PipeClosed from error
     except OSError as error:
-        _point_stdout_nowhere()
+        point_stdout_nowhere()
         raise BusError(f"standard output cannot be written: {error.strerror or error}") from error
 
 
@@ -197,13 +197,3 @@ def clear_screen() -> None:
     """On a terminal, begin at its top with nothing on it."""
     if is_terminal():
         write("\x1b[H\x1b[2J\x1b[3J")
-
-
-def _point_stdout_nowhere() -> None:
-    """Keep Python from writing to the closed pipe once more when it ends."""
-    try:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
-    except (OSError, ValueError):
-        pass
