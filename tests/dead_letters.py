@@ -21,6 +21,12 @@ QUEUES = ("orders", "fills")
 LAST = "the last of a queue"
 
 
+def letter(number: int) -> Envelope:
+    """A message for `dead` that has not died."""
+    properties = Properties(message_id=f"m-{number}", delivery_mode=2)
+    return Envelope(exchange="", routing_key="dead", properties=properties, body=json.dumps({"n": number}).encode())
+
+
 class Yard:
     """Queues `orders` and `fills` behind the topic exchange `trading`; what dies there lies in `dead`."""
 
@@ -66,15 +72,7 @@ class Yard:
 
     def put(self, count: int) -> None:
         """Put so many messages straight into `dead`, in order; they have not died."""
-        self.publish(
-            Envelope(
-                exchange="",
-                routing_key="dead",
-                properties=Properties(message_id=f"m-{number}", delivery_mode=2),
-                body=json.dumps({"n": number}).encode(),
-            )
-            for number in range(count)
-        )
+        self.publish(map(letter, range(count)))
 
     def revive(self, *queues: str) -> None:
         """The queues that messages died in, as they should be: nothing dies there any more."""

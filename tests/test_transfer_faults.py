@@ -225,13 +225,14 @@ def test_a_broker_killed_meanwhile_loses_nothing_and_doubles_no_more_than_is_tol
         def has_ended() -> bool:
             return operator.last is not None and operator.last.poll() is not None
 
-        operation = operator.until_done(*command(kind, fast, 700), kill_after=kill_after)
+        operation = operator.until_done(*command(kind, fast, 400), kill_after=kill_after)
         assert killed == kills
         assert operation["unknown"] == 0
         found = arrived(yard, kind)
         assert set(found) == set(range(total))
         print(f"doubled {sum(found.values()) - total}, told unknown {operator.unknown}, tool kills {operator.kills}")
         assert sum(found.values()) - total <= operator.unknown
+        assert yard.waiting("dead") == 0
     finally:
         yard.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,12 +11,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from dead_letters import Yard
+from dead_letters import Yard, letter
 from waiting import wait_until
 
-from busctl_lib.envelope import Envelope, Properties, TypedInt
+from busctl_lib.envelope import Delivery, Envelope, Properties, TypedInt
 from busctl_lib.errors import BusError, GuardRefused
-from busctl_lib.journal import Journal
+from busctl_lib.journal import Intent, Journal, Operation, Verdict, identity
 from busctl_lib.management.transport import Transport
 from busctl_lib.transfers import Request, Transfer, audit, read_plan, undo_of
 from busctl_lib.transfers.routes import Reach, RouteMap
@@ -407,6 +408,64 @@ def test_cancel_gives_an_account_and_resume_goes_on(yard: Yard) -> None:
         assert transfer.account is not None
         assert (transfer.account.operation.state, transfer.account.operation.moved) == ("done", 600)
     assert sorted(yard.numbers("elsewhere")) == list(range(600))
+
+
+def interrupted(yard: Yard) -> str:
+    """A fast move of 600 messages that was interrupted early."""
+    yard.put(600)
+    request = Request(kind="move", source="dead", target="elsewhere", rate=400, fast=True)
+    with yard.journal() as journal, Transfer(yard.broker, yard.management, journal, request) as transfer:
+        for _ in transfer.planning():
+            pass
+        for progress in transfer.running():
+            if progress.moved:
+                transfer.stop("interrupted")
+        assert transfer.account is not None
+        operation = transfer.account.operation
+    assert operation.state == "interrupted"
+    return operation.id
+
+
+def resume(yard: Yard, operation: str) -> Operation:
+    """Go on with it, and send again what was told unknown."""
+    with yard.journal() as journal, Transfer.resume(yard.broker, yard.management, journal, operation) as transfer:
+        for _ in transfer.resuming("resend"):
+            pass
+        assert transfer.account is not None
+        return transfer.account.operation
+
+
+def test_what_is_found_unknown_only_now_is_told_before_it_is_sent_again(yard: Yard) -> None:
+    id_ = interrupted(yard)
+    intents = [Intent(1000 + n, identity(letter(n)), f"m-{n}", "", "dead", "", "elsewhere") for n in (598, 599)]
+    with yard.journal() as journal:
+        journal.close_batch(id_, None, [Verdict(intents[0], "unknown", "told before")])
+        journal.open_batch(id_, 1000, [intents[1]], exact=False)
+    operation = resume(yard, id_)
+    assert (operation.state, operation.moved, operation.unknown) == ("partial", 599, 1)
+    assert yard.waiting("dead") == 1
+    operation = resume(yard, id_)
+    assert (operation.state, operation.moved, operation.unknown) == ("done", 600, 0)
+    assert sorted(yard.numbers("elsewhere")) == list(range(600))
+
+
+def test_a_moved_message_that_its_queue_gives_again_is_told(yard: Yard) -> None:
+    id_ = interrupted(yard)
+    with yard.journal() as journal:
+        moved = [int(line.message_id[2:]) for line in journal.lines(id_, "moved") if line.message_id][:5]
+    # A broker that died may have forgotten acks: its queue has the messages again, as redelivered.
+    yard.publish(map(letter, moved))
+    taken: list[Delivery] = []
+    subscription = yard.broker.subscribe("dead", taken.append, prefetch=1000)
+    wait_until(lambda: taken and yard.waiting("dead") == 0, 30)
+    subscription.cancel()
+    wait_until(lambda: yard.waiting("dead") == len(taken), 30)
+    operation = resume(yard, id_)
+    assert (operation.state, operation.moved, operation.unknown) == ("partial", 595, 5)
+    assert yard.waiting("dead") == 5
+    operation = resume(yard, id_)
+    assert (operation.state, operation.moved, yard.waiting("dead")) == ("done", 600, 0)
+    assert Counter(yard.numbers("elsewhere")) - Counter(range(600)) == Counter(moved)
 
 
 def test_a_quorum_queue_at_the_end_of_its_budget_is_not_touched(vhost: Any, tmp_path: Path) -> None:

@@ -231,6 +231,25 @@ class Journal:
         with self._told(), self._lock:
             return Counter(dict(self._db.execute(query, (operation, *outcomes)).fetchall()))
 
+    def seqs(self, operation: str, *outcomes: str) -> dict[bytes, int]:
+        """The number of the last message of each identity that had one of the outcomes."""
+        marks = ",".join("?" * len(outcomes))
+        query = (
+            f"SELECT identity, max(seq) FROM messages WHERE operation=? AND outcome IN ({marks})"  # noqa: S608
+            " GROUP BY identity"
+        )
+        with self._told(), self._lock:
+            return dict(self._db.execute(query, (operation, *outcomes)).fetchall())
+
+    def intent(self, operation: str, seq: int) -> Intent:
+        """A message that has an outcome, without its content."""
+        query = (
+            "SELECT seq, identity, message_id, from_exchange, from_key, to_exchange, to_key FROM messages"
+            " WHERE operation=? AND seq=?"
+        )
+        with self._told(), self._lock:
+            return Intent(*self._db.execute(query, (operation, seq)).fetchone())
+
     def fixed_set(self, operation: str) -> Counter[bytes]:
         """The messages an operation is about, by identity; empty where it is about a number of them."""
         with self._told(), self._lock:
@@ -267,11 +286,11 @@ class Journal:
             db.executemany("DELETE FROM messages WHERE operation=? AND seq=?", rows)
             db.executemany("DELETE FROM kept_bodies WHERE operation=? AND seq=?", rows)
 
-    def leave_unknown(self, operation: str, reason: str) -> None:
-        """Settle what is unknown as left alone; bodies that are kept stay."""
-        query = "UPDATE messages SET outcome='failed', reason=? WHERE operation=? AND outcome='unknown'"
+    def leave_unknown(self, operation: str, seqs: Iterable[int], reason: str) -> None:
+        """Settle unknown messages as left alone; bodies that are kept stay."""
+        query = "UPDATE messages SET outcome='failed', reason=? WHERE operation=? AND seq=? AND outcome='unknown'"
         with self._transaction() as db:
-            db.execute(query, (reason, operation))
+            db.executemany(query, [(reason, operation, seq) for seq in seqs])
 
     def lines(self, operation: str, *outcomes: str) -> Iterator[Line]:
         """The audit of one operation, a line a message."""

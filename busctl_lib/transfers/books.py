@@ -26,6 +26,7 @@ class Books:
         self.stays = journal.identities(operation.id, "returned", "failed", *([] if request.takes else ["moved"]))
         self._away = journal.identities(operation.id, "moved", "skipped") if request.takes else Counter[bytes]()
         self._journal, self._fixed = journal, fixed
+        self._seqs: dict[bytes, int] = {}
         self._beyond = 0
         self._seq = journal.next_seq(operation.id)
         self._number = max((batch.number for batch in journal.open_batches(operation.id)), default=0)
@@ -54,6 +55,15 @@ class Books:
         self._journal.close_batch(self.operation.id, number, verdicts)
         for verdict in verdicts:
             self._note(verdict)
+
+    def moved(self, identity: bytes) -> Intent | None:
+        """One of the messages of an identity that have left the queue, as the journal has it."""
+        if self._away[identity] <= 0:
+            return None
+        if identity not in self._seqs:
+            self._seqs = self._journal.seqs(self.operation.id, "moved", "skipped")
+        seq = self._seqs.pop(identity, None)
+        return self._journal.intent(self.operation.id, seq) if seq is not None else None
 
     def doubt(self, intent: Intent, reason: str) -> None:
         """A message that counted as moved is in its queue as well."""

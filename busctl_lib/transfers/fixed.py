@@ -24,6 +24,11 @@ class View:
         self.count -= 1
         return True
 
+    @property
+    def by_count(self) -> bool:
+        """Whether only the number of messages is known."""
+        return self._left is None
+
 
 class FixedSet:
     """Messages by identity, or the first so many of the queue.

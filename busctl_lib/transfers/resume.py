@@ -142,10 +142,10 @@ class Reconciler:
 
     # -- unknown messages
 
-    def resend_unknown(self) -> None:
-        """Send again what is unknown: from the queue what is there, the rest as the journal kept it."""
+    def resend(self, seqs: set[int]) -> None:
+        """Send unknown messages again: from the queue what is there, the rest as the journal kept it."""
         operation = self._operation.id
-        kept = list(self._journal.kept(operation))
+        kept = [intent for intent in self._journal.kept(operation) if intent.seq in seqs]
         present = self._look_ahead(len(kept))
         present -= self._journal.identities(operation, "returned", "failed")
         absent: list[Intent] = []
@@ -155,17 +155,16 @@ class Reconciler:
             else:
                 absent.append(intent)
         sent_seqs = {intent.seq for intent in absent}
-        again = [line.seq for line in self._journal.lines(operation, "unknown") if line.seq not in sent_seqs]
-        self._journal.forget(operation, again)
+        self._journal.forget(operation, seqs - sent_seqs)
         if self._request.kind == "discard" or self._request.discard:
             self._journal.close_batch(operation, None, [Verdict(intent, "moved") for intent in absent])
             return
         number = min([0, *(batch.number for batch in self._journal.open_batches(operation))])
         for place in range(0, len(absent), _BATCH):
             number -= 1
-            self._resend(number, absent[place : place + _BATCH])
+            self._send(number, absent[place : place + _BATCH])
 
-    def _resend(self, number: int, intents: list[Intent]) -> None:
+    def _send(self, number: int, intents: list[Intent]) -> None:
         """Publish messages that are in no queue as far as is known; none is lost if this is killed."""
         operation, mover = self._operation.id, self._mover
         self._journal.open_batch(operation, number, intents, exact=mover.mode is Mode.EXACT)

@@ -173,17 +173,25 @@ class Sorter:
         if self._unknown[known_as] > 0:
             self._unknown[known_as] -= 1
             return True
-        if delivery.redelivered and known_as in self._ghosts:
+        if delivery.redelivered and self._view.by_count and known_as in self._ghosts:
             self._books.doubt(self._ghosts[known_as].pop().intent, _GHOST)
             if not self._ghosts[known_as]:
                 del self._ghosts[known_as]
             return True
         if not self._view.admits(known_as):
+            if delivery.redelivered and not self._view.by_count:
+                self._doubt(known_as)
             return True
         if self._stays[known_as] > 0:
             self._stays[known_as] -= 1
             return True
         return False
+
+    def _doubt(self, known_as: bytes) -> None:
+        """Tell of a message that was moved, and that its queue gives again: a broker that died forgot the ack."""
+        intent = self._books.moved(known_as)
+        if intent is not None:
+            self._books.doubt(intent, _GHOST)
 
     def _line_up(self, delivery: Delivery, known_as: bytes, header: bytes) -> None:
         seq = self._books.next_seq()

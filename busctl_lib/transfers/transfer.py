@@ -363,7 +363,8 @@ class Transfer:
         """Settle what was open, then go on.
 
         Args:
-            unknown: What to do with messages of unknown outcome: send them again (they may be doubled), or leave them.
+            unknown: What to do with messages that were told unknown before: send them again (they may be doubled), or
+                leave them. None, and what is found unknown only now: it stays unknown, and is told.
 
         Raises:
             GuardRefused: the queue's peek budget is gone.
@@ -381,11 +382,12 @@ class Transfer:
             self._routes,
             again=self._budget is None or self._budget.type != "quorum",
         )
-        reconciler.settle_open()
+        told = {line.seq for line in journal.lines(operation.id, "unknown")}
+        reconciler.settle_open()  # what it finds unknown nobody has decided about: it is told first
         if unknown == "resend":
-            reconciler.resend_unknown()
+            reconciler.resend(told)
         elif unknown == "skip":
-            journal.leave_unknown(operation.id, "unknown, and left alone on request")
+            journal.leave_unknown(operation.id, told, "unknown, and left alone on request")
         counts = journal.counts(operation.id)
         operation.moved, operation.returned = counts["moved"], counts["returned"]
         operation.failed, operation.unknown = counts["failed"], counts["unknown"]
