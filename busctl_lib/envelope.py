@@ -85,6 +85,8 @@ class Delivery(Envelope, kw_only=True):
     delivery_tag: int = 0
     epoch: int = 0
     """Which incarnation of the channel the tag belongs to."""
+    wire_properties: bytes | None = None
+    """The properties as they were on the wire, where they are kept for moving the message on."""
     wire_size: int | None = None
     """Bytes of the original body when `body` is a cut of it."""
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from waiting import wait_until
 from busctl_lib import Envelope, MessageBroker, MessagePublisher, Properties
 from busctl_lib.amqp import tables, wire
 from busctl_lib.errors import PublishRefused
+from busctl_lib.journal import steady_header
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 short = text.filter(lambda value: len(value.encode()) <= 255)
@@ -68,6 +70,17 @@ def test_a_table_comes_back_equal(table: dict[str, Any]) -> None:
 def test_properties_come_back_equal(given_properties: Properties) -> None:
     data = bytes(12) + wire.encode_properties(given_properties)
     assert wire.decode_properties(data) == given_properties
+
+
+@given(properties, st.integers(0, 6), st.integers(0, 2**40))
+def test_what_the_broker_counts_is_cut_out_and_nothing_else(
+    given_properties: Properties, place: int, count: int
+) -> None:
+    headers = list((given_properties.headers or {}).items())
+    counted = [*headers[:place], ("x-delivery-count", count), *headers[place:]]
+    handed_out = wire.encode_properties(msgspec.structs.replace(given_properties, headers=dict(counted)))
+    given_properties.headers = dict(headers) or None
+    assert steady_header(handed_out) == wire.encode_properties(given_properties)
 
 
 @settings(max_examples=60, deadline=None)

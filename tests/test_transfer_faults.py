@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -76,6 +77,7 @@ class Operator:
                 continue
             operation = found[0]
             self.unknown += operation["unknown"]
+            print(f"{time.monotonic():.1f}", {name: operation[name] for name in ("state", "moved", "unknown")}, err[-200:])
             if operation["state"] in ("done", "partial") and not operation["unknown"]:
                 return operation
             more = ["--unknown", "resend"] if operation["unknown"] else []
@@ -216,6 +218,7 @@ def test_a_broker_killed_meanwhile_loses_nothing_and_doubles_no_more_than_is_tol
             if killed < kills:
                 goal = (killed + 1) * total // (kills + 2)
                 wait_until(lambda: sum(map(yard.waiting, targets)) >= goal or has_ended(), timeout=120)
+                print(f"{time.monotonic():.1f} kill {killed + 1} at {sum(map(yard.waiting, targets))}, {has_ended()=}")
                 victim.kill()
                 victim.start()
                 wait_until(lambda: yard.broker.state.value == "open", timeout=60)

@@ -21,7 +21,7 @@ from busctl_lib.amqp.endpoints import FRAME_MAX
 from busctl_lib.amqp.link import Link
 from busctl_lib.amqp.pika_compat import LinkConnection
 from busctl_lib.amqp.tasks import Pending, spawn
-from busctl_lib.envelope import Envelope, Outcome, Properties
+from busctl_lib.envelope import Envelope, Outcome
 from busctl_lib.errors import BrokerRefused, BusError
 
 logger = logging.getLogger(__name__)
@@ -260,12 +260,13 @@ class PublishChannel:
 
     # -- the channel's sink
 
-    def on_deliver(self, payload: bytes, properties: Properties, body: bytes) -> None:
+    def on_deliver(self, method: bytes, header: bytes, body: bytes) -> None:
         """Nothing is consumed here."""
 
-    def on_return(self, payload: bytes, properties: Properties, body: bytes) -> None:
+    def on_return(self, method: bytes, header: bytes, body: bytes) -> None:
         """Remember the return with its publish; the confirm that follows settles it."""
-        code, text, exchange, key = wire.decode_return(payload)
+        code, text, exchange, key = wire.decode_return(method)
+        properties = wire.decode_properties(header)
         for seq in range(self._lowest, self._seq + 1):
             entry = self._unconfirmed.get(seq)
             if entry is None or entry.returned is not None:

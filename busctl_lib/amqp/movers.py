@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from busctl_lib.amqp import wire
-from busctl_lib.amqp.batches import Batch, Confirms, Sent, outcome_of
+from busctl_lib.amqp.batches import Acks, Batch, Confirms, Sent, outcome_of
 from busctl_lib.amqp.channels import Channel
 from busctl_lib.amqp.endpoints import FRAME_MAX
 from busctl_lib.amqp.link import Link
@@ -28,7 +28,7 @@ from busctl_lib.amqp.pika_compat import LinkConnection
 from busctl_lib.amqp.states import State
 from busctl_lib.amqp.tasks import Pending, spawn
 from busctl_lib.amqp.topology import QueueSpec
-from busctl_lib.envelope import Delivery, Envelope, Outcome, Properties
+from busctl_lib.envelope import Delivery, Envelope, Outcome
 from busctl_lib.errors import BrokerRefused, BusError, LinkLost, ResourceLocked
 
 logger = logging.getLogger(__name__)
@@ -64,9 +64,6 @@ class Mover:
     Thread: public methods from the owner's thread.
     """
 
-    exact = True
-    """Header values keep their AMQP types: what is moved is not changed."""
-
     def __init__(self, link: Link, queue: str, *, lock: str | None, mode: Mode, window: int) -> None:
         self.link = link
         self.queue = queue
@@ -89,6 +86,7 @@ class Mover:
         self._committing: Batch | None = None
         self._last_commit: Pending[None] | None = None
         self._confirms = Confirms()
+        self._acks = Acks(self._number)
 
     # -- the owner's thread
 
@@ -237,7 +235,7 @@ class Mover:
         await channel.ask("basic_qos", prefetch_count=self._window)
         channel.on_server_cancel(lambda: self._fail(LinkLost(f"queue {self.queue!r} was deleted")))
         self._frame_max = connection.frame_max
-        self._confirms = Confirms()
+        self._confirms, self._acks = Confirms(), Acks(self._number)
         self.epoch += 1
         self._buffer.clear()
         self._channel, self._connection = channel, connection
@@ -309,8 +307,7 @@ class Mover:
             batch.settle(Sent(Outcome.NEVER_SENT, "the link was lost before"))
             return
         self._committing = batch
-        acks = [wire.encode_ack(self._number, tag, multiple=False) for tag in batch.tags]
-        connection.emit(b"".join([*frames, *acks]))
+        connection.emit(b"".join([*frames, self._acks.encode(batch.tags)]))
         asking = spawn(channel.ask("tx_commit"))
         end = connection.gathered
         try:
@@ -341,22 +338,23 @@ class Mover:
 
     def on_confirm(self, tag: int, multiple: bool, ack: bool) -> None:
         """Ack what the target has, keep what it refused."""
-        acks = [wire.encode_ack(self._number, each, multiple=False) for each in self._confirms.take(tag, multiple, ack)]
-        if acks and self._connection is not None:
-            self._connection.emit(b"".join(acks))
+        tags = self._confirms.take(tag, multiple, ack)
+        if tags and self._connection is not None:
+            self._connection.emit(self._acks.encode(tags))
         self._confirms.settle_ended()
 
     # -- the channel's sink
 
-    def on_deliver(self, payload: bytes, properties: Properties, body: bytes) -> None:
-        """Keep a delivery for the owner."""
-        _, tag, redelivered, exchange, key = wire.decode_deliver(payload)
+    def on_deliver(self, method: bytes, header: bytes, body: bytes) -> None:
+        """Keep a delivery for the owner, with every AMQP type: what is moved is not changed."""
+        _, tag, redelivered, exchange, key = wire.decode_deliver(method)
         self._buffer.append(
             Delivery(
                 exchange=exchange,
                 routing_key=key,
-                properties=properties,
+                properties=wire.decode_properties(header, exact=True),
                 body=body,
+                wire_properties=header[12:],
                 queue=self.queue,
                 received_at=time.time(),
                 via="hold",
@@ -369,9 +367,10 @@ class Mover:
             with self._arrived:
                 self._arrived.notify()
 
-    def on_return(self, payload: bytes, properties: Properties, body: bytes) -> None:
+    def on_return(self, method: bytes, header: bytes, body: bytes) -> None:
         """Remember which message of a batch no queue took; it comes before the answer that ends the batch."""
-        _, text, exchange, key = wire.decode_return(payload)
+        _, text, exchange, key = wire.decode_return(method)
+        properties = wire.decode_properties(header)
         if self._committing is not None:
             place = self._committing.find(exchange, key, properties, body)
             if place is not None:

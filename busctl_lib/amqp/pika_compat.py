@@ -20,7 +20,6 @@ from pika.frame import decode_frame
 
 from busctl_lib.amqp import wire
 from busctl_lib.amqp.tables import encode_table
-from busctl_lib.envelope import Properties
 from busctl_lib.errors import ConfigError
 
 if tuple(int(part) for part in pika.__version__.split(".")[:2]) != (1, 4):
@@ -57,11 +56,11 @@ _CHUNK = 1 << 16  # a partial send slices the chunk, so a large one would be cop
 class Sink(Protocol):
     """Who takes what arrives on one channel. Thread: the I/O thread."""
 
-    def on_deliver(self, payload: bytes, properties: Properties, body: bytes) -> None:
-        """A delivery; `payload` is for `wire.decode_deliver`."""
+    def on_deliver(self, method: bytes, header: bytes, body: bytes) -> None:
+        """A delivery; `method` is for `wire.decode_deliver`, `header` for `wire.decode_properties`."""
 
-    def on_return(self, payload: bytes, properties: Properties, body: bytes) -> None:
-        """A returned publish; `payload` is for `wire.decode_return`."""
+    def on_return(self, method: bytes, header: bytes, body: bytes) -> None:
+        """A returned publish; `method` is for `wire.decode_return`, `header` for `wire.decode_properties`."""
 
     def on_confirm(self, tag: int, multiple: bool, ack: bool) -> None:
         """An ack or nack of a publish."""
@@ -70,12 +69,12 @@ class Sink(Protocol):
 class _Content:
     """A delivery or return whose frames are still coming in."""
 
-    __slots__ = ("body", "method", "missing", "payload", "properties")
+    __slots__ = ("body", "header", "method", "missing", "payload")
 
     def __init__(self, method: int, payload: bytes) -> None:
         self.method = method
         self.payload = payload
-        self.properties: Properties | None = None
+        self.header = b""
         self.missing = 0
         self.body: list[bytes] = []
 
@@ -157,7 +156,7 @@ class LinkConnection(SelectConnection):
             if content is None:
                 return False
             if kind == 2:
-                content.properties = wire.decode_properties(payload, exact=getattr(self.sinks[channel], "exact", False))
+                content.header = payload
                 content.missing = int.from_bytes(payload[4:12], "big")
             else:
                 content.body.append(payload)
@@ -172,8 +171,7 @@ class LinkConnection(SelectConnection):
         body = content.body[0] if len(content.body) == 1 else b"".join(content.body)
         sink = self.sinks[channel]
         deliver = sink.on_deliver if content.method == wire.METHOD_DELIVER else sink.on_return
-        assert content.properties is not None
-        deliver(content.payload, content.properties, body)
+        deliver(content.payload, content.header, body)
 
     def forget_content(self, channel: int) -> None:
         """Drop the half of a message that a closed channel left behind."""

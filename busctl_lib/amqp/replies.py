@@ -14,7 +14,7 @@ from busctl_lib.amqp import wire
 from busctl_lib.amqp.channels import Channel
 from busctl_lib.amqp.confirms import PublishChannel
 from busctl_lib.amqp.link import Link
-from busctl_lib.envelope import Delivery, Properties
+from busctl_lib.envelope import Delivery
 from busctl_lib.errors import BrokerRefused, BusError
 
 DIRECT_REPLY_TO = "amq.rabbitmq.reply-to"
@@ -47,14 +47,14 @@ class DirectReplies(PublishChannel):
         finally:
             self._decided.set()
 
-    def on_deliver(self, payload: bytes, properties: Properties, body: bytes) -> None:
+    def on_deliver(self, method: bytes, header: bytes, body: bytes) -> None:
         """Hand a reply on."""
-        _, tag, redelivered, exchange, key = wire.decode_deliver(payload)
+        _, tag, redelivered, exchange, key = wire.decode_deliver(method)
         self._on_reply(
             Delivery(
                 exchange=exchange,
                 routing_key=key,
-                properties=properties,
+                properties=wire.decode_properties(header),
                 body=body,
                 queue=None,
                 received_at=time.time(),

@@ -19,7 +19,7 @@ from busctl_lib.amqp.channels import Channel
 from busctl_lib.amqp.link import Link
 from busctl_lib.amqp.pika_compat import LinkConnection
 from busctl_lib.amqp.tasks import spawn
-from busctl_lib.envelope import Delivery, Properties
+from busctl_lib.envelope import Delivery
 from busctl_lib.errors import BrokerRefused, BusError
 
 logger = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Subscription:
         self.link = link
         self.queue = queue
         self.epoch = 0
-        self.exact = exact
+        self._exact = exact
         self._on_delivery = on_delivery
         self._on_cancelled = on_cancelled
         self._on_tick = on_tick
@@ -187,15 +187,15 @@ class Subscription:
 
     # -- the channel's sink
 
-    def on_deliver(self, payload: bytes, properties: Properties, body: bytes) -> None:
+    def on_deliver(self, method: bytes, header: bytes, body: bytes) -> None:
         """Hand a delivery on."""
-        _, tag, redelivered, exchange, key = wire.decode_deliver(payload)
+        _, tag, redelivered, exchange, key = wire.decode_deliver(method)
         self._last_tag = tag
         self._on_delivery(
             Delivery(
                 exchange=exchange,
                 routing_key=key,
-                properties=properties,
+                properties=wire.decode_properties(header, exact=self._exact),
                 body=body,
                 queue=self.queue,
                 received_at=time.time(),
@@ -205,7 +205,7 @@ class Subscription:
             )
         )
 
-    def on_return(self, payload: bytes, properties: Properties, body: bytes) -> None:
+    def on_return(self, method: bytes, header: bytes, body: bytes) -> None:
         """Nothing is published here."""
 
     def on_confirm(self, tag: int, multiple: bool, ack: bool) -> None:

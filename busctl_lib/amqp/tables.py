@@ -17,6 +17,7 @@ from typing import Any
 from busctl_lib.envelope import TypedBytes, TypedFloat, TypedInt
 from busctl_lib.errors import PublishRefused
 
+_length = struct.Struct(">I").unpack_from
 _u8 = struct.Struct(">B").pack
 _u32 = struct.Struct(">I").pack
 _u64 = struct.Struct(">Q").pack
@@ -36,6 +37,7 @@ _FIXED = {
     }.items()
 }
 _FIXED_BY_BYTE = {ord(tag): (layout.unpack_from, layout.size) for tag, layout in _FIXED.items()}
+_OTHER_SIZES = {ord("T"): 8, ord("t"): 1, ord("V"): 0, ord("D"): 5}
 _MAX_DEPTH = 100
 _Encoder = Callable[[Any, int], bytes]
 """(value, depth)"""
@@ -213,21 +215,60 @@ def decode_table(data: bytes, offset: int, *, exact: bool = False) -> tuple[dict
         offset: Where it begins.
         exact: Keep the AMQP type of values that would be written as another one (TypedInt, TypedFloat, TypedBytes).
     """
-    end = offset + 4 + int.from_bytes(data[offset : offset + 4], "big")
+    end = offset + 4 + _length(data, offset)[0]
     offset += 4
     table: dict[str, Any] = {}
     while offset < end:
-        length = data[offset]
-        key = data[offset + 1 : offset + 1 + length].decode("utf-8", "backslashreplace")
-        table[key], offset = _decode_value(data, offset + 1 + length, exact)
+        stop = offset + 1 + data[offset]
+        key = _decode_name(data[offset + 1 : stop])
+        if data[stop] == 0x53:  # most headers are long strings
+            offset = stop + 5 + _length(data, stop + 1)[0]
+            raw = data[stop + 5 : offset]
+            try:
+                table[key] = raw.decode()
+            except UnicodeDecodeError:
+                table[key] = TypedBytes(raw) if exact else raw
+        else:
+            table[key], offset = _decode_value(data, stop, exact)
     return table, end
+
+
+@functools.lru_cache(maxsize=2048)
+def _decode_name(raw: bytes) -> str:
+    """Names of headers are few and come again with every message."""
+    return raw.decode("utf-8", "backslashreplace")
+
+
+def split_table(data: bytes, offset: int) -> tuple[list[tuple[bytes, bytes]], int]:
+    """The names and whole entries of the table at `offset`, as bytes; and the offset behind it."""
+    end = offset + 4 + _length(data, offset)[0]
+    offset += 4
+    entries: list[tuple[bytes, bytes]] = []
+    while offset < end:
+        value = offset + 1 + data[offset]
+        behind = _behind(data, value)
+        entries.append((data[offset + 1 : value], data[offset:behind]))
+        offset = behind
+    return entries, end
+
+
+def _behind(data: bytes, offset: int) -> int:
+    """The offset behind the value at `offset`."""
+    kind = data[offset]
+    if kind in b"SxFA":
+        return offset + 5 + int(_length(data, offset + 1)[0])
+    fixed = _FIXED_BY_BYTE.get(kind)
+    size = fixed[1] if fixed is not None else _OTHER_SIZES.get(kind)
+    if size is None:
+        raise ValueError(f"unknown field type {chr(kind)!r} in an AMQP table")
+    return offset + 1 + size
 
 
 def _decode_value(data: bytes, offset: int, exact: bool) -> tuple[Any, int]:
     kind = data[offset]
     offset += 1
     if kind == 0x53 or kind == 0x78:  # S: long string, x: bytes
-        end = offset + 4 + int.from_bytes(data[offset : offset + 4], "big")
+        end = offset + 4 + _length(data, offset)[0]
         raw = data[offset + 4 : end]
         return (_text_or_bytes(raw, exact) if kind == 0x53 else raw), end
     fixed = _FIXED_BY_BYTE.get(kind)
@@ -249,7 +290,7 @@ def _decode_rare(kind: int, data: bytes, offset: int, exact: bool) -> tuple[Any,
     if kind == 0x46:  # F: table
         return decode_table(data, offset, exact=exact)
     if kind == 0x41:  # A: array
-        end = offset + 4 + int.from_bytes(data[offset : offset + 4], "big")
+        end = offset + 4 + _length(data, offset)[0]
         offset += 4
         items = []
         while offset < end:

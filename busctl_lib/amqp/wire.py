@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import functools
 import struct
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
 
-from busctl_lib.amqp.tables import Unencodable, decode_table, encode_short_string, encode_table
+from busctl_lib.amqp.tables import Unencodable, decode_table, encode_short_string, encode_table, split_table
 from busctl_lib.envelope import Envelope, Properties
 
 METHOD_ACK = 0x003C0050
@@ -24,6 +25,7 @@ _frame = struct.Struct(">BHI").pack
 _header = struct.Struct(">BHIHHQ").pack
 _ack = struct.Struct(">BHIIQBB").pack
 _u16 = struct.Struct(">H").pack
+_u32 = struct.Struct(">I").pack
 _u64 = struct.Struct(">Q").pack
 _tag = struct.Struct(">QB").unpack_from
 _values_of = msgspec.structs.astuple  # in the order of _LAYOUT, which is the order on the wire
@@ -174,6 +176,22 @@ def decode_properties(data: bytes, *, exact: bool = False) -> Properties:
             properties.timestamp = int.from_bytes(data[offset : offset + 8], "big")
             offset += 8
     return properties
+
+
+def cut_headers(properties: bytes, names: Collection[bytes]) -> bytes:
+    """Encoded properties without some headers; all that stays is the same bytes."""
+    flags = properties[0] << 8 | properties[1]
+    if not flags & 1 << 13:
+        return properties
+    start = 2
+    for bit in (1 << 15, 1 << 14):  # content type and encoding come before the headers
+        if flags & bit:
+            start += 1 + properties[start]
+    entries, end = split_table(properties, start)
+    kept = b"".join([entry for name, entry in entries if name not in names])
+    if not kept:
+        return _u16(flags & ~(1 << 13)) + properties[2:start] + properties[end:]
+    return properties[:start] + _u32(len(kept)) + kept + properties[end:]
 
 
 def decode_confirm(payload: bytes) -> tuple[int, bool]:

@@ -16,6 +16,7 @@ from busctl_lib.journal.records import identity as identity
 from busctl_lib.journal.records import identity_of as identity_of
 from busctl_lib.journal.records import pack as pack
 from busctl_lib.journal.records import steady as steady
+from busctl_lib.journal.records import steady_header as steady_header
 from busctl_lib.journal.records import unpack as unpack
 from busctl_lib.journal.store import Journal as Journal
 from busctl_lib.journal.store import journal_path as journal_path

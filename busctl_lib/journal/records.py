@@ -15,6 +15,7 @@ Outcome = Literal["moved", "returned", "failed", "unknown", "skipped"]
 
 _CHANGING = ("x-delivery-count", "x-acquired-count", "x-stream-offset")
 """What the broker changes in a message each time it hands it out."""
+_CHANGING_RAW = tuple(name.encode() for name in _CHANGING)
 
 
 class Operation(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -120,6 +121,13 @@ def identity(envelope: Envelope) -> bytes:
 def identity_of(properties: bytes, body: bytes) -> bytes:
     """The identity of a message whose `steady` properties are encoded already."""
     return hashlib.blake2b(body, digest_size=16, key=hashlib.blake2b(properties, digest_size=32).digest()).digest()
+
+
+def steady_header(header: bytes) -> bytes:
+    """`steady` for properties as they were on the wire: nothing but those counts is changed in them."""
+    if any(name in header for name in _CHANGING_RAW) or b"\0\0\0\0" in header:  # an empty table is none
+        return wire.cut_headers(header, _CHANGING_RAW)
+    return header
 
 
 def steady(properties: Properties) -> Properties:

@@ -17,7 +17,7 @@ from busctl_lib.transfers.books import Books
 from busctl_lib.transfers.fixed import View
 from busctl_lib.transfers.routes import Reach, RouteMap
 from busctl_lib.transfers.targets import Aim, Aimer, Stays, reason_for
-from busctl_lib.transfers.works import Work, intent_of
+from busctl_lib.transfers.works import Work, header_of, intent_of
 
 WINDOW = 2000
 """How many messages the broker hands out ahead."""
@@ -152,7 +152,7 @@ class Sorter:
         chosen = self._match(deliveries) if self._match is not None else [True] * len(deliveries)
         for delivery, wanted in zip(deliveries, chosen, strict=True):
             self._guard_budget(delivery)
-            header = wire.encode_properties(steady(delivery.properties))
+            header = header_of(delivery)
             known_as = identity_of(header, delivery.body)
             if self._is_known(delivery, known_as):
                 self._leave(delivery)

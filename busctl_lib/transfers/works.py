@@ -10,7 +10,7 @@ import msgspec
 from busctl_lib.amqp import wire
 from busctl_lib.amqp.batches import Batch
 from busctl_lib.envelope import Delivery, Envelope
-from busctl_lib.journal import Intent, identity_of, steady
+from busctl_lib.journal import Intent, identity_of, steady, steady_header
 from busctl_lib.transfers.targets import Aim
 
 
@@ -38,9 +38,16 @@ class UnderWay(msgspec.Struct):
     batch: Batch | None = None
 
 
+def header_of(delivery: Delivery) -> bytes:
+    """The properties of a delivery on the wire, without what the broker counts in them."""
+    if delivery.wire_properties is None:
+        return wire.encode_properties(steady(delivery.properties))
+    return steady_header(delivery.wire_properties)
+
+
 def identity(delivery: Delivery) -> bytes:
     """The identity of a delivery."""
-    return identity_of(wire.encode_properties(steady(delivery.properties)), delivery.body)
+    return identity_of(header_of(delivery), delivery.body)
 
 
 def intent_of(delivery: Delivery, aim: Aim | None, seq: int, known_as: bytes) -> Intent:
