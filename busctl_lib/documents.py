@@ -13,7 +13,7 @@ import binascii
 import codecs
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn
@@ -61,17 +61,30 @@ def capture_document(delivery: Delivery) -> dict[str, Any]:
     return found
 
 
-def to_json(delivery: Delivery, *, keys: Keyring | None = None) -> bytes:
-    """Write the document as one line of JSON, without the line's end. Args as of `document`.
+def to_json(delivery: Delivery, *, keys: Keyring | None = None, only: Collection[str] | None = None) -> bytes:
+    """Write the document as one line of JSON, without the line's end.
+
+    Args:
+        delivery: stays as it is.
+        keys: to decrypt with.
+        only: these fields and no others.
 
     The body is put in as it was written, so 150.0 stays 150.0 and a number of 30 digits keeps them all. Characters that
     would move a terminal's cursor or turn its text around are escaped.
     """
-    found, raw = _all_but_body(delivery, keys)
+    if only is not None and _OF_THE_BODY.isdisjoint(only):
+        return _line(_head(delivery, only))
+    found, raw = _all_but_body(delivery, keys, only)
     text = found.get("text")
     if text is not None and not _is_cut(delivery) and _parse(text) is not _NOT_JSON:
         spaced = any(space in raw for space in (b"\n", b"\r", b"\t"))
         found["body"] = msgspec.Raw(msgspec.json.format(raw, indent=-1) if spaced else raw)
+    if only is not None:
+        found = {name: value for name, value in found.items() if name in only}
+    return _line(found)
+
+
+def _line(found: dict[str, Any]) -> bytes:
     line = _encode(found)
     if line.isascii() and b"\x7f" not in line:
         return line
@@ -116,9 +129,11 @@ def iso_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def _all_but_body(delivery: Delivery, keys: Keyring | None) -> tuple[dict[str, Any], bytes]:
+def _all_but_body(
+    delivery: Delivery, keys: Keyring | None, only: Collection[str] | None = None
+) -> tuple[dict[str, Any], bytes]:
     """Make the document without its `body`; and the bytes that `text` or `base64` shows."""
-    found = _head(delivery)
+    found = _head(delivery, only)
     encoding = delivery.properties.content_encoding
     steps = steps_of(encoding) if encoding is not None else []
     body = delivery.body
@@ -142,22 +157,29 @@ def _all_but_body(delivery: Delivery, keys: Keyring | None) -> tuple[dict[str, A
     return found, body
 
 
-def _head(delivery: Delivery) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    if delivery.queue is not None:
-        found["queue"] = delivery.queue
-    found["exchange"] = delivery.exchange
-    found["routing_key"] = delivery.routing_key
-    found["via"] = delivery.via
-    found["received_at"] = iso_time(delivery.received_at)
-    found["size"] = len(delivery.body) if delivery.wire_size is None else delivery.wire_size
-    if delivery.redelivered is not None:
-        found["redelivered"] = delivery.redelivered
+def _head(delivery: Delivery, only: Collection[str] | None = None) -> dict[str, Any]:
+    makers = _HEAD if only is None else [(name, make) for name, make in _HEAD if name in only]
+    return {name: value for name, make in makers if (value := make(delivery)) is not None}
+
+
+def _properties_of(delivery: Delivery) -> dict[str, Any]:
     properties = delivery.properties
-    found["properties"] = {name: value for name in _PROPERTIES if (value := getattr(properties, name)) is not None}
-    found["headers"] = headers_to_json(properties.headers or {})
-    found["deaths"] = [_death(death) for death in delivery.deaths]
-    return found
+    return {name: value for name in _PROPERTIES if (value := getattr(properties, name)) is not None}
+
+
+_HEAD: tuple[tuple[str, Callable[[Delivery], Any]], ...] = (
+    ("queue", lambda delivery: delivery.queue),
+    ("exchange", lambda delivery: delivery.exchange),
+    ("routing_key", lambda delivery: delivery.routing_key),
+    ("via", lambda delivery: delivery.via),
+    ("received_at", lambda delivery: iso_time(delivery.received_at)),
+    ("size", lambda delivery: len(delivery.body) if delivery.wire_size is None else delivery.wire_size),
+    ("redelivered", lambda delivery: delivery.redelivered),
+    ("properties", _properties_of),
+    ("headers", lambda delivery: headers_to_json(delivery.properties.headers or {})),
+    ("deaths", lambda delivery: [_death(death) for death in delivery.deaths]),
+)
+_OF_THE_BODY = frozenset({"text", "base64", "body", "decoded", "undecoded"})
 
 
 def _is_cut(delivery: Delivery) -> bool:

@@ -31,6 +31,7 @@ import jq
 import msgspec
 
 from busctl_lib.errors import ExpressionFailed, ExpressionInvalid, ExpressionTimedOut
+from busctl_lib.jq_fields import fields_read
 
 DEADLINE_S = 2.0
 """How much processor time one batch may take."""
@@ -142,6 +143,8 @@ class GuardedExpression:
 
     def __init__(self, expression: Expression, *, deadline_s: float = DEADLINE_S) -> None:
         self.expression = expression
+        self.reads = fields_read(expression.text)
+        """The fields that it need be given, by `to_json(..., only=...)`; None: all of them."""
         self.trouble: str | None = None
         """What the expression said about the first message it failed on."""
         self.failed = 0

@@ -77,7 +77,9 @@ class Operator:
                 continue
             operation = found[0]
             self.unknown += operation["unknown"]
-            print(f"{time.monotonic():.1f}", {name: operation[name] for name in ("state", "moved", "unknown")}, err[-200:])
+            print(
+                f"{time.monotonic():.1f}", {name: operation[name] for name in ("state", "moved", "unknown")}, err[-200:]
+            )
             if operation["state"] in ("done", "partial") and not operation["unknown"]:
                 return operation
             more = ["--unknown", "resend"] if operation["unknown"] else []

@@ -8,7 +8,7 @@ import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -67,7 +67,7 @@ class Selection(contextlib.ExitStack):
         self._translate = _command(translate) if translate is not None else None
         self._translate_failed = 0
         self._made: dict[int, bytes] = {}
-        """The documents of what was chosen last, by its identity: made once, printed as well."""
+        """The whole documents of what was chosen last, by its identity, where the choice needed them: made once."""
         self.narrows = where is not None
         """Whether it shows fewer messages than come."""
 
@@ -89,8 +89,10 @@ class Selection(contextlib.ExitStack):
         if self._where is None or not pairs:
             return pairs
         self._made = {}
-        documents = self._documents([shown for _, shown in pairs])
-        self._made = {id(shown): document for (_, shown), document in zip(pairs, documents, strict=True)}
+        reads = self._where.reads
+        documents = self._documents([shown for _, shown in pairs], only=reads)
+        if reads is None:
+            self._made = {id(shown): document for (_, shown), document in zip(pairs, documents, strict=True)}
         matches = self._where.matches(documents)
         _tell_once(self._where)
         return [pair for pair, match in zip(pairs, matches, strict=True) if match]
@@ -110,11 +112,11 @@ class Selection(contextlib.ExitStack):
             if lines:
                 output.write_bytes(b"".join(lines))
 
-    def _documents(self, deliveries: Sequence[Delivery]) -> list[bytes]:
+    def _documents(self, deliveries: Sequence[Delivery], only: Collection[str] | None = None) -> list[bytes]:
         from busctl_lib.documents import to_json
 
         made = self._made
-        return [made.get(id(delivery)) or to_json(delivery, keys=self._keys) for delivery in deliveries]
+        return [made.get(id(each)) or to_json(each, keys=self._keys, only=only) for each in deliveries]
 
     def _translated(self, delivery: Delivery) -> Delivery:
         if self._translate is None:

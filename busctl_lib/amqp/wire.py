@@ -179,7 +179,7 @@ def decode_properties(data: bytes, *, exact: bool = False) -> Properties:
 
 
 def cut_headers(properties: bytes, names: Collection[bytes]) -> bytes:
-    """Encoded properties without some headers; all that stays is the same bytes."""
+    """Encoded properties without some headers; all that stays is the same bytes, and no headers are no table."""
     flags = properties[0] << 8 | properties[1]
     if not flags & 1 << 13:
         return properties
@@ -187,6 +187,8 @@ def cut_headers(properties: bytes, names: Collection[bytes]) -> bytes:
     for bit in (1 << 15, 1 << 14):  # content type and encoding come before the headers
         if flags & bit:
             start += 1 + properties[start]
+    if not names and properties[start : start + 4] != b"\0\0\0\0":
+        return properties
     entries, end = split_table(properties, start)
     kept = b"".join([entry for name, entry in entries if name not in names])
     if not kept:

@@ -125,9 +125,7 @@ def identity_of(properties: bytes, body: bytes) -> bytes:
 
 def steady_header(header: bytes) -> bytes:
     """`steady` for properties as they were on the wire: nothing but those counts is changed in them."""
-    if any(name in header for name in _CHANGING_RAW) or b"\0\0\0\0" in header:  # an empty table is none
-        return wire.cut_headers(header, _CHANGING_RAW)
-    return header
+    return wire.cut_headers(header, [name for name in _CHANGING_RAW if name in header])
 
 
 def steady(properties: Properties) -> Properties:

@@ -46,7 +46,7 @@ class Selection:
         chosen = [self._is_meant(delivery) for delivery in deliveries]
         if self._where is not None and any(chosen):
             asked = [delivery for delivery, meant in zip(deliveries, chosen, strict=True) if meant]
-            answers = iter(self._where.matches([to_json(delivery) for delivery in asked]))
+            answers = iter(self._where.matches([to_json(each, only=self._where.reads) for each in asked]))
             chosen = [meant and next(answers) for meant in chosen]
         return chosen
 
