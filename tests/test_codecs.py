@@ -15,6 +15,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from busctl_lib import MessageBroker, MessagePublisher
 from busctl_lib.codecs import KEY_ID_HEADER, Keyring, decode_body, encode_body, new_key
 from busctl_lib.documents import delivery_from, document, to_json
 from busctl_lib.envelope import Delivery, Envelope, Properties
@@ -91,6 +92,11 @@ def test_an_unknown_encoding_is_named() -> None:
 )
 def test_members_behind_each_other_are_read_as_one(step: str, body: bytes) -> None:
     assert decode_body(envelope(body, content_encoding=step)) == b"onetwo"
+
+
+def test_a_publisher_refuses_a_compression_there_is_not_when_it_is_made() -> None:
+    with pytest.raises(ConfigError, match="compress must be one of zstd, gzip, found 'rar'"):
+        MessagePublisher(MessageBroker(url="amqp://localhost"), compress="rar")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("step", ["gzip", "zstd"])

@@ -230,7 +230,7 @@ def test_a_broker_killed_meanwhile_loses_nothing_and_doubles_no_more_than_is_tol
         def has_ended() -> bool:
             return operator.last is not None and operator.last.poll() is not None
 
-        operation = operator.until_done(*command(kind, fast, 400), kill_after=kill_after)
+        operation = operator.until_done(*command(kind, fast, 200), kill_after=kill_after)
         assert killed == kills
         assert operation["unknown"] == 0
         found = arrived(yard, kind)

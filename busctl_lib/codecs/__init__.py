@@ -18,4 +18,5 @@ from busctl_lib.codecs.pipeline import LIMIT_BYTES as LIMIT_BYTES
 from busctl_lib.codecs.pipeline import Compression as Compression
 from busctl_lib.codecs.pipeline import decode_body as decode_body
 from busctl_lib.codecs.pipeline import encode_body as encode_body
+from busctl_lib.codecs.pipeline import require_compression as require_compression
 from busctl_lib.codecs.pipeline import steps_of as steps_of

@@ -25,6 +25,12 @@ _NO_STEPS = frozenset({"", "identity", "binary", "8bit", "utf-8", "utf8", "us-as
 _ALIASES = {"x-gzip": "gzip", "zst": "zstd"}
 
 
+def require_compression(name: str | None) -> None:
+    """Raises ConfigError for what is no compression; None is none."""
+    if name is not None and name not in COMPRESSIONS:
+        raise ConfigError(f"compress must be one of {', '.join(COMPRESSIONS)}, found {name!r:.40}")
+
+
 def encode_body(
     envelope: Envelope,
     *,
@@ -43,8 +49,7 @@ def encode_body(
     Raises:
         ConfigError: no such compression. CodecError: encryption without a message id.
     """
-    if compress is not None and compress not in COMPRESSIONS:
-        raise ConfigError(f"compress must be one of {', '.join(COMPRESSIONS)}, found {compress!r:.40}")
+    require_compression(compress)
     properties = envelope.properties
     steps = steps_of(properties.content_encoding)
     if compress is not None and not steps and len(envelope.body) >= above_bytes:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from busctl_lib.amqp.confirms import Entry, PublishChannel
 from busctl_lib.broker import MessageBroker
-from busctl_lib.codecs import JSON, Compression, Keyring, encode_body, encode_json
+from busctl_lib.codecs import JSON, Compression, Keyring, encode_body, encode_json, require_compression
 from busctl_lib.delays import Delays
 from busctl_lib.envelope import Envelope, Outcome, Properties
 from busctl_lib.errors import CodecError, InvalidMessage, NeverSent, OutcomeUnknown, PublishRefused, Unroutable
@@ -43,6 +43,9 @@ class MessagePublisher:
         compress: "zstd" or "gzip": bodies of 1 KiB and more, where 10 % go away by it.
         keys: encrypt all bodies with the current key of these.
 
+    Raises:
+        ConfigError: no such compression.
+
     Thread: any number of threads may publish at once.
     """
 
@@ -54,6 +57,7 @@ class MessagePublisher:
         compress: Compression | None = None,
         keys: Keyring | None = None,
     ) -> None:
+        require_compression(compress)
         self._broker = broker
         self._schemas = schemas or {}
         self._compress = compress
