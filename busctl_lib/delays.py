@@ -85,11 +85,6 @@ class Delays:
             exchange = _level(highest)
         return msgspec.structs.replace(envelope, exchange=exchange, routing_key=key)
 
-    def forget(self) -> None:
-        """Make sure of everything again at the next use: something was found missing."""
-        self._levels = 0
-        self._known.clear()
-
     # -- what has to be there
 
     def _bind(self, queue: str, specs: list[Spec]) -> None:

@@ -21,10 +21,10 @@
     │   ├── PublishRefused         REFUSED: not sent, and sending it again as it is will not help
     │   ├── NeverSent              NEVER_SENT: did not leave the process in time
     │   └── OutcomeUnknown         UNKNOWN: sent, and the link died before the confirm
-    ├── RpcFailed                  a call without a reply (queue)
-    │   ├── NoResponder            no such queue, or no consumer at the deadline
-    │   ├── ReplyTimeout           no reply within the deadline
-    │   └── RemoteError            the reply is an error (type, message)
+    ├── RpcFailed                  a call that brought no result
+    │   ├── NoResponder            no such queue, or no consumer at the deadline (queue)
+    │   ├── ReplyTimeout           no reply within the deadline (queue)
+    │   └── RemoteError            the reply is an error (type, text)
     ├── InvalidMessage             against its schema (field, expected, found)
     ├── CodecError                 a body that cannot be encoded or decoded
     │   ├── UnknownEncoding        content_encoding names a step not known here
@@ -121,11 +121,11 @@ class PreconditionFailed(BrokerRefused):
 
 
 class PublishFailed(BusError):
-    """A publish whose outcome is not CONFIRMED. Facts: `outcome`, `exchange`, `routing_key`, `message_id`."""
+    """A publish whose outcome is not CONFIRMED. Facts: `outcome`, `exchange`, `routing_key`, `message_id`, `text`."""
 
 
 class Unroutable(PublishFailed):
-    """RETURNED: no queue took the message. Facts: `code`, `text` of the return."""
+    """RETURNED: no queue took the message."""
 
 
 class Nacked(PublishFailed):
@@ -145,15 +145,15 @@ class OutcomeUnknown(PublishFailed):
 
 
 class RpcFailed(BusError):
-    """A call that brought no result. Facts: `queue`."""
+    """A call that brought no result."""
 
 
 class NoResponder(RpcFailed):
-    """Nobody answers there: no such queue, or no consumer on it at the deadline."""
+    """Nobody answers there: no such queue, or no consumer on it at the deadline. Facts: `queue`."""
 
 
 class ReplyTimeout(RpcFailed):
-    """No reply within the deadline, though somebody consumes. Facts: `timeout_s`."""
+    """No reply within the deadline, though somebody consumes. Facts: `queue`, `timeout_s`."""
 
 
 class RemoteError(RpcFailed):

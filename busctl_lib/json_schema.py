@@ -113,11 +113,11 @@ class _Reader:
 
     def _kinds(self, schema: Mapping[str, Any], at: str) -> list[str]:
         given = schema.get("type", "object" if "properties" in schema else [])
-        kinds = [given] if isinstance(given, str) else given
+        kinds = given if isinstance(given, list) else [given]
         for kind in kinds:
-            if kind not in _OWN:
+            if not isinstance(kind, str) or kind not in _OWN:
                 raise _error(f"{at}/type", f"no type {kind!r}", f"there are: {', '.join(_OWN)}")
-        return list(kinds)
+        return kinds
 
     def _check_keywords(self, schema: Mapping[str, Any], kinds: list[str], at: str) -> None:
         known = _SPEAKING | _ANY_TYPE | set().union(*(_OWN[kind] for kind in kinds))
@@ -178,8 +178,9 @@ class _Reader:
     def _object(self, schema: Mapping[str, Any], at: str, depth: int) -> Any:
         properties, required = schema.get("properties", {}), schema.get("required", [])
         more = schema.get("additionalProperties", True)
-        if not isinstance(properties, Mapping) or not isinstance(required, list):
-            raise _error(at, "`properties` is an object and `required` a list")
+        named = isinstance(required, list) and all(isinstance(name, str) for name in required)
+        if not isinstance(properties, Mapping) or not named:
+            raise _error(at, "`properties` is an object and `required` a list of their names")
         if not properties and not required:
             value = self.read(more, f"{at}/additionalProperties", depth + 1) if more is not False else Any
             return dict[str, value] if at != "#" else self._typed_dict({}, more is not False, at)  # type: ignore[valid-type]

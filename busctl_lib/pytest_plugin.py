@@ -91,7 +91,7 @@ def busctl_broker() -> Iterator[Any]:
 
 @pytest.fixture
 def busctl_vhost(busctl_broker: Any) -> Iterator[TestBroker]:
-    """Provide a virtual host of this test's own: `name`, `amqp_url` `api_url`, and the login."""
+    """Provide a virtual host of this test's own: `name`, `amqp_url`, `api_url`, and the login."""
     from busctl_lib.management.transport import Transport, segment
 
     broker = TestBroker(busctl_broker.amqp_url, busctl_broker.api_url)

@@ -84,6 +84,9 @@ def test_further_fields_are_fine_only_where_the_schema_allows_them() -> None:
         ({"properties": {"a": {"$ref": "#/$defs/a"}}}, "nothing is at '#/$defs/a'"),
         ({"$ref": "#"}, "refers to itself"),
         ({"properties": {"a": {"enum": []}}}, "#/properties/a/enum: expected a list of values"),
+        ({"properties": {"a": {"type": 5}}}, "#/properties/a/type: no type 5"),
+        ({"properties": {"a": {"type": [["string"]]}}}, "#/properties/a/type: no type ['string']"),
+        ({"type": "object", "required": [["a"]]}, "#: `properties` is an object and `required` a list"),
     ],
 )
 def test_what_cannot_be_checked_is_refused_by_its_place(schema: Any, says: str) -> None:

@@ -172,6 +172,11 @@ def test_an_order_is_checked_before_it_is_sent(broker: MessageBroker) -> None:
     assert depth(broker, "tes_requests") == 0
 
 
+def test_an_action_that_is_no_text_has_no_schema(broker: MessageBroker) -> None:
+    OrderPublisher(broker).publish("q", {"action": {"kind": "place_order"}})
+    assert depth(broker) == 1
+
+
 def test_an_unknown_property_is_refused_with_the_known_ones(broker: MessageBroker) -> None:
     with pytest.raises(PublishRefused) as caught:
         MessagePublisher(broker).publish("q", {}, prioritty=5)

@@ -12,7 +12,7 @@ from waiting import wait_until
 
 from busctl_lib.broker import MessageBroker
 from busctl_lib.envelope import Delivery
-from busctl_lib.errors import ConfigError, GuardRefused, NotFound
+from busctl_lib.errors import BusError, ConfigError, GuardRefused, NotFound
 from busctl_lib.management import ManagementClient
 from busctl_lib.publishers import MessagePublisher
 from busctl_lib.pytest_plugin import TestBroker
@@ -261,6 +261,15 @@ def test_a_look_counts_also_when_it_was_killed(bus: Bus) -> None:
     with spend(budget, folder=bus.folder), pytest.raises(GuardRefused, match="under way"):  # noqa: SIM117
         with spend(budget, folder=bus.folder):
             pass
+
+
+def test_nothing_is_looked_at_where_looks_cannot_be_counted(bus: Bus) -> None:
+    bus.fill("waiting", 2, {**QUORUM, "x-delivery-limit": 10})
+    bus.folder = bus.folder / "taken"
+    bus.folder.write_text("a file")
+    with pytest.raises(BusError, match="cannot be counted"):
+        bus.peek("waiting")
+    assert [given_back_before(message) for message in bus.drain("waiting", 2)] == [0, 0]
 
 
 def test_the_budget_knows_types_policies_and_versions(bus: Bus) -> None:

@@ -24,7 +24,7 @@ from waiting import wait_until
 from busctl_lib.broker import MessageBroker
 from busctl_lib.consumers import MessageConsumer
 from busctl_lib.envelope import Delivery, Envelope, Properties
-from busctl_lib.errors import GuardRefused, NotFound, Unroutable
+from busctl_lib.errors import BusError, GuardRefused, NotFound, Unroutable
 from busctl_lib.management import ManagementClient
 from busctl_lib.publishers import MessagePublisher
 from busctl_lib.pytest_plugin import TestBroker
@@ -505,6 +505,14 @@ def test_the_last_of_two_tails_switches_off_whoever_came_first(bus: Bus) -> None
     second.close()
     assert not bus.tracing()
     assert bus.leases() == []
+
+
+def test_tracing_stays_off_where_a_lease_cannot_be_written_down(bus: Bus) -> None:
+    bus.broker.declare_queue("replies")
+    bus.folder.write_text("a file")
+    with pytest.raises(BusError, match="cannot be written"):
+        bus.open(bus.plan("replies"))
+    assert not bus.tracing()
 
 
 def test_tracing_stays_on_for_somebody_else_who_is_bound(bus: Bus) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from busctl.views import columns, formats, messages
@@ -117,14 +116,16 @@ def spied_json(call: SpiedCall) -> dict[str, Any]:
 
 def spied_line(call: SpiedCall) -> tuple[str, Tone]:
     """Show what was seen of a call on a line: time, state, method, latency, queue, error."""
-    time = datetime.fromtimestamp(call.at).astimezone().isoformat(timespec="milliseconds")[11:23]
-    tone = Tone.WARN if call.error is not None else _TONES.get(call.state, Tone.WARN)
     error = f"  {safe_text(call.error, 60)}" if call.error is not None else ""
     line = (
-        f"{time}  {call.state:<12}  {safe_text(call.method, 32):<24}  {milliseconds(call.latency_s):>8}  "
-        f"{safe_text(call.queue, 48)}{error}"
+        f"{formats.clock(call.at)}  {call.state:<12}  {safe_text(call.method, 32):<24}  "
+        f"{milliseconds(call.latency_s):>8}  {safe_text(call.queue, 48)}{error}"
     )
-    return line, tone
+    return line, _tone(call)
+
+
+def _tone(call: SpiedCall) -> Tone:
+    return Tone.WARN if call.error is not None else _TONES.get(call.state, Tone.WARN)
 
 
 def _count(name: str, title: str) -> Column[MethodFigures]:
@@ -180,7 +181,7 @@ CALLS: View[SpiedCall] = _CallView(
             name="at",
             title="TIME",
             value=lambda call: call.at,
-            text=lambda call: datetime.fromtimestamp(call.at).astimezone().isoformat(timespec="milliseconds")[11:23],
+            text=lambda call: formats.clock(call.at),
             tone=lambda _: Tone.MUTED,
         ),
         Column(
@@ -188,7 +189,7 @@ CALLS: View[SpiedCall] = _CallView(
             title="STATE",
             value=lambda call: call.state,
             text=lambda call: f"{call.state}, error" if call.error is not None else call.state,
-            tone=lambda call: Tone.WARN if call.error is not None else _TONES.get(call.state, Tone.WARN),
+            tone=_tone,
         ),
         Column(
             name="latency",

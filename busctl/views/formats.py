@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 UNKNOWN = "\u2013"
 """Shown for what is not known."""
@@ -133,6 +134,11 @@ def age(seconds: float | None) -> str:
     if seconds is None:
         return "never"
     return f"{seconds:.1f} s ago" if seconds < 9.95 else f"{duration(seconds)} ago"
+
+
+def clock(seconds: float) -> str:
+    """Show the local time of day of a moment (seconds since 1970), to the millisecond: 14:03:07.250."""
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="milliseconds")[11:23]
 
 
 def parse_duration(text: str) -> float:

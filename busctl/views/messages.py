@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -37,7 +36,7 @@ def row(delivery: Delivery, body_limit: int | None = None) -> MessageRow:
     """Lay one message out; the body is cut to `body_limit` characters where that is given."""
     size = len(delivery.body) if delivery.wire_size is None else delivery.wire_size
     return MessageRow(
-        time=datetime.fromtimestamp(delivery.received_at).astimezone().isoformat(timespec="milliseconds")[11:23],
+        time=formats.clock(delivery.received_at),
         key=safe_text(f"{delivery.exchange}:{delivery.routing_key}" if delivery.exchange else delivery.routing_key),
         size=formats.size(size),
         type=message_type(delivery),

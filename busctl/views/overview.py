@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from busctl.views import connections, formats, nodes, queues
+from busctl.views.columns import rate_of
 from busctl.views.view import Tone
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from busctl_lib.management.infos import ConnectionInfo, Details, NodeInfo, OverviewInfo, QueueInfo
+    from busctl_lib.management.infos import ConnectionInfo, NodeInfo, OverviewInfo, QueueInfo
 
 _ORDER = {Tone.BAD: 0, Tone.WARN: 1}
 
@@ -38,16 +39,12 @@ class Attention(NamedTuple):
 
 def rate_in(info: OverviewInfo) -> float | None:
     """Messages per second published to the whole bus."""
-    return _rate(info.message_stats.publish_details if info.message_stats else None)
+    return rate_of(info.message_stats, "publish")
 
 
 def rate_out(info: OverviewInfo) -> float | None:
     """Messages per second delivered by the whole bus."""
-    return _rate(info.message_stats.deliver_get_details if info.message_stats else None)
-
-
-def _rate(details: Details | None) -> float | None:
-    return details.rate if details is not None else None
+    return rate_of(info.message_stats, "deliver_get")
 
 
 def alarms(infos: Iterable[NodeInfo]) -> list[str]:
@@ -85,9 +82,8 @@ def facts(info: OverviewInfo, infos: Sequence[NodeInfo] | None) -> list[Fact]:
 
 def _unroutable(info: OverviewInfo) -> list[Fact]:
     """What finds no queue anywhere on the bus, where there is any."""
-    stats = info.message_stats
-    returned = _rate(stats.return_unroutable_details if stats else None)
-    dropped = _rate(stats.drop_unroutable_details if stats else None)
+    returned = rate_of(info.message_stats, "return_unroutable")
+    dropped = rate_of(info.message_stats, "drop_unroutable")
     if not returned and not dropped:
         return []
     text = f"{formats.rate(returned or 0)}/s returned to publishers, {formats.rate(dropped or 0)}/s dropped"

@@ -33,7 +33,8 @@ def plan_lines(plan: Plan) -> list[tuple[str, str]]:
     if plan.adds:
         lines.append(("adds", ", ".join(plan.adds)))
     if plan.replayed_before:
-        lines.append(("before", f"{plan.replayed_before:,} were replayed before, at most {plan.most_replays} times"))
+        most = formats.counted(plan.most_replays, "time")
+        lines.append(("before", f"{plan.replayed_before:,} replayed before, at most {most}"))
     lines += [("drops", sentence) for sentence in plan.overfull]
     lines += [("note", warning) for warning in plan.warnings]
     lines += [("edit", line) for line in plan.diff]

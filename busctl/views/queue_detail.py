@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 _LINE_WIDTH = 30
 
 
-NONE = Line("", "none")
-
-
 def lines(info: QueueInfo, detail: QueueDetail, span_s: float) -> list[Line]:
     """Show all of a queue.
 

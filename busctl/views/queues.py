@@ -44,7 +44,7 @@ def is_dead_letter_queue(name: str) -> bool:
 
 def growth(info: QueueInfo) -> float | None:
     """Messages per second that the queue gains; None when not known."""
-    return info.messages_details.rate if info.messages_details is not None else None
+    return columns.rate_in_details(info.messages_details)
 
 
 def rate_in(info: QueueInfo) -> float | None:
@@ -99,9 +99,9 @@ def _at_rest(info: QueueInfo) -> State:
 
 
 def features(info: QueueInfo) -> str:
-    """Show what is special about a queue: D durable, AD auto-delete, Excl, TTL, DLX, Lim, Pri, SAC, Pol."""
+    """Show what is special about a queue: D durable, AD auto-delete, Excl, TTL, Exp, DLX, Lim, Pri, SAC, Pol."""
     arguments = {**(info.effective_policy_definition or {}), **_plain_arguments(info)}
-    marks = [
+    return columns.marks(
         ("D", info.durable),
         ("AD", info.auto_delete),
         ("Excl", info.exclusive),
@@ -112,8 +112,7 @@ def features(info: QueueInfo) -> str:
         ("Pri", "max-priority" in arguments),
         ("SAC", arguments.get("single-active-consumer")),
         ("Pol", info.policy),
-    ]
-    return " ".join(mark for mark, there in marks if there)
+    )
 
 
 def _plain_arguments(info: QueueInfo) -> dict[str, object]:

@@ -18,8 +18,7 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from busctl_lib.envelope import Death, Envelope, deaths_of
-
-OWN_PREFIX = "busctl-error-"
+from busctl_lib.retry import ATTEMPT_HEADER, ERROR_PREFIX, REPLAYS_HEADER
 
 
 class Failure(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -65,7 +64,7 @@ def failure_of(envelope: Envelope) -> Failure:
         failure.deaths = sum(each.count or 1 for each in deaths)
     if failure.reason is None and (failure.error_type or failure.error):
         failure.reason = "error"
-    replays = headers.get("busctl-replays")
+    replays = headers.get(REPLAYS_HEADER)
     failure.seen_again = replays if isinstance(replays, int) else 0
     return failure
 
@@ -94,7 +93,7 @@ def _complete(failure: Failure, death: Death) -> None:
 
 def _own(headers: dict[str, Any]) -> Failure:
     def take(what: str) -> str | None:
-        return _text(headers, OWN_PREFIX + what)
+        return _text(headers, ERROR_PREFIX + what)
 
     return Failure(
         dialect="busctl",
@@ -104,7 +103,7 @@ def _own(headers: dict[str, Any]) -> Failure:
         queue=take("queue"),
         exchange=take("exchange"),
         routing_key=take("routing-key"),
-        failed_at=_time(headers.get(OWN_PREFIX + "time")),
+        failed_at=_time(headers.get(ERROR_PREFIX + "time")),
     )
 
 
@@ -165,7 +164,7 @@ def _celery(headers: dict[str, Any]) -> Failure | None:
 
 
 _READERS: tuple[tuple[Reader, Callable[[str], object]], ...] = (
-    (_own, re.compile(re.escape(OWN_PREFIX)).match),
+    (_own, re.compile(re.escape(ERROR_PREFIX)).match),
     (_spring, re.compile("x-exception-(message|stacktrace)$").match),
     (_masstransit, re.compile("MT-(Fault-|Reason$)").match),
     (_nservicebus, re.compile(r"NServiceBus\.(FailedQ|ExceptionInfo\.ExceptionType)$").match),
@@ -176,8 +175,8 @@ _READERS: tuple[tuple[Reader, Callable[[str], object]], ...] = (
 
 def is_failure_header(name: str) -> bool:
     """Whether a header tells of a failure or an attempt that a replay begins anew."""
-    return name.startswith((OWN_PREFIX, "MT-Fault-", "NServiceBus.ExceptionInfo.")) or name in (
-        *("busctl-attempt", "MT-Reason", "NServiceBus.FailedQ", "NServiceBus.TimeOfFailure"),
+    return name.startswith((ERROR_PREFIX, "MT-Fault-", "NServiceBus.ExceptionInfo.")) or name in (
+        *(ATTEMPT_HEADER, "MT-Reason", "NServiceBus.FailedQ", "NServiceBus.TimeOfFailure"),
         *("NServiceBus.Retries", "NServiceBus.FLRetries", "NServiceBus.DelayedRetries"),
     )
 

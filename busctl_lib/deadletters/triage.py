@@ -38,7 +38,7 @@ class Group(msgspec.Struct, kw_only=True, omit_defaults=True):
     routing_key: str | None = None
     error_type: str | None = None
     frame: str | None = None
-    """The first frame of the service itself."""
+    """The innermost frame of the service itself; of the libraries' if there is no other."""
     first_seen: datetime | None = None
     last_seen: datetime | None = None
     arrivals: list[int] = []

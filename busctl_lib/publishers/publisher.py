@@ -232,7 +232,9 @@ class MessagePublisher:
         **properties: Any,
     ) -> Envelope:
         """What `publish` would send: JSON body, persistent, with a message id, the time and the trace under way."""
-        if isinstance(message, dict) and (schema := self._schemas.get(message.get("action", ""))) is not None:
+        action = message.get("action") if isinstance(message, dict) else None
+        schema = self._schemas.get(action) if isinstance(action, str) else None
+        if schema is not None:
             validate(message, schema)
         if isinstance(properties.get("expiration"), int):
             properties["expiration"] = str(properties["expiration"])

@@ -80,7 +80,8 @@ class MethodCaller:
             As `RPCConsumer.call`.
         """
         if method.error is not None:
-            self._expression(method.error)  # its process starts while the request travels
+            with self._lock:
+                self._expression(method.error)  # its process starts while the request travels
         seconds = timeout if timeout is not None else method.timeout_s or DEFAULT_TIMEOUT_S
         return self._consumer(method).request(
             method.queue, message, seconds, exchange=method.exchange, content_type=content_type, retries=retries

@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 from msgspec.structs import replace
 
+from busctl_lib.amqp.replies import DIRECT_REPLY_TO
 from busctl_lib.codecs import decode_json
 from busctl_lib.envelope import Delivery
 from busctl_lib.errors import CodecError
@@ -23,7 +24,7 @@ _PATIENCE_S = 30.0
 _REMEMBERED = 20_000
 _SAMPLES = 10_000
 _BODY_BYTES = 16_384
-_DIRECT = "amq.rabbitmq.reply-to."
+_DIRECT = f"{DIRECT_REPLY_TO}."
 
 
 class SpiedCall(msgspec.Struct, kw_only=True, omit_defaults=True):

@@ -23,6 +23,9 @@ from typing import Any
 from busctl_lib.errors import SandboxError
 from busctl_lib.sandbox import guardian
 
+_GRACE_S = 20.0
+"""How long a command may take to end by itself."""
+
 
 class Guarded:
     """One running command that ends when the process that made this object does.
@@ -49,7 +52,6 @@ class Guarded:
         log: Path,
         mark: str,
         remove: Path | None = None,
-        grace_s: float = 20.0,
         keep_open: Sequence[int] = (),
     ) -> None:
         self._record = registry() / f"{uuid.uuid4().hex}.json"
@@ -60,11 +62,10 @@ class Guarded:
             "log": str(log),
             "mark": mark,
             "remove": str(remove) if remove else None,
-            "grace_s": grace_s,
+            "grace_s": _GRACE_S,
             "owner": guardian.identity(os.getpid()),
             "record": str(self._record),
         }
-        self._grace_s = grace_s
         self._guardian = subprocess.Popen(  # noqa: S603
             [sys.executable, "-I", "-S", guardian.__file__],
             stdin=subprocess.PIPE,
@@ -103,7 +104,7 @@ class Guarded:
         with contextlib.suppress(BrokenPipeError):
             self._guardian.stdin.write(order)
             self._guardian.stdin.flush()
-        self._guardian.wait(self._grace_s + 10)
+        self._guardian.wait(_GRACE_S + 10)
         self._close()
         if self._record.exists():  # the guardian was killed before it could do its work
             _end(self._record)
@@ -113,7 +114,7 @@ class Guarded:
             assert stream is not None
             with contextlib.suppress(BrokenPipeError):
                 stream.close()
-        self._guardian.wait(self._grace_s + 10)
+        self._guardian.wait(_GRACE_S + 10)
 
 
 def registry() -> Path:

@@ -169,6 +169,7 @@ def spend(budget: PeekBudget, *, folder: Path | None = None) -> Iterator[Spendin
 
     Raises:
         GuardRefused: another look of this machine at the queue is under way.
+        BusError: the file cannot be written; nothing was looked at.
 
     Effect: a file in `folder`.
     """
@@ -259,8 +260,15 @@ class _Memory:
     @classmethod
     def lock(cls, path: Path, budget: PeekBudget) -> _Memory:
         """Open the file for this process alone."""
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            handle = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
+        except OSError as error:
+            raise BusError(
+                f"looks at {budget.queue} cannot be counted, and uncounted ones may cost messages: "
+                f"{path.parent} cannot be written: {error.strerror}",
+                hint="make that folder writable",
+            ) from None
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -203,9 +203,19 @@ class _LeaseFile:
 
     @classmethod
     def create(cls, folder: Path, record: _Record) -> _LeaseFile:
-        """Write and lock a file of our own."""
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = folder / f"{record.queue}.json"
+        """Write and lock a file of our own. Raises BusError when that cannot be done."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            return cls._create(folder / f"{record.queue}.json", record)
+        except OSError as error:
+            raise BusError(
+                f"a firehose that is killed could not be switched off later: {folder} cannot be written: "
+                f"{error.strerror}",
+                hint="make that folder writable",
+            ) from None
+
+    @classmethod
+    def _create(cls, path: Path, record: _Record) -> _LeaseFile:
         draft = path.with_suffix(".draft")  # locked and filled before it gets the name that counts
         while True:
             handle = os.fdopen(os.open(draft, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
@@ -222,10 +232,10 @@ class _LeaseFile:
 
     @classmethod
     def adopt(cls, path: Path) -> _LeaseFile | None:
-        """Take over the file of a dead owner; None when the owner lives or the file is gone."""
+        """Take over the file of a dead owner; None when the owner lives, or the file is gone or not ours."""
         try:
             handle = path.open("r+b")
-        except FileNotFoundError:
+        except OSError:
             return None
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -142,11 +142,9 @@ def dead_letterers(management: ManagementClient, vhost: str, queue: str) -> list
     """Name the queues that dead-letter into this one by the default exchange, where no tap sees it."""
     found = []
     for info in management.queues_with_rates(vhost):
-        settings = {**(info.effective_policy_definition or {})}
-        policy = (settings.get("dead-letter-exchange"), settings.get("dead-letter-routing-key"))
-        arguments = info.arguments or {}
-        exchange = arguments.get("x-dead-letter-exchange", policy[0])
-        key = arguments.get("x-dead-letter-routing-key", policy[1])
+        policy, arguments = info.effective_policy_definition or {}, info.arguments or {}
+        exchange = arguments.get("x-dead-letter-exchange", policy.get("dead-letter-exchange"))
+        key = arguments.get("x-dead-letter-routing-key", policy.get("dead-letter-routing-key"))
         if exchange == "" and key == queue:
             found.append(info.name)
     return sorted(found)
