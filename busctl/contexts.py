@@ -317,7 +317,7 @@ def _check_password(source: Source, context: ContextConfig, at: tuple[str, ...])
     if len(named) > 1:
         raise source.error((*at, named[1]), f"{'.'.join(at)}: both {named[0]} and {named[1]}", "keep one of them")
     if named and context.amqp_url is None:
-        raise source.error((*at, named[0]), f"{'.'.join(at)}: {named[0]} without amqp_url", "add its amqp_url")
+        raise source.error((*at, named[0]), f"{'.'.join(at)}: {named[0]} without address", "add its amqp_url, or host")
     if named and ":" in _user_part(context.amqp_url or ""):
         hint = "take the password out of the address"
         raise source.error((*at, named[0]), f"{'.'.join(at)}: {named[0]}, and a password in amqp_url", hint)

@@ -7,13 +7,13 @@ Source: https://www.rabbitmq.com/docs/event-exchange.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import re
 import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -71,7 +71,7 @@ class Source(NamedTuple):
     """What they come by; None where they are made of snapshots."""
 
 
-@contextmanager
+@contextlib.contextmanager
 def open_feed(
     api: ManagementClient, connect: Callable[[str], MessageBroker], vhost: str | None = None, *, via: Via = "auto"
 ) -> Iterator[Source]:
@@ -112,7 +112,7 @@ class _NoExchange(Exception):
     """Why it cannot be used."""
 
 
-@contextmanager
+@contextlib.contextmanager
 def _from_exchange(
     api: ManagementClient, connect: Callable[[str], MessageBroker]
 ) -> Iterator[tuple[Feed, MessageBroker]]:
@@ -188,8 +188,9 @@ class ExchangeFeed:
     def close(self) -> None:
         """Give the queue back."""
         self._broker.remove_listener(self._link_changed)
-        self._subscription.cancel()
-        self._broker.delete_queue(self._queue)
+        with contextlib.suppress(BusError):  # then it goes with the connection
+            self._subscription.cancel()
+            self._broker.delete_queue(self._queue)
 
     def _take(self, delivery: Delivery) -> None:
         """Read an event. Thread: the I/O thread."""

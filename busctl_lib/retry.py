@@ -22,6 +22,7 @@ ERROR_PREFIX = "busctl-error-"
 _MESSAGE_CHARS = 1000
 _STACK_CHARS = 8000
 _MOST = 2**31 - 2
+"""What a count is taken for at most, whatever a message says: one more must still be a number that can be sent."""
 _NOT_KEPT = frozenset({"CC", "BCC", "x-death", "x-delivery-count", "x-acquired-count"})
 """Would act a second time, or tell the broker of a history that is not this copy's (it drops what seems to loop)."""
 _NOT_KEPT_PREFIXES = ("x-first-death-", "x-last-death-")
@@ -64,17 +65,22 @@ def attempts_of(headers: dict[str, Any] | None) -> int:
     return _count(headers, ATTEMPT_HEADER)
 
 
+def replays_of(headers: dict[str, Any] | None) -> int:
+    """How often a message was replayed before."""
+    return _count(headers, REPLAYS_HEADER)
+
+
 def stage_of(headers: dict[str, Any] | None) -> int:
     """How far a message has come: counts its failed attempts, and a replay counts for more than any number of them.
 
     A copy is of the stage after its message; a message that is put back by hand from a dead-letter queue keeps it.
     """
-    return (min(_count(headers, REPLAYS_HEADER), _MOST) << 31) + min(attempts_of(headers), _MOST)
+    return (replays_of(headers) << 31) + attempts_of(headers)
 
 
 def _count(headers: dict[str, Any] | None, name: str) -> int:
     found = headers.get(name) if headers else None
-    return found if isinstance(found, int) and not isinstance(found, bool) and found > 0 else 0
+    return min(found, _MOST) if isinstance(found, int) and not isinstance(found, bool) and found > 0 else 0
 
 
 def failed_copy(delivery: Delivery, error: BaseException, attempt: int, *, stack: bool) -> Envelope:

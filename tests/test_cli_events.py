@@ -75,6 +75,14 @@ UNDONE = {"queue.deleted orders", "policy.cleared limits"}
 
 
 @pytest.mark.usefixtures("needs_exchange")
+def test_following_ends_quietly_where_the_link_is_gone(api: ManagementClient, vhost: Any) -> None:
+    with MessageBroker(url=vhost.at_vhost(exchange_vhost(api) or "/").amqp_url) as own:
+        feed = ExchangeFeed(own, api)
+        own.close()
+        feed.close()
+
+
+@pytest.mark.usefixtures("needs_exchange")
 def test_the_event_exchange_tells_what_happened_to_what_and_by_whom(
     broker: MessageBroker, api: ManagementClient, vhost: Any
 ) -> None:

@@ -208,6 +208,18 @@ def test_a_value_of_the_wrong_type_is_told_with_its_line(run: Run, written: Call
     assert f"{path}, line 3: contexts.a.read_only: expected `bool`" in run("contexts")[2]
 
 
+def test_a_password_without_an_address_is_told_what_it_lacks(run: Run, written: Callable[[str], Path]) -> None:
+    path = written("[contexts.a]\npassword_env = 'MQ_PASS'\n")
+    told = f"{path}, line 2: contexts.a: password_env without address (add its amqp_url, or host)"
+    assert told in run("contexts")[2]
+
+
+def test_a_file_that_is_no_text_is_told_by_name_alone(run: Run, written: Callable[[str], Path]) -> None:
+    path = written("")
+    path.write_bytes(b"[contexts.\xff]")
+    assert f"cannot read {path}: it is not UTF-8 text" in run("contexts")[2]
+
+
 def test_a_running_demo_is_listed_but_is_nobodys_current(run: Run) -> None:
     with registered("amqp://guest:hush@127.0.0.1:4/%2F", "http://guest:hush@127.0.0.1:5"):
         code, out, _ = run("contexts", "-o", "json")

@@ -182,6 +182,18 @@ def test_an_encrypted_body_whose_key_is_not_held_is_dead_and_stays_readable(brok
     assert got[0][1]["busctl-error-message"] == "encrypted, key 'k2' not held"
 
 
+def test_a_message_that_claims_endless_attempts_is_buried_all_the_same(broker: MessageBroker) -> None:
+    consumer = MessageConsumer(broker, retry=SOON)
+    consumer.register_handler("work", lambda _message, _properties: 1 / 0)
+    consumer.start_consuming("q", background=True)
+    claim = {"busctl-attempt": 2**63 - 1}
+    MessagePublisher(broker).publish("q", {"action": "work"}, headers=claim)
+    (dead,) = taken(broker, "q.dead")
+    consumer.stop()
+    assert dead.headers["busctl-error-type"] == "ZeroDivisionError"
+    assert "x-death" not in dead.headers, "put there by us, not rejected"
+
+
 def test_without_a_dead_letter_queue_the_queues_own_way_is_taken(broker: MessageBroker) -> None:
     broker.declare_queue("grave")
     broker.declare_queue("old", arguments={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "grave"})

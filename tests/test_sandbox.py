@@ -215,6 +215,8 @@ def test_rabbitmqctl_speaks_to_this_node(nodes):
     assert nodes.temporary.ctl("list_users", "--no-table-headers").split()[0] == "busctl"
     with pytest.raises(SandboxError, match=r"(?s)rabbitmqctl no_such_command failed: .*no_such_command"):
         nodes.temporary.ctl("no_such_command")
+    with pytest.raises(SandboxError, match=r"did not end within 0\.1 s"):
+        nodes.temporary.ctl("eval", "timer:sleep(5000).", timeout=0.1)
 
 
 def test_a_folder_takes_one_node_at_a_time(nodes, directory):

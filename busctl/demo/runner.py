@@ -17,14 +17,13 @@ from typing import Self
 
 import busctl
 from busctl.demo import topology
+from busctl.demo.service import DEFAULT_RATE, KEYS_VARIABLE, RATE_VARIABLE, SEED_VARIABLE, URL_VARIABLE
 from busctl_lib.broker import MessageBroker
 from busctl_lib.codecs import Keyring, new_key
 from busctl_lib.consumers import RPCConsumer
 from busctl_lib.errors import BusError, RemoteError, SandboxError
 from busctl_lib.sandbox import PrivateBroker
 
-DEFAULT_RATE = 20.0
-"""Orders a second. Every order makes about eight messages."""
 SERVICES = ("obs", "tes", "analytics", "traders", "desk")
 _STOP_S = 6.0
 _LOOK_EVERY_S = 0.5
@@ -141,10 +140,10 @@ class Demo:
         return {
             **os.environ,
             "PYTHONPATH": path,
-            "BUSCTL_AMQP_URL": self.amqp_url,
-            "BUSCTL_DEMO_RATE": str(self.rate),
-            "BUSCTL_DEMO_SEED": str(self.seed),
-            "BUSCTL_DEMO_KEYS": self._keys,
+            URL_VARIABLE: self.amqp_url,
+            RATE_VARIABLE: str(self.rate),
+            SEED_VARIABLE: str(self.seed),
+            KEYS_VARIABLE: self._keys,
         }
 
     def _wait_until_it_answers(self, broker: MessageBroker, deadline: float) -> None:

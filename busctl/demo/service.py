@@ -30,6 +30,7 @@ RATE_VARIABLE = "BUSCTL_DEMO_RATE"
 SEED_VARIABLE = "BUSCTL_DEMO_SEED"
 KEYS_VARIABLE = "BUSCTL_DEMO_KEYS"
 DEFAULT_RATE = 20.0
+"""Orders a second. Every order makes about eight messages."""
 _GRACE_S = 1.0
 """How long a service may take to end when nobody is left to wait for it."""
 _TELL_EVERY_S = 5.0

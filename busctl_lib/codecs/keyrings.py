@@ -106,9 +106,11 @@ class Keyring:
                 shlex.split(command), capture_output=True, timeout=_COMMAND_S, stdin=subprocess.DEVNULL, check=False
             )
         except (OSError, ValueError, IndexError, subprocess.TimeoutExpired) as error:
-            raise ConfigError(f"the key command {command!r} did not work: {error}") from None
+            raise ConfigError(f"the key command {command!r} did not work: {error}", hint="run it by hand") from None
         if done.returncode:
-            raise ConfigError(f"the key command {command!r} ended with exit code {done.returncode}")
+            raise ConfigError(
+                f"the key command {command!r} ended with exit code {done.returncode}", hint="run it by hand"
+            )
         return cls.from_text(done.stdout.decode(errors="replace"), f"the output of {command!r}")
 
     @classmethod

@@ -33,12 +33,12 @@ _ASK_AGAIN_S = 0.2
 class MessageConsumer:
     """Consumes queues and calls the handler registered for each message's `action`.
 
-    A message is acked after its handler returned and its reply, if one is due, was confirmed. A handler that raises
-    sends the caller an error reply where one is expected. Otherwise the message is tried again by the `retry` policy,
-    after a delay, and in the end, or at once without a policy, goes to the dead-letter queue `QUEUE.dead`, its error in
-    the headers. So does, without another attempt, a message that is not a JSON object, cannot be decoded, has no
-    handler, is against its schema, or whose handler raised Reject. Where there is no such queue, the message is
-    rejected and the queue's own dead-letter exchange has it.
+    A message is acked after its handler returned and its reply, if one is due, was confirmed, or cannot be delivered.
+    A handler that raises sends the caller an error reply where one is expected. Otherwise the message is tried again by
+    the `retry` policy, after a delay, and in the end, or at once without a policy, goes to the dead-letter queue
+    `QUEUE.dead`, its error in the headers. So does, without another attempt, a message that is not a JSON object,
+    cannot be decoded, has no handler, is against its schema, or whose handler raised Reject. Where there is no such
+    queue, the message is rejected and the queue's own dead-letter exchange has it.
 
     A message leaves its queue only when the broker has its copy, so a crash in between doubles it and never loses it:
     handlers must stand a second call, unless `dedup` is given. With it a handler that has finished is not called again

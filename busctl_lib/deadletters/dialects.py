@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from busctl_lib.envelope import Death, Envelope, deaths_of
-from busctl_lib.retry import ATTEMPT_HEADER, ERROR_PREFIX, REPLAYS_HEADER
+from busctl_lib.retry import ATTEMPT_HEADER, ERROR_PREFIX, replays_of
 
 
 class Failure(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -64,8 +64,7 @@ def failure_of(envelope: Envelope) -> Failure:
         failure.deaths = sum(each.count or 1 for each in deaths)
     if failure.reason is None and (failure.error_type or failure.error):
         failure.reason = "error"
-    replays = headers.get(REPLAYS_HEADER)
-    failure.seen_again = replays if isinstance(replays, int) else 0
+    failure.seen_again = replays_of(headers)
     return failure
 
 

@@ -89,7 +89,7 @@ class MessagePublisher:
             exchange, routing_key: publish there instead.
             headers: the AMQP headers.
             mandatory: fail with Unroutable when no queue takes it, instead of losing it silently.
-            timeout: seconds for all of it, a reconnect included.
+            timeout: seconds for all of it, a reconnect included; what a delay must declare first has its own time.
             on_unknown: "retry" sends a message of unknown outcome again until the deadline, with the same message id
                 and the header `busctl-republished`: for consumers that tolerate or recognise a duplicate.
             delay: seconds until it arrives: rounded up to 0.1 s, at most 310 days; see `delays`. Confirmed is then that

@@ -227,19 +227,22 @@ class PrivateBroker:
         """Run `rabbitmqctl` on this node and return what it printed.
 
         Raises:
-            SandboxError: it failed; the text is its own.
+            SandboxError: it failed, and the text is its own; or it did not end within `timeout` seconds.
         """
         home, ports = self._home, self._listens
-        done = subprocess.run(  # noqa: S603
-            home.place.command("rabbitmqctl", "--quiet", *arguments),
-            env=home.environment(ports, self._epmd.port),
-            cwd=home.path,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+        try:
+            done = subprocess.run(  # noqa: S603
+                home.place.command("rabbitmqctl", "--quiet", *arguments),
+                env=home.environment(ports, self._epmd.port),
+                cwd=home.path,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise SandboxError(f"rabbitmqctl {' '.join(arguments)} did not end within {timeout:g} s") from None
         if done.returncode != 0:
             said = "\n".join(line for line in (done.stderr + done.stdout).splitlines() if line.strip())
             raise SandboxError(f"rabbitmqctl {' '.join(arguments)} failed: {said}")
