@@ -24,7 +24,7 @@ from busctl_lib.errors import (
 )
 from busctl_lib.management.connections import BROKEN, Answer, Connections, ConnectTimeout, OutOfTime, Timing
 from busctl_lib.management.proxies import LOOPBACK, basic
-from busctl_lib.tls import TlsFiles
+from busctl_lib.tls import TlsFiles, failure
 
 T = TypeVar("T")
 Params = Mapping[str, str | int]
@@ -218,13 +218,13 @@ def _reason(error: BaseException, timing: Timing) -> tuple[str, str | None]:
         return "the host name is not known", "check the host name of the API address"
     if isinstance(error, ConnectionRefusedError):
         return "connection refused", "is the broker running and its management plug-in enabled (port 15672)?"
-    if type(error).__module__ == "ssl":  # which few need, and loads for long
-        return f"TLS failed ({error})", "check the certificate, or whether this port speaks https"
+    if (told := failure(error)) is not None:
+        return f"TLS failed ({told[0]})", told[1]
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower(), "is this the port of the management API (15672 by default)?"
     if str(error).startswith("Tunnel connection failed"):
         return f"its proxy refused ({error})", "check the proxy that the environment names, or NO_PROXY"
-    return "the connection broke before an answer came", "is this the port of the management API?"
+    return "the connection broke before an answer came", "is this the port of the management API, and not of https?"
 
 
 def _error_text(response: Answer) -> str:
