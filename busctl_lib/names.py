@@ -46,9 +46,11 @@ def names(
         query |= {"page": 1, "page_size": _MOST, "name": f"^{re.escape(prefix)}", "use_regex": "true"}
     ends_at = time.monotonic() + timeout_s
     host = parts.hostname or "localhost"
+    # Text would load the tables of international names first.
+    address = host.encode() if host.isascii() else host
     port = parts.port or (443 if parts.scheme == "https" else 80)
     with (
-        socket.create_connection((host, port), timeout=timeout_s) as plain,
+        socket.create_connection((address, port), timeout=timeout_s) as plain,  # type: ignore[arg-type]
         plain if parts.scheme != "https" else _secured(plain, host, tls) as connection,
     ):
         # By version 1.0 an answer is whole when the connection ends.
