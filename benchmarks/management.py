@@ -19,6 +19,7 @@ file after each version. Progress goes to stderr. Exit codes: 0 measured, 1 a me
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import random
@@ -53,6 +54,7 @@ _IDLE_S = 20.0
 _LIST_S = 60.0
 """No new round of the list after that, from the second one on."""
 _ASK_S = 60
+_OURS = "busctl's console"
 _STARTS = 20
 _UI_EVERY_S = 5.0  # its own default
 _UI_PAGE = "queues?page=1&page_size={size}&name=&use_regex=false&pagination=true"
@@ -69,6 +71,19 @@ T = TypeVar("T")
 
 class Failed(Exception):
     """A measurement that has no figure."""
+
+
+failures: list[str] = []
+
+
+def rows_or_why(measure: Callable[[], list[str]]) -> list[str]:
+    """What was measured, or why there is no figure; the rest goes on."""
+    try:
+        return measure()
+    except Failed as error:
+        say(f"failed: {error}")
+        failures.append(str(error))
+        return [f"| no figure: {error} |"]
 
 
 @dataclass
@@ -166,8 +181,9 @@ def many_queues(root: str | None, queues: int) -> Iterator[Bus]:
     say(f"starting a private RabbitMQ{f' from {root}' if root else ''}")
     with PrivateBroker(root=root) as node, MessageBroker(url=node.amqp_url) as broker:
         say(f"declaring {queues} queues")
-        for number in range(queues):
-            broker.declare_queue(name_of(number))
+        kind = {"vhost": "/", "durable": True, "auto_delete": False, "arguments": {}}
+        with ManagementClient(node.api_url) as api:
+            api.import_definitions({"queues": [{"name": name_of(number), **kind} for number in range(queues)]})
         for number in range(_CONSUMERS):
             broker.subscribe(name_of(number), lambda delivery: None, auto_ack=True)
         publisher = MessagePublisher(broker)
@@ -227,7 +243,9 @@ def time_start(arguments: list[str], more: dict[str, str]) -> tuple[float, float
 
 def time_curl(bus: Bus) -> float:
     started = time.perf_counter()
-    subprocess.run(["curl", "-sf", "-m", "120", "-o", os.devnull, f"{bus.node.api_url}/api/queues"], check=True)
+    ended = subprocess.run(["curl", "-sf", "-m", "120", "-o", os.devnull, f"{bus.node.api_url}/api/queues"])
+    if ended.returncode != 0:
+        raise Failed(f"curl ended with {ended.returncode} after {time.perf_counter() - started:.0f} s")
     return time.perf_counter() - started
 
 
@@ -343,10 +361,16 @@ def measure_looking(bus: Bus, seconds: float) -> list[str]:
     time.sleep(_IDLE_S)
     idle_share = (bus.cpu_s() - before) / (time.perf_counter() - started)
     say(f"  idle: {idle_share:.3f} of a processor")
-    looks: dict[str, Look] = {"busctl's console": be_the_console}
+    looks: dict[str, Look] = {_OURS: be_the_console}
     looks |= {who: be_the_ui(pages) for who, pages in _UI_PAGES.items()}
-    costs = [measure_minute(bus, seconds, idle_share, who, look) for who, look in looks.items()]
-    return [row(cost, costs[0]) for cost in costs]
+    costs: list[Cost] = []
+
+    def measured(who: str, look: Look) -> list[str]:
+        costs.append(measure_minute(bus, seconds, idle_share, who, look))
+        ours = next((cost for cost in costs if cost.who == _OURS), costs[-1])
+        return [row(costs[-1], ours)]
+
+    return [line for who, look in looks.items() for line in rows_or_why(functools.partial(measured, who, look))]
 
 
 def row(cost: Cost, ours: Cost) -> str:
@@ -379,19 +403,15 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--output", type=Path, default=_RESULTS)
     options = parser.parse_args()
-    lines = ["# What looking costs", "", "Written by `benchmarks/management.py`.", "", *measure_start(), ""]
+    lines = ["# What looking costs", "", "Written by `benchmarks/management.py`.", "", *rows_or_why(measure_start), ""]
     for root in dict.fromkeys([None, os.environ.get("BUSCTL_TEST_RABBITMQ_ROOT") or None]):
         with many_queues(root, options.queues) as bus, ManagementClient(bus.node.api_url) as api:
             version = api.overview().rabbitmq_version
-            try:
-                listed = measure_list(bus, options.rounds)
-                looked = measure_looking(bus, options.seconds)
-            except Failed as error:
-                say(f"failed: {error}")
-                return 1
+            listed = rows_or_why(functools.partial(measure_list, bus, options.rounds))
+            looked = measure_looking(bus, options.seconds)
             lines += page(f"RabbitMQ {version}", bus, listed, looked, options.seconds)
         options.output.write_text("\n".join(lines))
-    return 0
+    return int(bool(failures))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from busctl.cli import main
 from busctl.config import Flags, resolve
 from busctl.contexts import config_path
 from busctl_lib.errors import ConfigError
+from busctl_lib.names import names
 from busctl_lib.sandbox import PrivateBroker
 from busctl_lib.tls import TlsFiles
 
@@ -97,6 +98,8 @@ def test_both_doors_open_with_the_private_authority_and_our_certificate(
     code, told = check(run)
     assert (code, told["amqp"]["works"], told["api"]["works"]) == (0, True, True), told
     assert run("-c", "t", "queues", "-o", "json") == (0, "[]\n", "")
+    at = resolve(Flags(context="t")).with_password()
+    assert names(at.api_url, "vhosts", at.vhost, timeout_s=30, tls=at.tls) == ["/"], "what a shell completes"
     context(secured, monkeypatch, files)
     code, told = check(run)
     assert (code, told["amqp"]["works"], told["api"]["works"]) == (3, False, False), "the name is another one"
