@@ -1,22 +1,25 @@
 """Measures what looking at a bus of many queues costs: the list as a command, and one minute of the console's beat.
 
-usage: management.py [--queues 10000] [--rounds 5] [--seconds 60] [--output FILE]
+usage: management.py [--queues 10000] [--rounds 5] [--seconds 30] [--output FILE]
 
 On a private node of the installed RabbitMQ, then on one of the 4.x that BUSCTL_TEST_RABBITMQ_ROOT names:
 
 - `busctl queues -o json`, consumer counts included, beside `curl` of the plain list, in turn; and its memory
+- start-up: the processor time of `busctl --version`, `busctl --help` and a Tab in the shell
 - the poller with the first 50 queues on the screen beside the requests that the management UI sends on its queues page:
   sorted by name, with its largest page, and sorted by messages; and beside a list of all on the same beat. Bytes
   through a counting road; processor time of the node during the requests, less what it needs when nobody looks
 
 300 queues have consumers and a flow of messages, 500 more hold messages, no two the same number; the rest is empty.
 
-Writes RESULTS-management.md beside this file. Progress goes to stderr. Exit codes: 0 measured, 1 a measurement failed.
+Takes five minutes a version; a slow machine gets fewer rounds of the list. Writes RESULTS-management.md beside this
+file after each version. Progress goes to stderr. Exit codes: 0 measured, 1 a measurement failed.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import random
@@ -47,7 +50,12 @@ _FILLED = 500
 _FLOW_PER_S = 200
 _ON_SCREEN = 50
 _SETTLE_S = 15.0
-_IDLE_S = 30.0
+_IDLE_S = 20.0
+_LIST_S = 60.0
+"""No new round of the list after that, from the second one on."""
+_ASK_S = 60
+_OURS = "busctl's console"
+_STARTS = 20
 _UI_EVERY_S = 5.0  # its own default
 _UI_PAGE = "queues?page=1&page_size={size}&name=&use_regex=false&pagination=true"
 _UI_PAGES = {
@@ -63,6 +71,19 @@ T = TypeVar("T")
 
 class Failed(Exception):
     """A measurement that has no figure."""
+
+
+failures: list[str] = []
+
+
+def rows_or_why(measure: Callable[[], list[str]]) -> list[str]:
+    """What was measured, or why there is no figure; the rest goes on."""
+    try:
+        return measure()
+    except Failed as error:
+        say(f"failed: {error}")
+        failures.append(str(error))
+        return [f"| no figure: {error} |"]
 
 
 @dataclass
@@ -160,8 +181,9 @@ def many_queues(root: str | None, queues: int) -> Iterator[Bus]:
     say(f"starting a private RabbitMQ{f' from {root}' if root else ''}")
     with PrivateBroker(root=root) as node, MessageBroker(url=node.amqp_url) as broker:
         say(f"declaring {queues} queues")
-        for number in range(queues):
-            broker.declare_queue(name_of(number))
+        kind = {"vhost": "/", "durable": True, "auto_delete": False, "arguments": {}}
+        with ManagementClient(node.api_url) as api:
+            api.import_definitions({"queues": [{"name": name_of(number), **kind} for number in range(queues)]})
         for number in range(_CONSUMERS):
             broker.subscribe(name_of(number), lambda delivery: None, auto_ack=True)
         publisher = MessagePublisher(broker)
@@ -192,9 +214,38 @@ def name_of(number: int) -> str:
 # --- the command
 
 
+def measure_start() -> list[str]:
+    """What it costs to begin."""
+    tab = {"_BUSCTL_COMPLETE": "bash", "_BUSCTL_LINE": "busctl que"}
+    starts = {"busctl --version": (["--version"], {}), "busctl --help": (["--help"], {}), "Tab": ([], tab)}
+    rows = []
+    for what, (arguments, more) in starts.items():
+        spent = [time_start(arguments, more) for _ in range(_STARTS + 1)][1:]
+        seconds, cpu_s = (statistics.median(each) for each in zip(*spent, strict=True))
+        say(f"  start: {what} {seconds * 1e3:.0f} ms, {cpu_s * 1e3:.0f} ms of processor")
+        rows.append(f"| `{what}` | {seconds * 1e3:.0f} ms | {cpu_s * 1e3:.0f} ms |")
+    return ["| start | median | processor time |", "| --- | --- | --- |", *rows]
+
+
+def time_start(arguments: list[str], more: dict[str, str]) -> tuple[float, float]:
+    """Seconds, and seconds of processor."""
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "busctl", *arguments], stdout=subprocess.DEVNULL, env={**os.environ, **more}
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - started
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        raise Failed(f"busctl {' '.join(arguments)} ended with {process.returncode}")
+    return seconds, usage.ru_utime + usage.ru_stime
+
+
 def time_curl(bus: Bus) -> float:
     started = time.perf_counter()
-    subprocess.run(["curl", "-sf", "-o", os.devnull, f"{bus.node.api_url}/api/queues"], check=True)
+    ended = subprocess.run(["curl", "-sf", "-m", "120", "-o", os.devnull, f"{bus.node.api_url}/api/queues"])
+    if ended.returncode != 0:
+        raise Failed(f"curl ended with {ended.returncode} after {time.perf_counter() - started:.0f} s")
     return time.perf_counter() - started
 
 
@@ -217,7 +268,10 @@ def time_busctl(bus: Bus) -> tuple[float, int]:
 
 def measure_list(bus: Bus, rounds: int) -> list[str]:
     curls, ours, memories = [], [], []
+    ends = time.monotonic() + _LIST_S
     for number in range(rounds + 1):
+        if ours and time.monotonic() > ends:
+            break
         curl = time_curl(bus)
         seconds, memory = time_busctl(bus)
         say(f"  list: curl {curl:.2f} s, busctl {seconds:.2f} s, {memory / 1e6:.0f} MB")
@@ -251,6 +305,8 @@ def measure_minute(bus: Bus, seconds: float, idle_share: float, who: str, look: 
     meter = Meter(bus, idle_share)
     try:
         look(bus, seconds, roads, meter)
+    except requests.RequestException as error:
+        raise Failed(f"{who}: {error}") from error
     finally:
         roads.api.close()
         roads.metrics.close()
@@ -268,7 +324,7 @@ def be_the_ui(pages: list[str]) -> Look:
         due = time.monotonic()
         while time.monotonic() < ends:
             for path in pages:
-                get(f"{bus.url_at(roads.api.port)}/api/{path}", timeout=60).raise_for_status()
+                get(f"{bus.url_at(roads.api.port)}/api/{path}", timeout=_ASK_S).raise_for_status()
             due += _UI_EVERY_S
             time.sleep(max(0.0, min(due, ends) - time.monotonic()))
 
@@ -305,10 +361,16 @@ def measure_looking(bus: Bus, seconds: float) -> list[str]:
     time.sleep(_IDLE_S)
     idle_share = (bus.cpu_s() - before) / (time.perf_counter() - started)
     say(f"  idle: {idle_share:.3f} of a processor")
-    looks: dict[str, Look] = {"busctl's console": be_the_console}
+    looks: dict[str, Look] = {_OURS: be_the_console}
     looks |= {who: be_the_ui(pages) for who, pages in _UI_PAGES.items()}
-    costs = [measure_minute(bus, seconds, idle_share, who, look) for who, look in looks.items()]
-    return [row(cost, costs[0]) for cost in costs]
+    costs: list[Cost] = []
+
+    def measured(who: str, look: Look) -> list[str]:
+        costs.append(measure_minute(bus, seconds, idle_share, who, look))
+        ours = next((cost for cost in costs if cost.who == _OURS), costs[-1])
+        return [row(costs[-1], ours)]
+
+    return [line for who, look in looks.items() for line in rows_or_why(functools.partial(measured, who, look))]
 
 
 def row(cost: Cost, ours: Cost) -> str:
@@ -338,22 +400,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="management.py", description=__doc__.partition("\n")[0])
     parser.add_argument("--queues", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--output", type=Path, default=_RESULTS)
     options = parser.parse_args()
-    lines = ["# What looking costs", "", "Written by `benchmarks/management.py`.", ""]
+    lines = ["# What looking costs", "", "Written by `benchmarks/management.py`.", "", *rows_or_why(measure_start), ""]
     for root in dict.fromkeys([None, os.environ.get("BUSCTL_TEST_RABBITMQ_ROOT") or None]):
         with many_queues(root, options.queues) as bus, ManagementClient(bus.node.api_url) as api:
             version = api.overview().rabbitmq_version
-            try:
-                listed = measure_list(bus, options.rounds)
-                looked = measure_looking(bus, options.seconds)
-            except Failed as error:
-                say(f"failed: {error}")
-                return 1
+            listed = rows_or_why(functools.partial(measure_list, bus, options.rounds))
+            looked = measure_looking(bus, options.seconds)
             lines += page(f"RabbitMQ {version}", bus, listed, looked, options.seconds)
-    options.output.write_text("\n".join(lines))
-    return 0
+        options.output.write_text("\n".join(lines))
+    return int(bool(failures))
 
 
 if __name__ == "__main__":

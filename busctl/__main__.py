@@ -20,7 +20,10 @@ if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
 
 gc.set_threshold(50_000)  # what is loaded and listed stays: to search it again and again is a tenth of the time
 
-from busctl.cli.main import main  # noqa: E402
+if "_BUSCTL_COMPLETE" in os.environ:  # a shell waits after a Tab: this must not load the commands
+    from busctl.cli.completing import main
+else:
+    from busctl.cli.main import main
 
 if __name__ == "__main__":
     main()

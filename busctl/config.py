@@ -113,13 +113,20 @@ class _Layer(NamedTuple):
     is_context: bool = False
 
 
-def resolve(flags: Flags, environment: Mapping[str, str] | None = None, path: Path | None = None) -> Settings:
+def resolve(
+    flags: Flags,
+    environment: Mapping[str, str] | None = None,
+    path: Path | None = None,
+    *,
+    context_from: str = FLAG_CONTEXT,
+) -> Settings:
     """Work out the settings.
 
     Args:
         flags: What was typed.
         environment: `os.environ` when None.
         path: The config file; `config_path()` when None. It need not exist.
+        context_from: Where the context of the flags was typed.
 
     Raises:
         ConfigError: a value that cannot be used, with its place and what is right.
@@ -127,7 +134,7 @@ def resolve(flags: Flags, environment: Mapping[str, str] | None = None, path: Pa
     env = os.environ if environment is None else environment
     path = path or config_path()
     file = load_with_demos(path)
-    layers, named = _layers(flags, env, file, path)
+    layers, named = _layers(flags, env, file, path, context_from)
     name = named.text if named else None
     context = file.contexts[name] if name is not None else ContextConfig()
 
@@ -206,12 +213,14 @@ def _user(url: str) -> str:
     return urlsplit(url).netloc.rpartition("@")[0].partition(":")[0]
 
 
-def _layers(flags: Flags, env: Mapping[str, str], file: ConfigFile, path: Path) -> tuple[list[_Layer], Value | None]:
+def _layers(
+    flags: Flags, env: Mapping[str, str], file: ConfigFile, path: Path, context_from: str
+) -> tuple[list[_Layer], Value | None]:
     """The places to look at, in order, and which context is in effect."""
     layers = [_Layer("flag", flags.amqp_url, flags.api_url, flags.vhost)]
-    named = Value(flags.context, FLAG_CONTEXT) if flags.context else None
+    named = Value(flags.context, context_from) if flags.context else None
     if flags.context == PREVIOUS:
-        named = Value(previous_of(file, path), f"flag -c -, `previous` in {path}")
+        named = Value(previous_of(file, path), f"{context_from} -, `previous` in {path}")
     if named is None:
         amqp_url, api_url, vhost = (env.get(f"BUSCTL_{name}") or None for name in ("AMQP_URL", "API_URL", "VHOST"))
         layers.append(_Layer("environment", amqp_url, api_url, vhost))

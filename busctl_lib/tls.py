@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,9 @@ from busctl_lib.errors import ConfigError
 
 if TYPE_CHECKING:
     import ssl
+
+_NOISE = re.compile(r"^\[[^]]*\] |\.? ?\(_ssl\.c:\d+\)$")
+"""What Python puts around the sentence of OpenSSL."""
 
 
 class TlsFiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
@@ -70,6 +74,22 @@ class TlsFiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
                     pass
             except OSError as error:
                 raise ConfigError(f"TLS: {path} cannot be read: {error.strerror}") from None
+
+
+def failure(error: BaseException) -> tuple[str, str | None] | None:
+    """Say why a TLS connection did not come about, and what to do; None when it was for another reason."""
+    if type(error).__module__ != "ssl":  # which few need, and loads for long
+        return None
+    text = _NOISE.sub("", str(error))
+    if "certificate has expired" in text or "not yet valid" in text:
+        return text, "its owner has to renew it; is the clock of this machine right?"
+    if "mismatch" in text:
+        return text, "use the name in the certificate as the host, or say it as tls.server_name"
+    if "certificate verify failed" in text:
+        return text, "name the authority that signed it as tls.ca"
+    if "wrong version number" in text or "record layer failure" in text:
+        return "that port does not speak TLS", "is it the right port, or an address without TLS?"
+    return text, "check the certificates, and whether the port speaks TLS"
 
 
 def _refuse_encrypted() -> str:

@@ -397,6 +397,7 @@ def test_check_says_what_works_and_where_it_is_said(
     assert code == 3
     assert out.count("fails: ") == 2
     assert "wrong-hush" not in out + err
+    assert run("contexts", "check", "no")[2] == "busctl: no context 'no' (argument NAME) (there are: t)\n"
 
 
 def test_check_with_one_door_open_is_done_and_says_what_is_missing(run: Run, vhost: Any) -> None:

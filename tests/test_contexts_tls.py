@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import json
 import socket
+import ssl
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +20,7 @@ from busctl.cli import main
 from busctl.config import Flags, resolve
 from busctl.contexts import config_path
 from busctl_lib.errors import ConfigError
+from busctl_lib.names import names
 from busctl_lib.sandbox import PrivateBroker
 from busctl_lib.tls import TlsFiles
 
@@ -93,9 +98,16 @@ def test_both_doors_open_with_the_private_authority_and_our_certificate(
     code, told = check(run)
     assert (code, told["amqp"]["works"], told["api"]["works"]) == (0, True, True), told
     assert run("-c", "t", "queues", "-o", "json") == (0, "[]\n", "")
+    at = resolve(Flags(context="t")).with_password()
+    assert names(at.api_url, "vhosts", at.vhost, timeout_s=30, tls=at.tls) == ["/"], "what a shell completes"
     context(secured, monkeypatch, files)
     code, told = check(run)
     assert (code, told["amqp"]["works"], told["api"]["works"]) == (3, False, False), "the name is another one"
+    code, out, err = run("-c", "t", "queues")
+    assert (code, out) == (3, "")
+    assert (
+        "not valid for '127.0.0.1') (use the name in the certificate as the host, or say it as tls.server_name" in err
+    )
 
 
 def test_who_is_not_trusted_is_told_by_both_doors_and_may_be_trusted_all_the_same(
@@ -111,6 +123,49 @@ def test_who_is_not_trusted_is_told_by_both_doors_and_may_be_trusted_all_the_sam
     code, told = check(run)
     assert (code, told["amqp"]["works"], told["api"]["works"]) == (0, True, True), told
     assert any("not verified" in each for each in told["missing"])
+
+
+@contextlib.contextmanager
+def shaking_hands(certificate: Path, key: Path) -> Iterator[int]:
+    """A port where TLS is spoken with a certificate, and nothing after that."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    peer, _ = listener.accept()
+                    with contextlib.suppress(OSError), peer, tls.wrap_socket(peer, server_side=True):
+                        pass
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def test_why_tls_fails_is_told_in_a_sentence_with_what_to_do(
+    secured: Secured, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expired = secured.authority.issue("expired", "127.0.0.1", ends_in=datetime.timedelta(hours=-1))
+    with shaking_hands(*expired) as port:
+        old = secured._replace(amqp=port, api=port)
+        context(old, monkeypatch, f"ca = '{secured.authority.path}'")
+        code, told = check(run)
+        for door in ("amqp", "api"):
+            assert told[door]["error"].endswith("TLS failed (certificate verify failed: certificate has expired)")
+        assert code == 3
+        assert "its owner has to renew it" in run("-c", "t", "queues")[2]
+    plain = secured._replace(amqp=secured.node.port, api=secured.node.api_port)
+    context(plain, monkeypatch, f"ca = '{secured.authority.path}'")
+    code, told = check(run)
+    assert code == 3
+    assert told["api"]["error"].endswith("TLS failed (that port does not speak TLS)")
+    context(secured, monkeypatch, "server_name = 'bus.example'")
+    code, out, err = run("-c", "t", "queues")
+    assert (code, out) == (3, "")
+    assert "(name the authority that signed it as tls.ca" in err
+    assert "_ssl.c" not in err
 
 
 @pytest.mark.parametrize(

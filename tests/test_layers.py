@@ -23,8 +23,8 @@ except SystemExit as end:
     print(json.dumps({"status": end.code, "loaded": sorted(sys.modules)}), file=sys.stderr)
 """
 
-# Everything is imported twice: what the packages of others do at import (urllib3 binds a socket to see whether there is
-# IPv6) happens the first time. The events are those by which code touches the world:
+# Everything is imported twice: what the packages of others do at import happens the first time. The events are those by
+# which code touches the world:
 # https://docs.python.org/3/library/audit_events.html.
 IMPORT = """
 import importlib, json, os, sys, threading
@@ -72,7 +72,7 @@ def loaded_by_help(*command):
 
 @pytest.mark.parametrize("command", [[], ["tail"]], ids=["busctl", "busctl tail"])
 def test_help_loads_neither_the_console_nor_amqp(command):
-    assert not loaded_by_help(*command) & {"textual", "textual_plot", "numpy", "pika", "requests", "jq", "pydantic"}
+    assert not loaded_by_help(*command) & {"textual", "textual_plot", "numpy", "pika", "http", "jq", "pydantic"}
 
 
 def test_a_command_takes_what_is_typed_without_pydantic():
@@ -83,7 +83,7 @@ def test_a_command_takes_what_is_typed_without_pydantic():
 def test_importing_the_library_loads_no_client():
     done = python("import sys, busctl_lib; print(*sys.modules)")
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
-    assert not loaded & {"pika", "requests", "msgspec", "typer", "rich", "textual"}
+    assert not loaded & {"pika", "http", "msgspec", "typer", "rich", "textual"}
 
 
 def test_the_pytest_plugin_is_light():
@@ -93,7 +93,7 @@ def test_the_pytest_plugin_is_light():
         "print(*set(sys.modules) - before)"
     )
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
-    assert not loaded & {"pika", "requests", "msgspec", "http"}
+    assert not loaded & {"pika", "msgspec", "http"}
     assert "busctl_lib.pytest_plugin" in done.stdout
 
 

@@ -22,6 +22,8 @@ from busctl_lib import MessageBroker, MessagePublisher, Outcome
 from busctl_lib.errors import CannotConnect
 from busctl_lib.sandbox import PrivateBroker
 
+A_DAY = datetime.timedelta(days=1)
+
 
 class Authority:
     """A private CA that writes certificates and keys into a folder."""
@@ -33,16 +35,18 @@ class Authority:
         self._certificate = self._sign(self._name, self._key, None, is_authority=True)
         self.path = self._write("ca", self._certificate, None)
 
-    def issue(self, name: str, *hosts: str) -> tuple[Path, Path]:
+    def issue(self, name: str, *hosts: str, ends_in: datetime.timedelta = A_DAY) -> tuple[Path, Path]:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         names = [
             x509.IPAddress(ipaddress.ip_address(host)) if host[0].isdigit() else x509.DNSName(host) for host in hosts
         ]
-        certificate = self._sign(subject, key, x509.SubjectAlternativeName(names) if names else None)
+        certificate = self._sign(subject, key, x509.SubjectAlternativeName(names) if names else None, ends_in)
         return self._write(name, certificate, None), self._write(f"{name}.key", None, key)
 
-    def _sign(self, subject: Any, key: Any, names: Any, *, is_authority: bool = False) -> x509.Certificate:
+    def _sign(
+        self, subject: Any, key: Any, names: Any, ends_in: datetime.timedelta = A_DAY, *, is_authority: bool = False
+    ) -> x509.Certificate:
         now = datetime.datetime.now(datetime.UTC)
         builder = (
             x509.CertificateBuilder()
@@ -50,8 +54,8 @@ class Authority:
             .issuer_name(self._name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(hours=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
+            .not_valid_before(now - A_DAY)
+            .not_valid_after(now + ends_in)
             .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
         )
         if names is not None:

@@ -175,7 +175,8 @@ def check(
 ) -> None:
     """Try a context's AMQP and API: what works, who one is there, what is missing. Exit code 3 when neither works."""
     assert isinstance(ctx.obj, flags.GlobalFlags)
-    settings = resolve(msgspec.structs.replace(ctx.obj, context=name) if name else ctx.obj)
+    named = msgspec.structs.replace(ctx.obj, context=name)
+    settings = resolve(named, context_from="argument NAME") if name else resolve(ctx.obj)
     with Session(settings) as session:
         amqp, api = _try_amqp(session), _try_api(session)
     _write_check(settings, amqp, api, form)

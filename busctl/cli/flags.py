@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -69,11 +70,12 @@ def _declaration(
     """Declare the flags; their values go to the invocation's GlobalFlags."""
 
 
-def parameters() -> list[Any]:
-    """Make the flags as parameters to append to a command."""
+@functools.cache
+def parameters() -> tuple[Any, ...]:
+    """Make the flags as parameters to append to a command: once, for all of them."""
     app = typer.Typer(add_completion=False)
     app.command()(_declaration)
-    return list(typer.main.get_command(app).params)
+    return tuple(typer.main.get_command(app).params)
 
 
 def bus_file(ctx: typer.Context) -> BusFile:

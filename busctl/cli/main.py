@@ -6,7 +6,6 @@ A command's module is imported when the command runs, never for `busctl --help`.
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple, NoReturn
@@ -83,10 +82,6 @@ TASKS: dict[str, dict[str, Entry]] = {
 COMMANDS = {name: entry for commands in TASKS.values() for name, entry in commands.items()}
 
 
-VARIABLE = "_BUSCTL_COMPLETE"
-"""Where a shell says that it wants completions, and in which way."""
-
-
 class _Command(TyperCommand):
     """A command that is known by name and help; the real one is made when it is called."""
 
@@ -110,10 +105,6 @@ class _Command(TyperCommand):
         command = typer.main.get_command(found)
         _add_global_flags(command)
         examples.show(command, self.name or "")
-        if VARIABLE in os.environ:
-            from busctl.cli import completion
-
-            completion.attach(command)
         return command
 
 
@@ -182,10 +173,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
     typed.take_over()
     typed_flags = flags.GlobalFlags()
     command = program()
-    if VARIABLE in os.environ:
-        from busctl.cli import completion
-
-        completion.prepare(command)
     try:
         code = command.main(
             args=list(sys.argv[1:] if arguments is None else arguments),

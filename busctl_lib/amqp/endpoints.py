@@ -15,6 +15,7 @@ from pika import exceptions as pika_exceptions
 
 from busctl_lib.amqp.pika_compat import shape_of
 from busctl_lib.errors import CannotConnect, ConfigError, LoginRefused, VhostNotFound
+from busctl_lib.tls import failure
 
 FRAME_MAX = 131_072
 _BACKOFF_S, _BACKOFF_MAX_S = 0.5, 30.0
@@ -114,6 +115,8 @@ class Endpoint:
                 hint="Name another one with --vhost or in the address, or ask for permissions.",
                 **facts,
             )
+        if (told := failure(cause)) is not None:
+            return CannotConnect(f"cannot connect to {self.address}: TLS failed ({told[0]})", hint=told[1], **facts)
         return CannotConnect(f"cannot connect to {self.address}: {_plain(cause)}", hint=_hint(cause), **facts)
 
 

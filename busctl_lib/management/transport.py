@@ -1,17 +1,16 @@
-"""HTTP to the management API: one session, errors translated once, answers decoded straight from bytes."""
+"""HTTP to the management API: errors translated once, answers decoded straight from bytes."""
 
 from __future__ import annotations
 
 import functools
 import re
+import socket
 from collections.abc import Mapping
-from http.cookiejar import DefaultCookiePolicy
+from http.client import InvalidURL
 from typing import Any, TypeVar, cast
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 import msgspec
-import requests
-import urllib3
 
 from busctl_lib.errors import (
     ApiError,
@@ -23,17 +22,16 @@ from busctl_lib.errors import (
     GuardRefused,
     NotFound,
 )
-from busctl_lib.management.deadline import DeadlineAdapter, deadline
-from busctl_lib.tls import TlsFiles
+from busctl_lib.management.connections import BROKEN, Answer, Connections, ConnectTimeout, OutOfTime, Timing
+from busctl_lib.management.proxies import LOOPBACK, basic
+from busctl_lib.tls import TlsFiles, failure
 
 T = TypeVar("T")
 Params = Mapping[str, str | int]
 
-_POOL_SIZE = 8
 _OPEN_CONNECT_S = 1.0
 _ABSENT = "Not Found"  # the API's reason; its `error` is "Object Not Found"
 _NOT_RABBITMQ = "not an answer of RabbitMQ"
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _PATH = re.compile(r"at `\$(.*)`$")
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|(\[\.\.\.\])")
 _ERLANG_TEXT = re.compile(r'<<"([^"]*)">>')
@@ -57,28 +55,15 @@ class Transport:
         secret = password if password is not None else in_url[1]
         self.read_only = read_only
         self._timeout_s = timeout_s
-        self._session = requests.Session()
-        # Bytes, because requests would encode a str as latin-1.
-        login = (self.username.encode(), ("guest" if secret is None else secret).encode())
-        self._session.auth = requests.auth.HTTPBasicAuth(*login)
-        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        self._session.headers["Accept"] = "application/json"
-        # A proxy of the environment is for the world outside.
-        self._session.trust_env = self.host not in _LOOPBACK
-        server_name = tls.server_name if tls is not None else None
-        for scheme in ("http://", "https://"):
-            self._session.mount(scheme, DeadlineAdapter(server_name, pool_maxsize=_POOL_SIZE))
-        if tls is not None and self.url.startswith("https:"):
-            self._secure(tls)
-
-    def _secure(self, tls: TlsFiles) -> None:
-        tls.context()  # which tells what is wrong with a file better than the first request
-        self._session.trust_env = False  # REQUESTS_CA_BUNDLE would win over what is said here
-        self._session.verify = tls.ca or tls.verify if tls.verify else False
-        if tls.cert is not None:
-            self._session.cert = (tls.cert, tls.key) if tls.key is not None else tls.cert
-        if not tls.verify:
-            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # it was asked for
+        secure = self.url.startswith("https:")
+        if tls is not None and secure:
+            tls.context()  # which tells what is wrong with a file better than the first request
+        self._connections = Connections(tls if secure else None)
+        self._headers = {
+            "Accept": "application/json",
+            "User-Agent": "busctl",
+            "Authorization": basic(self.username, "guest" if secret is None else secret),
+        }
 
     def get(self, path: str, kind: type[T], params: Params | None = None, *, total_s: float | None = None) -> T:
         """GET one answer as `kind`; `total_s` is for one that takes the broker long."""
@@ -90,20 +75,14 @@ class Transport:
         In a `hurry` it comes unpacked from this machine: packing takes the broker a third of its time.
         """
         headers = {"Accept": "text/plain"}
-        if hurry and self.host in _LOOPBACK:
+        if hurry and self.host in LOOPBACK:
             headers["Accept-Encoding"] = "identity"
+        connect_s, read_s = self._timeout_s
         try:
-            with deadline(sum(self._timeout_s)):
-                response = self._session.get(
-                    url,
-                    headers=headers,
-                    timeout=(_OPEN_CONNECT_S, self._timeout_s[1]),
-                    allow_redirects=False,
-                    auth=lambda request: request,
-                )
-        except requests.RequestException:
+            answer = self._connections.ask("GET", url, headers, Timing(_OPEN_CONNECT_S, read_s, connect_s + read_s))
+        except BROKEN:
             return None
-        return response.content if response.status_code == 200 else None
+        return answer.body if answer.status == 200 else None
 
     def change(
         self,
@@ -124,7 +103,7 @@ class Transport:
 
     def close(self) -> None:
         """Close the connections; the next request opens new ones."""
-        self._session.close()
+        self._connections.close()
 
     def _request(
         self,
@@ -139,36 +118,27 @@ class Transport:
         data = msgspec.json.encode(body) if body is not None else None
         if data is not None:
             headers = {**(headers or {}), "Content-Type": "application/json"}
-        url = f"{self.url}/api/{path}"
-        timeout_s = (self._timeout_s[0], max(self._timeout_s[1], total_s or 0))
-        total_s = total_s or sum(self._timeout_s) * 2
-        ask = functools.partial(self._session.request, method, url, params=params, data=data, headers=headers)
+        url = f"{self.url}/api/{path}{f'?{urlencode(params)}' if params else ''}"
+        connect_s, read_s = self._timeout_s
+        timing = Timing(connect_s, max(read_s, total_s or 0), total_s or (connect_s + read_s) * 2)
         try:
-            with deadline(total_s) as running:
-                try:
-                    response = ask(timeout=timeout_s, allow_redirects=False)
-                except requests.ConnectionError as error:
-                    if method != "GET" or not _hung_up(error):
-                        raise
-                    response = ask(timeout=timeout_s, allow_redirects=False)
-        except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
+            answer = self._connections.ask(method, url, {**self._headers, **(headers or {})}, timing, data)
+        except (InvalidURL, UnicodeError) as error:
             raise ConfigError(f"{self.url} is not an address of a management API: {error}") from error
-        except requests.RequestException as error:
-            raise self._unreachable(error, total_s if running.passed else None) from error
-        if not response.ok or response.is_redirect:
-            raise self._refused(response, method, path)
-        return response.content
+        except BROKEN as error:
+            raise self._unreachable(error, timing) from error
+        if not 200 <= answer.status < 300:
+            raise self._refused(answer, method, path)
+        return answer.body
 
-    def _unreachable(self, error: requests.RequestException, spent_s: float | None) -> ApiUnreachable:
-        reason, hint = _reason(error, self._timeout_s)
-        if spent_s is not None:
-            reason, hint = f"its answer was not whole within {spent_s:g} s", "the node or the way to it is overloaded"
+    def _unreachable(self, error: BaseException, timing: Timing) -> ApiUnreachable:
+        reason, hint = _reason(error, timing)
         return ApiUnreachable(
             f"the management API at {self.url} does not answer: {reason}", hint=hint, url=self.url, reason=reason
         )
 
-    def _refused(self, response: requests.Response, method: str, path: str) -> BusError:
-        status, text = response.status_code, _error_text(response)
+    def _refused(self, answer: Answer, method: str, path: str) -> BusError:
+        status, text = answer.status, _error_text(answer)
         what = f"{method} {path}"
         facts: dict[str, Any] = {"status": status, "url": self.url, "text": text}
         if status == 404 and text == _ABSENT:
@@ -204,11 +174,6 @@ class Transport:
         )
 
 
-def _hung_up(error: requests.ConnectionError) -> bool:
-    """Whether the server closed the connection instead of answering: one that has rested for long it may close."""
-    return bool(error.args) and isinstance(error.args[0], urllib3.exceptions.ProtocolError)
-
-
 def segment(name: str) -> str:
     """One name as a part of an API path; the vhost "/" becomes %2F."""
     if name in (".", ".."):  # HTTP clients and servers fold these away: the request would hit another object
@@ -241,39 +206,32 @@ def _split(api_url: str) -> tuple[str, str, tuple[str | None, str | None]]:
     return url, host, (user, unquote(parts.password) if parts.password is not None else None)
 
 
-def _reason(error: BaseException, timeout_s: tuple[float, float]) -> tuple[str, str | None]:
+def _reason(error: BaseException, timing: Timing) -> tuple[str, str | None]:
     """Why there was no answer, in a few words, and what to do."""
-    if isinstance(error, requests.exceptions.ConnectTimeout):
-        return f"no connection within {timeout_s[0]:g} s", "is the host right, and a firewall in between?"
-    if isinstance(error, requests.exceptions.Timeout):
-        return f"no answer within {timeout_s[1]:g} s", "the node may be overloaded or partitioned"
-    if isinstance(error, requests.exceptions.SSLError):
-        return f"TLS failed ({_root(error)})", "check the certificate, or whether this port speaks https"
-    root = _root(error)
-    if "NameResolution" in repr(error):
+    if isinstance(error, OutOfTime):
+        return f"its answer was not whole within {timing.total_s:g} s", "the node or the way to it is overloaded"
+    if isinstance(error, ConnectTimeout):
+        return f"no connection within {timing.connect_s:g} s", "is the host right, and a firewall in between?"
+    if isinstance(error, TimeoutError):
+        return f"no answer within {timing.read_s:g} s", "the node may be overloaded or partitioned"
+    if isinstance(error, socket.gaierror):
         return "the host name is not known", "check the host name of the API address"
-    if isinstance(root, ConnectionRefusedError):
+    if isinstance(error, ConnectionRefusedError):
         return "connection refused", "is the broker running and its management plug-in enabled (port 15672)?"
-    if isinstance(root, OSError) and root.strerror:
-        return root.strerror.lower(), "is this the port of the management API (15672 by default)?"
-    return "the connection broke before an answer came", "is this the port of the management API?"
+    if (told := failure(error)) is not None:
+        return f"TLS failed ({told[0]})", told[1]
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower(), "is this the port of the management API (15672 by default)?"
+    if str(error).startswith("Tunnel connection failed"):
+        return f"its proxy refused ({error})", "check the proxy that the environment names, or NO_PROXY"
+    return "the connection broke before an answer came", "is this the port of the management API, and not of https?"
 
 
-def _root(error: BaseException) -> BaseException:
-    """The error at the bottom: requests wraps urllib3, which wraps the socket's."""
-    while True:
-        inner = next((arg for arg in error.args if isinstance(arg, BaseException)), None)
-        below = inner or getattr(error, "reason", None) or error.__cause__ or error.__context__
-        if not isinstance(below, BaseException):
-            return error
-        error = below
-
-
-def _error_text(response: requests.Response) -> str:
+def _error_text(response: Answer) -> str:
     import html  # its tables take longer to load than an answer takes
 
     try:
-        answer = msgspec.json.decode(response.content)
+        answer = msgspec.json.decode(response.body)
         text = answer.get("reason") or answer.get("error")
     except (msgspec.DecodeError, AttributeError):
         text = f"{response.reason} ({_NOT_RABBITMQ})"
