@@ -286,6 +286,8 @@ class OpenBulk(Message):
 
     requests: Sequence[Request]
     counts: Sequence[int]
+    agreed: Callable[[], None]
+    """Called when its user says yes."""
 
 
 @dataclass

@@ -42,6 +42,15 @@ def is_dead_letter_queue(name: str) -> bool:
     return _DEAD.search(name) is not None
 
 
+def dead_letter_queue(info: QueueInfo) -> str | None:
+    """Name the queue that its dead letters go to; None when they go elsewhere, or nowhere, or lie in this one."""
+    arguments = {**(info.effective_policy_definition or {}), **_plain_arguments(info)}
+    key = arguments.get("dead-letter-routing-key")
+    if is_dead_letter_queue(info.name) or arguments.get("dead-letter-exchange") != "" or not isinstance(key, str):
+        return None
+    return key
+
+
 def growth(info: QueueInfo) -> float | None:
     """Messages per second that the queue gains; None when not known."""
     return info.messages_details.rate if info.messages_details is not None else None
@@ -154,6 +163,7 @@ QUEUES: View[QueueInfo] = View(
         columns.rate("in", "IN/s", rate_in),
         columns.rate("out", "OUT/s", rate_out),
         columns.rate("ack", "ACK/s", rate_ack, wide=True),
+        columns.rate("growth", "GROWTH/s", growth, wide=True),
         Column(
             name="state",
             title="STATE",

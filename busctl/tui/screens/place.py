@@ -16,6 +16,7 @@ from busctl.tui import commands
 from busctl.tui.feed import Feed
 from busctl.tui.filters import EVERYTHING, Filter
 from busctl.tui.messages import RunCommand
+from busctl.tui.theme import THEMES
 from busctl.tui.widgets.key_line import KeyLine
 from busctl.tui.widgets.path_line import PathLine
 from busctl.tui.widgets.prompt import Kind, Prompt
@@ -127,6 +128,10 @@ class Place(Screen[None]):
         self.refresh_way()
         self.show_filtered()
 
+    def take_filter(self, chosen: Filter) -> None:
+        """A filter was entered; where it was shown while it was typed, that is all."""
+        self.set_filter(chosen)
+
     def _complete(self, line: str) -> str | None:
         return self.feed.history.suggestion(line) or commands.complete(line, self._names, self.feed.console.aliases)
 
@@ -138,7 +143,7 @@ class Place(Screen[None]):
             case "method":
                 return self.feed.methods
             case "theme":
-                return [name for name in self.app.available_themes if name.startswith("busctl-")]
+                return [theme.name.removeprefix("busctl-") for theme in THEMES]
             case "context":
                 return self.feed.context_names
         return [info.name for info in self.feed.lists.get(f"{kind}s", ())]
@@ -163,7 +168,7 @@ class Place(Screen[None]):
     def _entered(self, event: Prompt.Submitted) -> None:
         try:
             if event.kind == "/":
-                self.set_filter(Filter(event.text))
+                self.take_filter(Filter(event.text))
             elif event.text.strip():
                 commands.parse(event.text, self.feed.console.aliases)
         except ValueError as error:

@@ -16,9 +16,8 @@ from textual.widgets import Static
 from textual.worker import get_current_worker
 
 from busctl.tui.feed import Feed
-from busctl.tui.messages import OpenDead, OpenPeek, OpenPublish, OpenTail, OpenTopology, SpanAsked
-from busctl.tui.nouns import bindings_of_exchange, bindings_of_queue, connection_named, consumers_of_queue
-from busctl.tui.screens.place import Place
+from busctl.tui.messages import SpanAsked
+from busctl.tui.nouns import bindings_of_exchange, connection_named
 from busctl.tui.screens.queue_charts import SPANS, Span, depth_lines, rate_lines
 from busctl.tui.screens.queue_tables import (
     arguments_table,
@@ -28,6 +27,7 @@ from busctl.tui.screens.queue_tables import (
     saturation,
     settings_of,
 )
+from busctl.tui.screens.queue_verbs import QueueVerbs
 from busctl.tui.widgets.chart import Chart
 from busctl.tui.widgets.table import LiveTable
 from busctl.views import formats, queues
@@ -50,7 +50,7 @@ _TONES = {
 }
 
 
-class QueueScreen(Place):
+class QueueScreen(QueueVerbs):
     """One queue. It is watched (asked about in detail with every beat) while it is shown.
 
     Args:
@@ -60,14 +60,25 @@ class QueueScreen(Place):
 
     CSS_PATH = "queue.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("D", "dead", "dead letters", id="queue.dead", tooltip="Its dead letters, by cause."),
         Binding("t", "tail", "tail", id="queue.tail", tooltip="Watch the queue's messages, without taking any."),
         Binding("p", "peek", "peek", id="queue.peek", tooltip="Look at what waits, within the peek budget."),
         Binding("z", "span", "span", id="queue.span", tooltip="Charts over 10 minutes, an hour, a day, a minute."),
+        Binding("c", "consumers", "consumers", id="queue.consumers", tooltip="Who consumes from it."),
         Binding("b", "publish", "publish", id="queue.publish", tooltip="Write a message to the queue."),
-        Binding("e", "bindings", "exchange", id="queue.bindings", tooltip="What leads to the queue."),
-        Binding("T", "topology", "topology", id="queue.topology", tooltip="What feeds it, and where it leads."),
-        Binding("D", "dead", "dead letters", id="queue.dead", show=False, tooltip="What waits here, by cause."),
-        Binding("c", "consumers", "consumers", id="queue.consumers", show=False, tooltip="Who consumes from it."),
+        Binding("r", "transfer('replay')", "replay", id="queue.replay", tooltip="Plan to replay its dead letters."),
+        Binding("m", "move", "move", id="queue.move", tooltip="Move its messages to another queue."),
+        Binding(
+            "ctrl+x",
+            "transfer('discard')",
+            "purge",
+            id="queue.purge",
+            tooltip="Plan to empty it, into the trash of this machine.",
+        ),
+        Binding("e", "bindings", "exchange", id="queue.bindings", show=False, tooltip="What leads to the queue."),
+        Binding(
+            "T", "topology", "topology", id="queue.topology", show=False, tooltip="What feeds it, and where it leads."
+        ),
         Binding("tab", "app.focus_next", "next table", id="queue.next", tooltip="Go to the next table."),
     ]
 
@@ -211,33 +222,10 @@ class QueueScreen(Place):
 
     # --- keys
 
-    def action_tail(self) -> None:
-        """Watch the queue's messages."""
-        self.post_message(OpenTail(self.key[1]))
-
-    def action_peek(self) -> None:
-        """Look at what waits in the queue."""
-        self.post_message(OpenPeek(self.key[1]))
-
-    def action_publish(self) -> None:
-        """Write a message to the queue."""
-        self.post_message(OpenPublish(self.key[1]))
-
-    def action_bindings(self) -> None:
-        """Show what leads to the queue."""
-        self.post_message(bindings_of_queue(self.key[1]))
-
-    def action_topology(self) -> None:
-        """Show what feeds the queue and where it leads."""
-        self.post_message(OpenTopology(self.key[1]))
-
-    def action_dead(self) -> None:
-        """Show the dead letters in the queue, in groups."""
-        self.post_message(OpenDead(self.key[1]))
-
-    def action_consumers(self) -> None:
-        """Show who consumes from the queue."""
-        self.post_message(consumers_of_queue(self.key[1]))
+    @property
+    def queue_name(self) -> str:
+        """The one shown."""
+        return self.key[1]
 
     @on(LiveTable.Opened)
     def _open(self, event: LiveTable.Opened) -> None:

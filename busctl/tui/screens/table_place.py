@@ -61,6 +61,8 @@ class TablePlace(Place, Generic[T]):
         self._sieve: sieve.Sieve[T] = sieve.Sieve(self.label, self._document, self._tell_sifted)
         self._passed: Sequence[T] | None = None
         """What passed a filter that runs elsewhere; None: it was not told yet."""
+        self._narrowed = False
+        """Whether the filter is another one since rows were shown last."""
 
     # --- for each
 
@@ -147,6 +149,7 @@ class TablePlace(Place, Generic[T]):
     def set_filter(self, chosen: Filter) -> None:
         """Narrow what is shown."""
         if chosen != self.filter:
+            self._narrowed = True
             self._sieve.choose(chosen if chosen.guarded else None)
         super().set_filter(chosen)
 
@@ -164,7 +167,8 @@ class TablePlace(Place, Generic[T]):
     def _show(self, rows: Sequence[T]) -> None:
         known = self.known_rows()
         self.table.empty = f"No {self.view.noun} match." if self.filter and known else self.empty
-        self.table.set_rows(rows)
+        self.table.set_rows(rows, narrowed=self._narrowed)
+        self._narrowed = False
         self._say_counts()
 
     @on(Sifted)

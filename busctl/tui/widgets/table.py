@@ -167,8 +167,14 @@ class LiveTable(Rows, Generic[T]):
         self._lay_out()
         self.refresh()
 
-    def set_rows(self, rows: Sequence[T]) -> None:
-        """Show these rows. The cursor stays on the row it was on, at the line it was on."""
+    def set_rows(self, rows: Sequence[T], *, narrowed: bool = False) -> None:
+        """Show these rows. The cursor stays on the row it was on, at the line it was on.
+
+        Args:
+            rows: In any order.
+            narrowed: They are others because their user asked for others: where the row is not among them,
+                the cursor goes to the first.
+        """
         before, line = self.row, self._cursor - self.scroll_offset.y
         in_sight = {self._key(row): row for row in self.visible_rows}
         self._rows = self._in_order(rows)
@@ -177,6 +183,8 @@ class LiveTable(Rows, Generic[T]):
             wanted = self._key(before)
             if wanted in keys:
                 self._cursor = keys.index(wanted)
+            elif narrowed:
+                self._cursor = 0
             self._marks.keep(keys)
             self._note_changes(in_sight, keys)
         self._cursor = max(0, min(self._cursor, len(self._rows) - 1))
@@ -213,7 +221,7 @@ class LiveTable(Rows, Generic[T]):
 
     def sort_by_next(self) -> None:
         """Sort by the next column shown."""
-        names = [lane.slot.column.name for lane in self._lanes if lane.slot.draw is None]
+        names = [lane.slot.column.name for lane in self._lanes]
         if not names:
             return
         current = (self._sort or "").removeprefix("-")
@@ -380,6 +388,6 @@ class LiveTable(Rows, Generic[T]):
     def _sort_at(self, x: int) -> None:
         left = 1
         for lane in self._lanes:
-            if left <= x < left + lane.width + GAP and lane.slot.draw is None and self._sort is not None:
+            if left <= x < left + lane.width + GAP and self._sort is not None:
                 self.sort_by(lane.slot.column.name)
             left += lane.width + GAP
