@@ -183,8 +183,18 @@ async def test_a_queue_shows_its_consumers_bindings_and_arguments(vhost: TestBro
     consumer.start_consuming("trades", background=True)
     async with opened(vhost, (160, 50)) as console:
         await console.command("queue trades")
-        await console.shows("Depth, last 10 min", "trade.#", "market", "x-max-length", " 17 ")
+        await console.shows("Depth, last 10 min", "trade.#", "market", "x-max-length", "of 17")
     consumer.stop()
+
+
+@on_loop
+async def test_a_consumer_that_holds_all_it_may_is_seen(vhost: TestBroker, bus: MessageBroker) -> None:
+    for number in range(6):
+        MessagePublisher(bus).publish("obs_requests", {"n": number})
+    bus.subscribe("obs_requests", lambda delivery: None, prefetch=4)  # acknowledges nothing
+    async with opened(vhost, (160, 50)) as console:
+        await console.command("queue obs_requests")
+        await console.shows("━━━━━━━━ 4 of 4 ▲", "hold 4 of 4 ▲ saturated")
 
 
 @on_loop
