@@ -136,6 +136,19 @@ async def test_a_colon_in_an_empty_line_of_the_workbench_opens_the_command_bar(
 
 
 @on_loop
+async def test_what_another_screen_covers_is_not_drawn(vhost: TestBroker, bus: MessageBroker) -> None:
+    async with opened(vhost) as console:
+        overview = await console.until(lambda: console.app.place, "the overview")
+        assert overview.is_current
+        await console.press("2")
+        await console.shows("obs_requests")
+        assert not overview.is_current
+        await console.press("escape", "?")
+        await console.shows("This screen")  # a question leaves it in sight
+        assert overview.is_current
+
+
+@on_loop
 async def test_sorting_shows_its_column_and_keeps_the_cursor_on_its_row(vhost: TestBroker, bus: MessageBroker) -> None:
     publisher = MessagePublisher(bus)
     for _ in range(3):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -341,6 +342,7 @@ def run_console(session: Session, console: ConsoleConfig | None = None) -> list[
     # Both doors open on this thread first; workers may use them then.
     _ = session.broker
     app = ConsoleApp(session, console or load(config_path()).console)
+    gc.freeze()  # what is loaded by now stays: searching it for garbage again and again would hold up keys
     try:
         app.run()
     finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
 from textual import on
@@ -51,6 +51,15 @@ class Place(Screen[None]):
         self.filter = EVERYTHING
         self._all_there = False
         """Whether all widgets are there."""
+
+    @property
+    def is_current(self) -> bool:
+        """Whether anything of it is seen.
+
+        Textual takes the screen just below another for seen, whatever covers it; each change there would draw all of
+        the one above again.
+        """
+        return super().is_current and next(_places(reversed(self.app.screen_stack))) is self
 
     # --- for each place
 
@@ -110,7 +119,7 @@ class Place(Screen[None]):
 
     def refresh_way(self) -> None:
         """Draw the breadcrumbs, the filter and the command line again."""
-        stack = [screen for screen in self.app.screen_stack if isinstance(screen, Place)]
+        stack = list(_places(self.app.screen_stack))
         crumbs = [screen.crumb for screen in stack] if self in stack else [self.crumb]
         line = self.query_one(PathLine)
         line.show(crumbs)
@@ -207,7 +216,7 @@ class Place(Screen[None]):
         return super().check_action(action, parameters)
 
     def _is_above_another(self) -> bool:
-        return len([screen for screen in self.app.screen_stack if isinstance(screen, Place)]) > 1
+        return len(list(_places(self.app.screen_stack))) > 1
 
     def action_up(self) -> None:
         """Clear the filter, else go up."""
@@ -225,3 +234,7 @@ class Place(Screen[None]):
     def action_refresh_now(self) -> None:
         """Ask the broker now."""
         self.feed.poller.refresh()
+
+
+def _places(screens: Iterable[object]) -> Iterator[Place]:
+    return (screen for screen in screens if isinstance(screen, Place))

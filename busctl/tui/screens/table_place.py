@@ -169,7 +169,7 @@ class TablePlace(Place, Generic[T]):
         self.table.empty = f"No {self.view.noun} match." if self.filter and known else self.empty
         self.table.set_rows(rows, narrowed=self._narrowed)
         self._narrowed = False
-        self._say_counts()
+        self._say_counts(len(known or ()))
 
     @on(Sifted)
     def _take_sifted(self, message: Sifted) -> None:
@@ -195,8 +195,8 @@ class TablePlace(Place, Generic[T]):
         only = self._only
         return rows if only is None else [row for row in rows if only(row)]
 
-    def _say_counts(self) -> None:
-        total, shown = len(self.known_rows() or ()), len(self.table.rows)
+    def _say_counts(self, total: int) -> None:
+        shown = len(self.table.rows)
         noun = self.counted_as if total != 1 else self.counted_as.removesuffix("s")
         counted = f"{shown:,} of {total:,}" if shown != total else f"{total:,} {noun}"
         marked = f"{self.table.marked:,} marked  " if self.table.marked else ""
@@ -206,7 +206,7 @@ class TablePlace(Place, Generic[T]):
     @on(LiveTable.Sorted)
     @on(LiveTable.Marked)
     def _order_changed(self) -> None:
-        self._say_counts()
+        self._say_counts(len(self.known_rows() or ()))
         self.refresh_bindings()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:

@@ -60,7 +60,11 @@ class StateLine(Widget):
 
     def on_mount(self) -> None:
         """The age grows by itself."""
-        self.set_interval(1.0, self.refresh)
+        self.set_interval(1.0, self._grow_older)
+
+    def _grow_older(self) -> None:
+        if self.screen.is_current:  # below another screen it would be drawn for nobody
+            self.refresh()
 
     def show(self, snapshot: Snapshot) -> None:
         """Show another snapshot."""
