@@ -73,6 +73,11 @@ def rate_ack(info: QueueInfo) -> float | None:
 
 def state(info: QueueInfo) -> State:
     """Put the state of a queue into a word. What needs action comes first."""
+    return of_note(info) or _at_rest(info)
+
+
+def of_note(info: QueueInfo) -> State | None:
+    """The state of a queue that is not simply at work or at rest; None of all others."""
     if info.state in _BROKEN:
         return State(info.state, Tone.BAD, "✖")
     if (replicas := trouble(info)) is not None:
@@ -89,7 +94,7 @@ def state(info: QueueInfo) -> State:
             return State(f"draining {formats.rate(-per_s)}/s", Tone.NORMAL, "▼")
     if info.state == "flow":
         return State("flow", Tone.WARN, "▲")
-    return _at_rest(info)
+    return None
 
 
 def _is_delay(info: QueueInfo) -> bool:

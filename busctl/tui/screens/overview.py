@@ -138,7 +138,8 @@ class OverviewScreen(Place):
         self._matters.set_rows(matters)
         self.query_one("#overview-attention").border_subtitle = str(len(matters)) if matters else ""
         self.query_one(NodeBars).show(snapshot.nodes)
-        moving = [info for info in snapshot.queues.values() if queues.rate_in(info) or queues.rate_out(info)]
+        known = [info for info in snapshot.queues.values() if info.message_stats is not None]
+        moving = [info for info in known if queues.rate_in(info) or queues.rate_out(info)]
         self.query_one("#overview-moving", LiveTable).set_rows(moving)
         self.query_one("#overview-happenings", LiveTable).set_rows(self.feed.happenings)
         self._draw_rates(snapshot)
