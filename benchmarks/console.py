@@ -1,10 +1,11 @@
-"""Measures the console: from a key to what it changed on the screen, and memory over time, under load.
+"""Measures the console under load: the first frame, a beat, from a key to what it changed on the screen, memory.
 
 usage: console.py [--queues 10000] [--rate 10000] [--seconds 20] [--beat 2] [--memory SECONDS] [--memory-rate 1000]
 
 No broker: a thread reads a list of queues in which every one has changed, as the poller does, on every beat; the tap is
 one that gives made messages at a rate. All from there on is the console itself, with Textual's driver that has no
-terminal; what it would write is put together all the same. Prints a line a measurement: key to paint in milliseconds.
+terminal; what it would write is put together all the same. Prints a line a measurement: key to paint in milliseconds;
+of a beat the processor time of the thread that draws, which other load on the machine changes less than the clock.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import os
 import random
 import sys
@@ -48,6 +50,7 @@ class Probe(ConsoleApp):
     pressed_at: float | None = None
     handled = False
     took_ms: float | None = None
+    first_frame_s: float | None = None
 
     async def run_action(self, *arguments: Any, **named: Any) -> bool:
         """A key does something."""
@@ -61,6 +64,8 @@ class Probe(ConsoleApp):
             return
         if hasattr(renderable, "render_segments"):
             renderable.render_segments(self.console)  # what a driver with a terminal would write
+        if self.first_frame_s is None:
+            self.first_frame_s = process_age_s()
         if self.handled and self.pressed_at is not None:
             self.took_ms = (time.perf_counter() - self.pressed_at) * 1000
             self.pressed_at, self.handled = None, False
@@ -163,6 +168,13 @@ def made_taps(rate: float) -> None:
     tail.lost_link = lambda _: None  # type: ignore[assignment]
 
 
+def process_age_s() -> float:
+    """How long ago this process was started, everything it loaded included."""
+    with open("/proc/self/stat") as file:
+        ticks = int(file.read().rpartition(")")[2].split()[19])
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+
+
 def memory_mb() -> float:
     """What this process has in memory."""
     with open("/proc/self/statm") as file:
@@ -191,6 +203,15 @@ async def pressed(app: Probe, name: str, keys: tuple[str, ...], seconds: float) 
     say(name, samples, lost)
 
 
+async def beating(app: Probe, name: str, seconds: float) -> None:
+    """Say what a beat costs the thread that draws, with no key pressed."""
+    began, first = time.thread_time(), app.feed.snapshot.sequence
+    await asyncio.sleep(seconds)
+    beats = app.feed.snapshot.sequence - first
+    spent_ms = (time.thread_time() - began) * 1000
+    print(f"{name}: {spent_ms / max(beats, 1):.1f} ms of the drawing thread a beat, {beats} beats", flush=True)
+
+
 async def opened(app: Probe, pilot: Pilot[None], line: str) -> None:
     """Go somewhere by the command bar."""
     await pilot.press("colon")
@@ -203,14 +224,21 @@ async def measured(options: argparse.Namespace) -> None:
     """Go through the measurements."""
     settings = resolve(Flags(amqp_url="amqp://127.0.0.1:1", api_url="http://127.0.0.1:1"), {})
     made_taps(options.rate)
+    gc.set_threshold(50_000)  # as the program does
     with Session(settings) as session:
         app = Probe(session)
         app.feed.poller.start = lambda: None  # type: ignore[method-assign]
         async with app.run_test(size=SIZE) as pilot:
+            gc.freeze()
+            print(f"first frame: {app.first_frame_s:.2f} s after the start; memory {memory_mb():.0f} MB", flush=True)
             with Beats(app, options.queues, options.beat):
+                await asyncio.sleep(2 * options.beat)
+                await beating(app, f"overview of {options.queues:,} queues", options.seconds / 2)
                 await opened(app, pilot, "queues")
+                await beating(app, f"{options.queues:,} queues", options.seconds / 2)
                 await pressed(app, f"{options.queues:,} queues", ("down", "down", "up", "s"), options.seconds)
                 await opened(app, pilot, "tail q00001")
+                await beating(app, f"tail at {options.rate:,}/s", options.seconds / 2)
                 await pressed(app, f"tail at {options.rate:,}/s", ("s", "up", "up", "down", "s"), options.seconds)
                 if options.memory:
                     made_taps(options.memory_rate)

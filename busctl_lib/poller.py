@@ -6,6 +6,7 @@ An API that is down is a state, not a crash: the last good data stays, with its 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -133,6 +134,8 @@ class Poller:
         self._curious = False
         self._list_at = self._overview_at = 0.0
         self._stopping = False
+        self._took_s = math.inf
+        """How long the last good beat took."""
         self._failures = 0
         self._snapshot = Snapshot(sequence=0)
         self._thread: threading.Thread | None = None
@@ -228,7 +231,9 @@ class Poller:
         if snapshot.error is None:
             self._failures = 0
             least_s = self._interval_s if snapshot.complete else max(self._interval_s, SAMPLE_EVERY_S)
-            return min(max(least_s, SHARE * took_s), MAX_INTERVAL_S)
+            # One slow answer may be a hang that is over, or the first sign of a death; two are a slow API.
+            before_s, self._took_s = self._took_s, took_s
+            return min(max(least_s, SHARE * min(took_s, before_s)), MAX_INTERVAL_S)
         self._failures += 1
         return float(min(max(self._interval_s, 2 ** (self._failures - 2)), max(RETRY_MAX_S, self._interval_s)))
 

@@ -197,6 +197,15 @@ def test_a_slow_api_slows_the_beat(road: Road, polling: Poller, seen: Seen) -> N
     assert pause_s >= poller.SHARE * slow.took_s * 0.95
 
 
+def test_one_slow_answer_does_not_slow_the_beat(road: Road, polling: Poller, seen: Seen) -> None:
+    polling.start()
+    seen.good()
+    road.delay_s = 0.3
+    slow = wait_until(lambda: next((each for each in seen.snapshots if (each.took_s or 0) >= 0.9), None), timeout=15)
+    road.delay_s = 0.0
+    assert (slow.next_at or 0) - (slow.taken_at or 0) < poller.SHARE * 0.9 * 0.95
+
+
 def test_a_refresh_comes_before_the_beat_but_not_without_measure(vhost: Any, road: Road, seen: Seen) -> None:
     running = Poller(ManagementClient(road.url), seen, vhost=vhost.name, interval_s=60)
     running.start()

@@ -97,6 +97,58 @@ async def test_the_filter_narrows_while_typing_and_escape_clears_it(vhost: TestB
 
 
 @on_loop
+async def test_the_cursor_goes_to_the_first_row_when_its_own_is_filtered_away(
+    vhost: TestBroker, bus: MessageBroker
+) -> None:
+    async with opened(vhost) as console:
+        await console.press("2")
+        await console.shows("obs_requests", "tes_requests")
+        await console.press("end", "/")
+        await console.type("obs")
+        await console.press("enter")
+        table = console.app.screen.query_one(LiveTable)
+        await console.until(lambda: table.rows and all("obs" in row.name for row in table.rows), "narrowed")
+        assert table.row is table.rows[0]
+
+
+@on_loop
+async def test_a_filter_typed_at_the_overview_finds_queues(vhost: TestBroker, bus: MessageBroker) -> None:
+    async with opened(vhost) as console:
+        await console.shows("Needs attention", "no alarms")
+        await console.press("/")
+        await console.type("obs")
+        assert "overview" not in console.text().splitlines()[1]  # typed, not taken for keys
+        await console.press("enter")
+        await console.shows("queues /obs", "obs_requests")
+
+
+@on_loop
+async def test_a_colon_in_an_empty_line_of_the_workbench_opens_the_command_bar(
+    vhost: TestBroker, bus: MessageBroker
+) -> None:
+    async with opened(vhost) as console:
+        await console.press("3")
+        await console.shows("enter calls it")
+        await console.press(":")
+        await console.type("queues")
+        await console.press("enter")
+        await console.shows("overview › queues", "obs_requests")
+
+
+@on_loop
+async def test_what_another_screen_covers_is_not_drawn(vhost: TestBroker, bus: MessageBroker) -> None:
+    async with opened(vhost) as console:
+        overview = await console.until(lambda: console.app.place, "the overview")
+        assert overview.is_current
+        await console.press("2")
+        await console.shows("obs_requests")
+        assert not overview.is_current
+        await console.press("escape", "?")
+        await console.shows("This screen")  # a question leaves it in sight
+        assert overview.is_current
+
+
+@on_loop
 async def test_sorting_shows_its_column_and_keeps_the_cursor_on_its_row(vhost: TestBroker, bus: MessageBroker) -> None:
     publisher = MessagePublisher(bus)
     for _ in range(3):
@@ -144,8 +196,18 @@ async def test_a_queue_shows_its_consumers_bindings_and_arguments(vhost: TestBro
     consumer.start_consuming("trades", background=True)
     async with opened(vhost, (160, 50)) as console:
         await console.command("queue trades")
-        await console.shows("Depth, last 10 min", "trade.#", "market", "x-max-length", " 17 ")
+        await console.shows("Depth, last 10 min", "trade.#", "market", "x-max-length", "of 17")
     consumer.stop()
+
+
+@on_loop
+async def test_a_consumer_that_holds_all_it_may_is_seen(vhost: TestBroker, bus: MessageBroker) -> None:
+    for number in range(6):
+        MessagePublisher(bus).publish("obs_requests", {"n": number})
+    bus.subscribe("obs_requests", lambda delivery: None, prefetch=4)  # acknowledges nothing
+    async with opened(vhost, (160, 50)) as console:
+        await console.command("queue obs_requests")
+        await console.shows("━━━━━━━━ 4 of 4 ▲", "hold 4 of 4 ▲ saturated")
 
 
 @on_loop

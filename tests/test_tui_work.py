@@ -52,7 +52,10 @@ async def test_dead_letters_are_replayed_from_plan_to_account(vhost: TestBroker,
             "Replay 2 messages of orders.dead?", "reaches orders", "$ busctl replay orders.dead --to orders"
         )
         assert count(bus, "orders") == 0
+        await console.press("c", "enter")
+        await console.shows("canary", "5 first, watched for 30 s", "--canary 5 --watch 30s")
         await console.press("e")
+        await console.shows("--group", "--where", "plan anew")
         console.app.screen.query_one("#transfer-input", Input).value = "--to orders --limit 1"
         await console.press("enter")
         await console.shows("Replay 1 message of orders.dead?", "--limit 1")
@@ -89,6 +92,8 @@ async def test_dead_letters_by_cause_are_edited_and_replayed(vhost: TestBroker, 
         await console.press("enter")
         await console.shows("done: 1 of 1 done", timeout=30)
         assert (count(bus, "orders"), count(bus, "orders.dead")) == (1, 2)
+        await console.press("escape", "escape", "escape")
+        await console.shows("dead orders.dead", "1 message moved since: p looks again")
 
 
 @on_loop
@@ -126,7 +131,8 @@ async def test_marked_queues_are_emptied_at_once_after_one_question(vhost: TestB
         await console.press("n")
         await console.hides("y yes")
         assert count(bus, "orders") == 1
-        await console.press("g", "space", "space", "ctrl+x")
+        await console.shows("2 marked")
+        await console.press("ctrl+x")
         await console.shows("y yes")
         await console.press("y")
         await console.until(lambda: count(bus, "orders") + count(bus, "orders.dead") == 0, "both are empty", 30)

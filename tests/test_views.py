@@ -15,10 +15,12 @@ from busctl.views import formats
 from busctl.views.happenings import happened
 from busctl.views.nodes import NODES
 from busctl.views.overview import attention, facts
-from busctl.views.queues import QUEUES, features, is_dead_letter_queue, rates_between, state
+from busctl.views.queues import QUEUES, dead_letter_queue, features, is_dead_letter_queue, rates_between, state
+from busctl.views.takers import Taker, holds, share
 from busctl.views.view import Tone
 from busctl_lib.errors import ApiUnreachable, ConfigError
-from busctl_lib.management import Details, MessageStats, NodeInfo, OverviewInfo, QueueInfo, Sample
+from busctl_lib.management import ConsumerInfo, Details, MessageStats, NodeInfo, OverviewInfo, QueueInfo, Sample
+from busctl_lib.management.infos import ChannelInfo
 from busctl_lib.poller import Snapshot
 
 # --- numbers and times
@@ -350,3 +352,35 @@ def test_many_of_a_kind_are_told_as_a_number_and_a_lost_api_once() -> None:
     assert happened(lost, lost, 5.0) == []
     assert [found.text for found in happened(lost, before, 5.0)] == ["the API answers again"]
     assert happened(Snapshot(sequence=0), after, 5.0) == []
+
+
+# --- what a consumer holds
+
+
+@pytest.mark.parametrize(
+    ("consumer", "channel", "part", "text"),
+    [
+        ({"prefetch_count": 10}, {"consumer_count": 1, "messages_unacknowledged": 5}, 0.5, "━━━━──── 5 of 10"),
+        ({"prefetch_count": 10}, {"consumer_count": 1, "messages_unacknowledged": 10}, 1.0, "━━━━━━━━ 10 of 10 ▲"),
+        ({"prefetch_count": 10}, None, None, "– of 10"),
+        ({"prefetch_count": 10}, {"consumer_count": 1}, None, "– of 10"),
+        ({"prefetch_count": 10}, {"consumer_count": 3, "messages_unacknowledged": 7}, None, "7 by 3 on its channel"),
+        ({"prefetch_count": 0}, {"consumer_count": 1, "messages_unacknowledged": 7}, None, "7, no limit"),
+        ({"ack_required": False}, {"consumer_count": 1, "messages_unacknowledged": 0}, None, "never waits for acks"),
+    ],
+)
+def test_what_a_consumer_holds_is_shown_where_it_can_be_told(
+    consumer: dict[str, Any], channel: dict[str, Any] | None, part: float | None, text: str
+) -> None:
+    raw = {"consumer_tag": "c", "queue": {"name": "q", "vhost": "/"}, "ack_required": True, **consumer}
+    known = msgspec.convert({"name": "ch", **channel}, ChannelInfo) if channel is not None else None
+    taker = Taker(msgspec.convert(raw, ConsumerInfo), known)
+    assert (share(taker), holds(taker)) == (part, text)
+
+
+def test_the_queue_of_the_dead_letters_is_named_where_the_arguments_name_it() -> None:
+    to_queue = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "q.dead"}
+    assert dead_letter_queue(queue("q", arguments=to_queue)) == "q.dead"
+    assert dead_letter_queue(queue("q.dead", arguments=to_queue)) is None
+    assert dead_letter_queue(queue("q", arguments={**to_queue, "x-dead-letter-exchange": "dlx"})) is None
+    assert dead_letter_queue(queue("q")) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -86,15 +87,15 @@ class ConsoleApp(Opening):
                 noun,
                 id=f"app.{noun}",
                 show=False,
-                tooltip=f"Go to: {noun}.",
+                tooltip=f"Go to the {called}.",
             )
-            for key, noun in (
-                ("4", "dead"),
-                ("5", "exchanges"),
-                ("6", "connections"),
-                ("7", "consumers"),
-                ("8", "nodes"),
-                ("9", "operations"),
+            for key, noun, called in (
+                ("4", "dead", "dead letters"),
+                ("5", "exchanges", "exchanges"),
+                ("6", "connections", "connections"),
+                ("7", "consumers", "consumers"),
+                ("8", "nodes", "nodes"),
+                ("9", "operations", "operations: what was changed from here"),
             )
         ),
         # Before any widget sees the key: letters typed right behind these belong to the prompt.
@@ -128,7 +129,8 @@ class ConsoleApp(Opening):
             tooltip="Plan to put back what the last operation did.",
         ),
         Binding("ctrl+s", "save_picture", "picture", id="app.picture", show=False, tooltip="Save the screen as SVG."),
-        Binding("question_mark,f1", "help", "help", id="app.help", key_display="?", tooltip="Keys and commands."),
+        Binding("question_mark", "help", "help", id="app.help", key_display="?", tooltip="Keys and commands."),
+        Binding("f1", "help", "help", id="app.help-typing", tooltip="Keys and commands."),
         Binding("q", "quit", "quit", id="app.quit", tooltip="Leave the console."),
         Binding("ctrl+c", "quit", "quit", id="app.interrupt", show=False, system=True),
     ]
@@ -224,7 +226,9 @@ class ConsoleApp(Opening):
         """Only places have a prompt, and only some a filter."""
         if action == "prompt":
             place = self.screen
-            if not isinstance(place, Place) or isinstance(place.focused, Input):
+            if not isinstance(place, Place):
+                return False
+            if isinstance(place.focused, Input) and place.focused.check_consume_key("colon", str(parameters[0])):
                 return False
             return parameters[0] == ":" or place.FILTERS
         if action in ("overview", "queues", "rpc", "help", "noun", "again", "undo_last"):
@@ -338,6 +342,7 @@ def run_console(session: Session, console: ConsoleConfig | None = None) -> list[
     # Both doors open on this thread first; workers may use them then.
     _ = session.broker
     app = ConsoleApp(session, console or load(config_path()).console)
+    gc.freeze()  # what is loaded by now stays: searching it for garbage again and again would hold up keys
     try:
         app.run()
     finally:

@@ -52,6 +52,8 @@ class Feed:
         """What changed from snapshot to snapshot, the newest first."""
         self.lists: dict[str, Sequence[Any]] = {}
         """What the lists held when they were last shown, by their noun."""
+        self.listed_at: dict[str, float] = {}
+        """When that was."""
         self.held = held or Held()
         self.bus_file_trouble = ""
         """Why the bus file cannot be used, once it was looked for."""

@@ -5,7 +5,7 @@ A state message may replace an older one that nobody has read yet; an event may 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from busctl_lib.deadletters import Group, Triage
     from busctl_lib.envelope import Delivery
     from busctl_lib.errors import BusError
-    from busctl_lib.management.infos import QueueInfo
+    from busctl_lib.management.infos import ChannelInfo, QueueInfo
     from busctl_lib.poller import Snapshot
     from busctl_lib.rpc import Reply
     from busctl_lib.rpc.pairs import MethodFigures
@@ -234,6 +234,13 @@ class SpanAsked(Message):
 
 
 @dataclass
+class ChannelsAsked(Message):
+    """The channels of a queue's consumers were asked about."""
+
+    channels: Mapping[str, ChannelInfo]
+
+
+@dataclass
 class Sifted(Message):
     """Rows went through a filter that runs elsewhere."""
 
@@ -286,6 +293,8 @@ class OpenBulk(Message):
 
     requests: Sequence[Request]
     counts: Sequence[int]
+    agreed: Callable[[], None]
+    """Called when its user says yes."""
 
 
 @dataclass

@@ -320,6 +320,12 @@ def _sources_of(found: DeadLetterQueue) -> Message | None:
     return OpenList("queues", f"that feed {safe_text(found.name, 40)}", lambda info: info.name in names)
 
 
+def _replay_of(found: DeadLetterQueue) -> Message:
+    from busctl_lib.transfers import Request
+
+    return OpenTransfer(request=Request(kind="replay", source=found.name))
+
+
 _DEAD: Noun[DeadLetterQueue] = Noun(
     view=DEAD_QUEUES,
     fetch=_dead,
@@ -327,6 +333,7 @@ _DEAD: Noun[DeadLetterQueue] = Noun(
     label=lambda found: f"{found.name} {' '.join(found.sources)}",
     opens=lambda found: OpenDead(found.name),
     jumps={
+        "replay": _replay_of,
         "queue": lambda found: OpenQueue(found.vhost, found.name),
         "source": _sources_of,
         "topology": lambda found: OpenTopology(found.name),

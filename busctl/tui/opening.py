@@ -75,6 +75,8 @@ class Opening(Switching):
     def _open_tail(self, message: OpenTail) -> None:
         from busctl.tui.screens.tail import TailScreen
 
+        if isinstance(self.screen, TailScreen):  # beneath another it would go on, and cost, unseen
+            self.pop_screen()
         self.push_screen(TailScreen(self.feed, message.queue))
 
     @on(OpenCalls)

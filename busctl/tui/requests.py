@@ -85,7 +85,7 @@ def with_flags(request: Request, text: str) -> Request:
             facts[_SWITCHES[flag]] = True
             continue
         if flag not in _VALUES or (flag in _OF_REPLAY and request.kind != "replay"):
-            raise ValueError(f"{request.kind} has no {word}; there are: {' '.join(_flags_for(request))}")
+            raise ValueError(f"{request.kind} has no {word}; there are: {' '.join(flags_for(request))}")
         name, read, what = _VALUES[flag]
         given = value if sign else next(words, None)
         try:
@@ -97,6 +97,7 @@ def with_flags(request: Request, text: str) -> Request:
     return Request(**facts)
 
 
-def _flags_for(request: Request) -> Sequence[str]:
+def flags_for(request: Request) -> Sequence[str]:
+    """The flags that a request of its kind may have."""
     names = [flag for flag in _VALUES if request.kind == "replay" or flag not in _OF_REPLAY]
     return [flag for flag in names if not (flag == "--to" and request.kind in _TARGETED)] + list(_SWITCHES)

@@ -135,6 +135,8 @@ class Working(App[None]):
         question = f"{plans.verb(requests[0].kind)} {total_of}?{back}"
 
         def decided(yes: bool | None) -> None:
+            if yes:
+                message.agreed()
             for request in requests if yes else ():
                 self.begin(OpenTransfer(request=request), unasked=True)
 

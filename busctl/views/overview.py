@@ -116,7 +116,7 @@ def attention(
         if (problems := nodes.problems(node))
     ]
     found += [_held_back(info) for info in connection_infos if connections.is_held_back(info)]
-    troubled = [(info, state) for info in infos if (state := queues.state(info)).tone in _ORDER]
+    troubled = [(info, state) for info in infos if (state := queues.of_note(info)) is not None and state.tone in _ORDER]
     troubled.sort(key=lambda pair: (_ORDER[pair[1].tone], -(pair[0].messages or 0), pair[0].name))
     found += [
         Attention(formats.safe_text(info.name), _about(info, state), state.mark, state.tone, info.key)

@@ -35,9 +35,23 @@ def plan_lines(plan: Plan) -> list[tuple[str, str]]:
     if plan.replayed_before:
         most = formats.counted(plan.most_replays, "time")
         lines.append(("before", f"{plan.replayed_before:,} replayed before, at most {most}"))
+    lines += _pace(plan)
     lines += [("drops", sentence) for sentence in plan.overfull]
     lines += [("note", warning) for warning in plan.warnings]
     lines += [("edit", line) for line in plan.diff]
+    return lines
+
+
+def _pace(plan: Plan) -> list[tuple[str, str]]:
+    asked = plan.request
+    lines = []
+    if asked.canary:
+        watched = formats.duration(asked.watch_s)
+        lines.append(("canary", f"{asked.canary:,} first, watched for {watched}; no more if one of them comes back"))
+    elif asked.watch_s:
+        lines.append(("watch", f"for {formats.duration(asked.watch_s)} afterwards: whether they come back"))
+    if asked.rate:
+        lines.append(("pace", f"at most {formats.rate(asked.rate)}/s"))
     return lines
 
 
@@ -52,6 +66,8 @@ def _reach(target: Target) -> str:
         return f"which would stay: {target.problem}"
     if target.choose:
         return f"reaches {', '.join(target.choose)} as well: choose --route original or --route queue"
+    if not target.exchange and not target.routing_key:
+        return "kept on this machine"
     return f"reaches {', '.join(target.queues)}" if target.queues else "not checked"
 
 

@@ -42,6 +42,15 @@ def is_dead_letter_queue(name: str) -> bool:
     return _DEAD.search(name) is not None
 
 
+def dead_letter_queue(info: QueueInfo) -> str | None:
+    """Name the queue that its dead letters go to; None when they go elsewhere, or nowhere, or lie in this one."""
+    arguments = {**(info.effective_policy_definition or {}), **_plain_arguments(info)}
+    key = arguments.get("dead-letter-routing-key")
+    if is_dead_letter_queue(info.name) or arguments.get("dead-letter-exchange") != "" or not isinstance(key, str):
+        return None
+    return key
+
+
 def growth(info: QueueInfo) -> float | None:
     """Messages per second that the queue gains; None when not known."""
     return columns.rate_in_details(info.messages_details)
@@ -64,6 +73,11 @@ def rate_ack(info: QueueInfo) -> float | None:
 
 def state(info: QueueInfo) -> State:
     """Put the state of a queue into a word. What needs action comes first."""
+    return of_note(info) or _at_rest(info)
+
+
+def of_note(info: QueueInfo) -> State | None:
+    """The state of a queue that is not simply at work or at rest; None of all others."""
     if info.state in _BROKEN:
         return State(info.state, Tone.BAD, "✖")
     if (replicas := trouble(info)) is not None:
@@ -80,7 +94,7 @@ def state(info: QueueInfo) -> State:
             return State(f"draining {formats.rate(-per_s)}/s", Tone.NORMAL, "▼")
     if info.state == "flow":
         return State("flow", Tone.WARN, "▲")
-    return _at_rest(info)
+    return None
 
 
 def _is_delay(info: QueueInfo) -> bool:
@@ -153,6 +167,7 @@ QUEUES: View[QueueInfo] = View(
         columns.rate("in", "IN/s", rate_in),
         columns.rate("out", "OUT/s", rate_out),
         columns.rate("ack", "ACK/s", rate_ack, wide=True),
+        columns.rate("growth", "GROWTH/s", growth, wide=True),
         Column(
             name="state",
             title="STATE",

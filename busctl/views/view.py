@@ -93,16 +93,15 @@ class View(Generic[T]):
         """Sort by a column: "messages", or "-messages" for the largest first. Stable; what is not known comes last."""
         wanted = by or self.sort
         column = self.column(wanted.removeprefix("-"))
-        known: list[tuple[Any, T]] = []
-        unknown: list[T] = []
-        for info in infos:
-            value = column.value(info)
-            if value is None:
-                unknown.append(info)
-            else:
-                known.append((value.casefold() if isinstance(value, str) else value, info))
-        known.sort(key=lambda pair: pair[0], reverse=wanted.startswith("-"))
-        return [info for _, info in known] + unknown
+        rows = infos if isinstance(infos, list) else list(infos)
+        values: list[Any] = [value.casefold() if isinstance(value, str) else value for value in map(column.value, rows)]
+        # By places, not by pairs: of ten thousand rows that change every beat this is what the screen can afford.
+        known = [place for place, value in enumerate(values) if value is not None]
+        known.sort(key=values.__getitem__, reverse=wanted.startswith("-"))
+        ordered = [rows[place] for place in known]
+        if len(ordered) < len(rows):
+            ordered += [row for row, value in zip(rows, values, strict=True) if value is None]
+        return ordered
 
     def json(self, info: T) -> Any:
         """Give one info as JSON values: the API's names, a stable contract, absent is absent."""

@@ -184,3 +184,11 @@ class ManagementClient(Changes, QueueReading, AccessReading):
         path = "channels" if vhost is None else f"vhosts/{segment(vhost)}/channels"
         params = {"columns": ",".join(columns)} if columns is not None else None
         return self._of_vhost(path, list[ChannelInfo], vhost, params)
+
+    def channel(self, name: str) -> ChannelInfo:
+        """One channel, by the name a consumer gives of it.
+
+        Raises:
+            NotFound: it is closed, or its statistics have not come yet.
+        """
+        return self._http.get(f"channels/{segment(name)}", ChannelInfo)

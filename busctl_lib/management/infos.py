@@ -16,11 +16,11 @@ LIST_WITH_RATES_MAX = 1000
 """Up to this many queues one list brings rates and consumers of all without hurting the broker."""
 
 
-class Info(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Info(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """Base of all infos: None is left out when one is written as JSON."""
 
 
-class Sample(msgspec.Struct):
+class Sample(msgspec.Struct, gc=False):
     """One point of the broker's own history."""
 
     sample: float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -18,6 +19,7 @@ from busctl.tui.commands import COMMANDS
 from busctl.views.formats import safe_text
 
 _SCREEN, _WIDGET, _APP = "This screen", "Moving about", "Everywhere"
+_WIDEST = 104
 
 
 class KeyHelp(NamedTuple):
@@ -117,10 +119,12 @@ class HelpModal(ModalScreen[None]):
         """The arrow keys scroll."""
         self.query_one("#help-scroll").focus()
 
-    @staticmethod
-    def _section(title: str, keys: Sequence[KeyHelp]) -> Content:
+    def _section(self, title: str, keys: Sequence[KeyHelp]) -> Content:
         width = max(12, *(len(key.keys) + 2 for key in keys))
+        room = min(_WIDEST, self.app.size.width * 96 // 100) - width - 8  # frame, padding, scroll bar
         parts: list[tuple[str, str] | str] = [(title, "bold $text-primary")]
         for key in keys:
-            parts += ["\n", (f"  {key.keys:<{width}}", "bold $text-accent"), key.text[:1].upper() + key.text[1:]]
+            lines = textwrap.wrap(key.text[:1].upper() + key.text[1:], max(room, 20))
+            text = f"\n{'':{width + 2}}".join(lines)
+            parts += ["\n", (f"  {key.keys:<{width}}", "bold $text-accent"), text]
         return Content.assemble(*parts)

@@ -60,6 +60,7 @@ class DeadScreen(TablePlace[Group]):
         self._messages: Sequence[Delivery] = ()
         self._error: BusError | None = None
         self._looked_at = 0.0
+        self._read_at = 0.0
         self._looking = False
 
     # --- what a table place asks
@@ -125,8 +126,12 @@ class DeadScreen(TablePlace[Group]):
 
     def on_mount(self) -> None:
         """Look once."""
-        self.set_interval(1.0, self._say_account)
+        self.set_interval(1.0, self._grow_older)
         self.action_look()
+
+    def _grow_older(self) -> None:
+        self._say_account()
+        self.table.refresh()
 
     def action_look(self) -> None:
         """Read the queue, unless that is under way."""
@@ -155,13 +160,21 @@ class DeadScreen(TablePlace[Group]):
         self._error = message.error
         if message.found is not None:
             self._found, self._messages = message.found, message.messages
-            self._looked_at = self.clock()
+            self._looked_at, self._read_at = self.clock(), time.time()
             self.show_filtered()
         elif self._found is None:
             self.table.empty = self.empty
             self.table.set_rows(())
         self._say_account()
         self._show_example()
+
+    def _moved_since(self) -> int:
+        """How many messages were taken from here, or put back, by this console since the queue was read."""
+        from busctl.tui.working import Working
+
+        jobs = self.app.jobs if isinstance(self.app, Working) else []
+        operations = [job.account.operation for job in jobs if job.account is not None and job.source == self.queue]
+        return sum(each.moved for each in operations if each.ended_at and each.ended_at > self._read_at)
 
     def _say_account(self) -> None:
         found = self._found
@@ -175,8 +188,13 @@ class DeadScreen(TablePlace[Group]):
         elif found is not None:
             causes = formats.counted(len(found.groups), "cause")
             age = formats.age(self.clock() - self._looked_at)
+            moved = self._moved_since()
+            since = f"  ▲ {formats.counted(moved, 'message')} moved since: p looks again" if moved else ""
             text = Content.assemble(
-                (f"{causes} in {found.sample}", "bold"), f"  {safe_text(found.looking)}", (f"  · {age}", "$muted")
+                (f"{causes} in {found.sample}", "bold"),
+                f"  {safe_text(found.looking)}",
+                (f"  · {age}", "$muted"),
+                (since, "bold $text-warning"),
             )
         else:
             text = Content("")

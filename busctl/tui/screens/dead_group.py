@@ -37,7 +37,7 @@ class GroupScreen(MessagesPlace):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("R", "replay_one", "replay it", id="group.replay-one", tooltip="Plan to replay this message alone."),
+        Binding("r,R", "replay_one", "replay it", id="group.replay-one", tooltip="Plan to replay this message alone."),
         Binding("e", "edit", "edit", id="group.edit", tooltip="Change its body, then plan to replay it."),
         Binding("a", "replay_all", "replay group", id="group.replay", tooltip="Plan to replay the whole group."),
         Binding("f", "source", "source", id="group.source", tooltip="Go to the queue the message died in."),

@@ -164,7 +164,7 @@ class FlowPlace(TablePlace[T]):
 
     def show_mode(self) -> None:
         """Say how it goes."""
-        self.query_one("#flow-mode", Static).update(self._mode())
+        self.query_one("#flow-mode", Static).update(self._mode(), layout=False)  # one line high
 
     def _mode(self) -> Content:
         if (error := self._trouble) is not None:

@@ -39,6 +39,7 @@ class ListScreen(TablePlace[Any]):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("r", "jump('replay')", "replay", id="list.replay", tooltip="Plan to replay all that waits there."),
         Binding("c", "jump('connection')", "connection", id="list.connection", tooltip="Go to its connection."),
         Binding("e", "jump('exchange')", "exchange", id="list.exchange", tooltip="Go to its exchange."),
         Binding("o", "jump('queue')", "queue", id="list.queue", tooltip="Go to the queue itself."),
@@ -163,13 +164,15 @@ class ListScreen(TablePlace[Any]):
         if message.rows is not None:
             if self.noun.kept:
                 self.feed.lists[self.view.noun] = message.rows
+                self.feed.listed_at[self.view.noun] = time.monotonic()
             self._rows, self._taken_at = self.belonging(message.rows), time.monotonic()
             self.show_filtered()
         elif self._rows is None:
             self.table.empty = self.empty
             self.table.set_rows(())
         else:
-            age = formats.age(time.monotonic() - self._taken_at) if self._taken_at is not None else "earlier"
+            taken_at = self._taken_at or self.feed.listed_at.get(self.view.noun)
+            age = formats.age(time.monotonic() - taken_at) if taken_at is not None else "earlier"
             self.say_facts(f"last seen {age}")
 
     # --- keys

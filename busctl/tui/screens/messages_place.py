@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
@@ -227,6 +228,20 @@ def _document(event: TapEvent) -> bytes:
     return to_json(event) if isinstance(event, Delivery) else msgspec.json.encode({"note": event.text})
 
 
+def _as_json(value: object) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _fact(name: str, value: object) -> str:
+    """A property; a moment also as a date."""
+    if name == "timestamp" and isinstance(value, int):
+        try:
+            return f"{value}  {datetime.fromtimestamp(value, UTC):%Y-%m-%d %H:%M:%SZ}"
+        except (ValueError, OverflowError, OSError):  # not one of this calendar
+            pass
+    return str(value)
+
+
 def message_facts(delivery: Delivery) -> Content:
     """Show route, properties, headers and deaths of a message."""
     facts: list[tuple[str, object]] = [("exchange", delivery.exchange or "(default)"), ("key", delivery.routing_key)]
@@ -239,11 +254,11 @@ def message_facts(delivery: Delivery) -> Content:
     width = min(max((len(name) for name, _ in [*facts, *headers.items()]), default=0), 28)
     parts: list[str | tuple[str, str]] = []
     for name, value in facts:
-        parts += [(f"{name:<{width}}  ", "$muted"), f"{safe_text(str(value))}\n"]
+        parts += [(f"{name:<{width}}  ", "$muted"), f"{safe_text(_fact(name, value))}\n"]
     if headers:
         parts.append(("headers\n", "bold"))
     for name, value in headers.items():
-        parts += [(f"{safe_text(name):<{width}}  ", "$muted"), f"{safe_text(str(value))}\n"]
+        parts += [(f"{safe_text(name):<{width}}  ", "$muted"), f"{safe_text(_as_json(value))}\n"]
     for death in delivery.deaths:
         parts += [
             ("✖ died  ", "$text-error"),

@@ -10,7 +10,8 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical
 
-from busctl.tui.messages import OpenQueue, OpenTail
+from busctl.tui.filters import Filter
+from busctl.tui.messages import OpenList, OpenQueue, OpenTail
 from busctl.tui.screens.place import Place
 from busctl.tui.widgets.chart import Chart, Series
 from busctl.tui.widgets.nodes import NodeBars
@@ -55,10 +56,12 @@ class OverviewScreen(Place):
 
     CSS_PATH = "overview.tcss"
     AUTO_FOCUS = "#overview-matters"
+    FILTERS = True
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("2", "app.queues", "queues", id="overview.queues", tooltip="Go to the queues."),
         Binding("3", "app.rpc", "rpc", id="overview.rpc", tooltip="Call a method and see its reply."),
         Binding("t", "tail", "tail", id="overview.tail", tooltip="Watch the messages of the queue under the cursor."),
+        Binding("tab", "app.focus_next", "next table", id="overview.next", tooltip="Go to the next table."),
     ]
 
     @property
@@ -135,7 +138,8 @@ class OverviewScreen(Place):
         self._matters.set_rows(matters)
         self.query_one("#overview-attention").border_subtitle = str(len(matters)) if matters else ""
         self.query_one(NodeBars).show(snapshot.nodes)
-        moving = [info for info in snapshot.queues.values() if queues.rate_in(info) or queues.rate_out(info)]
+        known = [info for info in snapshot.queues.values() if info.message_stats is not None]
+        moving = [info for info in known if queues.rate_in(info) or queues.rate_out(info)]
         self.query_one("#overview-moving", LiveTable).set_rows(moving)
         self.query_one("#overview-happenings", LiveTable).set_rows(self.feed.happenings)
         self._draw_rates(snapshot)
@@ -161,6 +165,14 @@ class OverviewScreen(Place):
             samples = queues.rates_between(details.samples if details else None)
             series.append(rate_series(name, details, samples, now))
         self.query_one("#overview-chart", Chart).show(series, now)
+
+    def set_filter(self, chosen: Filter) -> None:
+        """Nothing here is narrowed while one types."""
+
+    def take_filter(self, chosen: Filter) -> None:
+        """What one looks for by a name is a queue."""
+        if chosen:
+            self.post_message(OpenList("queues", filter=chosen))
 
     @on(LiveTable.Opened)
     def _open(self, event: LiveTable.Opened) -> None:

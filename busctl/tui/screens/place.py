@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
 from textual import on
@@ -16,6 +16,7 @@ from busctl.tui import commands
 from busctl.tui.feed import Feed
 from busctl.tui.filters import EVERYTHING, Filter
 from busctl.tui.messages import RunCommand
+from busctl.tui.theme import THEMES
 from busctl.tui.widgets.key_line import KeyLine
 from busctl.tui.widgets.path_line import PathLine
 from busctl.tui.widgets.prompt import Kind, Prompt
@@ -50,6 +51,15 @@ class Place(Screen[None]):
         self.filter = EVERYTHING
         self._all_there = False
         """Whether all widgets are there."""
+
+    @property
+    def is_current(self) -> bool:
+        """Whether anything of it is seen.
+
+        Textual takes the screen just below another for seen, whatever covers it; each change there would draw all of
+        the one above again.
+        """
+        return super().is_current and next(_places(reversed(self.app.screen_stack))) is self
 
     # --- for each place
 
@@ -109,7 +119,7 @@ class Place(Screen[None]):
 
     def refresh_way(self) -> None:
         """Draw the breadcrumbs, the filter and the command line again."""
-        stack = [screen for screen in self.app.screen_stack if isinstance(screen, Place)]
+        stack = list(_places(self.app.screen_stack))
         crumbs = [screen.crumb for screen in stack] if self in stack else [self.crumb]
         line = self.query_one(PathLine)
         line.show(crumbs)
@@ -127,6 +137,10 @@ class Place(Screen[None]):
         self.refresh_way()
         self.show_filtered()
 
+    def take_filter(self, chosen: Filter) -> None:
+        """A filter was entered; where it was shown while it was typed, that is all."""
+        self.set_filter(chosen)
+
     def _complete(self, line: str) -> str | None:
         return self.feed.history.suggestion(line) or commands.complete(line, self._names, self.feed.console.aliases)
 
@@ -138,7 +152,7 @@ class Place(Screen[None]):
             case "method":
                 return self.feed.methods
             case "theme":
-                return [name for name in self.app.available_themes if name.startswith("busctl-")]
+                return [theme.name.removeprefix("busctl-") for theme in THEMES]
             case "context":
                 return self.feed.context_names
         return [info.name for info in self.feed.lists.get(f"{kind}s", ())]
@@ -163,7 +177,7 @@ class Place(Screen[None]):
     def _entered(self, event: Prompt.Submitted) -> None:
         try:
             if event.kind == "/":
-                self.set_filter(Filter(event.text))
+                self.take_filter(Filter(event.text))
             elif event.text.strip():
                 commands.parse(event.text, self.feed.console.aliases)
         except ValueError as error:
@@ -202,7 +216,7 @@ class Place(Screen[None]):
         return super().check_action(action, parameters)
 
     def _is_above_another(self) -> bool:
-        return len([screen for screen in self.app.screen_stack if isinstance(screen, Place)]) > 1
+        return len(list(_places(self.app.screen_stack))) > 1
 
     def action_up(self) -> None:
         """Clear the filter, else go up."""
@@ -220,3 +234,7 @@ class Place(Screen[None]):
     def action_refresh_now(self) -> None:
         """Ask the broker now."""
         self.feed.poller.refresh()
+
+
+def _places(screens: Iterable[object]) -> Iterator[Place]:
+    return (screen for screen in screens if isinstance(screen, Place))

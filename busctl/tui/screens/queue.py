@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on, work
@@ -16,31 +16,39 @@ from textual.widgets import Static
 from textual.worker import get_current_worker
 
 from busctl.tui.feed import Feed
-from busctl.tui.messages import OpenDead, OpenPeek, OpenPublish, OpenTail, OpenTopology, SpanAsked
-from busctl.tui.nouns import bindings_of_exchange, bindings_of_queue, connection_named, consumers_of_queue
-from busctl.tui.screens.place import Place
+from busctl.tui.messages import ChannelsAsked, SpanAsked
+from busctl.tui.nouns import bindings_of_exchange, connection_named
 from busctl.tui.screens.queue_charts import SPANS, Span, depth_lines, rate_lines
 from busctl.tui.screens.queue_tables import (
     arguments_table,
     bindings_table,
+    channel_of,
     consumers_table,
     dead_letters_to,
     saturation,
     settings_of,
+    takers,
 )
+from busctl.tui.screens.queue_verbs import QueueVerbs
 from busctl.tui.widgets.chart import Chart
 from busctl.tui.widgets.table import LiveTable
 from busctl.views import formats, queues
 from busctl.views.consumers import connection as consumer_connection
+from busctl.views.takers import Taker
 from busctl.views.view import Tone
-from busctl_lib.errors import BusError
-from busctl_lib.management.infos import BindingInfo, ConsumerInfo
+from busctl_lib.errors import ApiForbidden, BusError, NotFound
+from busctl_lib.management.infos import BindingInfo
+from busctl_lib.poller import MIN_INTERVAL_S
 
 if TYPE_CHECKING:
-    from busctl_lib.management.infos import QueueInfo
+    from busctl_lib.management.infos import ChannelInfo, QueueInfo
     from busctl_lib.poller import QueueKey, Snapshot
 
 SPAN_BEAT_S = 10.0
+CHANNEL_BEAT_S = 5.0
+"""The broker's statistics of channels move no faster."""
+CHANNELS_ASKED = 20
+"""Of how many consumers is asked what they hold; of more it would cost the broker too much."""
 _TONES = {
     Tone.NORMAL: "bold",
     Tone.GOOD: "bold $text-success",
@@ -50,7 +58,13 @@ _TONES = {
 }
 
 
-class QueueScreen(Place):
+def _readiness(info: QueueInfo) -> float | None:
+    """How often a consumer could take a message at once, where that is not always."""
+    capacity = info.consumer_utilisation if info.consumer_capacity is None else info.consumer_capacity
+    return capacity if info.consumers and capacity is not None and capacity < 0.995 else None
+
+
+class QueueScreen(QueueVerbs):
     """One queue. It is watched (asked about in detail with every beat) while it is shown.
 
     Args:
@@ -60,14 +74,25 @@ class QueueScreen(Place):
 
     CSS_PATH = "queue.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("D", "dead", "dead letters", id="queue.dead", tooltip="Its dead letters, by cause."),
         Binding("t", "tail", "tail", id="queue.tail", tooltip="Watch the queue's messages, without taking any."),
         Binding("p", "peek", "peek", id="queue.peek", tooltip="Look at what waits, within the peek budget."),
         Binding("z", "span", "span", id="queue.span", tooltip="Charts over 10 minutes, an hour, a day, a minute."),
+        Binding("c", "consumers", "consumers", id="queue.consumers", tooltip="Who consumes from it."),
         Binding("b", "publish", "publish", id="queue.publish", tooltip="Write a message to the queue."),
-        Binding("e", "bindings", "exchange", id="queue.bindings", tooltip="What leads to the queue."),
-        Binding("T", "topology", "topology", id="queue.topology", tooltip="What feeds it, and where it leads."),
-        Binding("D", "dead", "dead letters", id="queue.dead", show=False, tooltip="What waits here, by cause."),
-        Binding("c", "consumers", "consumers", id="queue.consumers", show=False, tooltip="Who consumes from it."),
+        Binding("r", "transfer('replay')", "replay", id="queue.replay", tooltip="Plan to replay its dead letters."),
+        Binding("m", "move", "move", id="queue.move", tooltip="Move its messages to another queue."),
+        Binding(
+            "ctrl+x",
+            "transfer('discard')",
+            "purge",
+            id="queue.purge",
+            tooltip="Plan to empty it, into the trash of this machine.",
+        ),
+        Binding("e", "bindings", "exchange", id="queue.bindings", show=False, tooltip="What leads to the queue."),
+        Binding(
+            "T", "topology", "topology", id="queue.topology", show=False, tooltip="What feeds it, and where it leads."
+        ),
         Binding("tab", "app.focus_next", "next table", id="queue.next", tooltip="Go to the next table."),
     ]
 
@@ -77,6 +102,8 @@ class QueueScreen(Place):
         self._span = SPANS[0]
         self._older: QueueInfo | None = None
         """The queue with samples of the chosen span, when the poller does not bring them."""
+        self._channels: Mapping[str, ChannelInfo] = {}
+        """Of its consumers, by name."""
         self._gone_away = threading.Event()
 
     @property
@@ -113,6 +140,7 @@ class QueueScreen(Place):
     def on_mount(self) -> None:
         """Ask for everything about this queue from now on."""
         self.feed.poller.watch_queue(*self.key)
+        self._ask_channels()
 
     def on_unmount(self) -> None:
         """No longer."""
@@ -127,7 +155,7 @@ class QueueScreen(Place):
             return
         self.query_one("#queue-facts", Static).update(self._facts(info))
         self._draw_charts(snapshot, info)
-        self._fill("consumers", info.consumer_details, "Nobody consumes from here.")
+        self._fill("consumers", takers(info, self._channels), "Nobody consumes from here.")
         self.query_one("#queue-consumers-panel").border_title = f"Consumers{saturation(info)}"
         self._fill("bindings", snapshot.bindings.get(self.key), "Nothing leads here.")
         self._fill("arguments", settings_of(info), "Declared without arguments, no policy.")
@@ -160,6 +188,7 @@ class QueueScreen(Place):
             *(["exclusive"] if info.exclusive else []),
             *([f"dead letters to {to}"] if (to := dead_letters_to(info)) else []),
             *([f"policy {info.policy}"] if info.policy else []),
+            *([f"consumers ready {ready:.0%} of the time"] if (ready := _readiness(info)) is not None else []),
             *([f"on {info.leader or info.node}"] if info.leader or info.node else []),
             *([formats.size(info.memory)] if info.memory else []),
         ]
@@ -203,6 +232,31 @@ class QueueScreen(Place):
             if self._gone_away.is_set():
                 return
 
+    @work(thread=True, exclusive=True, exit_on_error=False, group="channels")
+    def _ask_channels(self) -> None:
+        """What its consumers hold: the broker tells that by channel."""
+        known: dict[str, ChannelInfo] = {}
+        while not self._gone_away.is_set():
+            info = self.feed.snapshot.details.get(self.key)
+            consumers = info.consumer_details if info is not None else None
+            names = {name for each in consumers or () if (name := channel_of(each))}
+            known = {name: channel for name, channel in known.items() if name in names}
+            for name in sorted(names)[:CHANNELS_ASKED]:
+                try:
+                    known[name] = self.feed.session.management.channel(name)
+                except (NotFound, ApiForbidden):  # closed meanwhile, or not for this user: what it holds is not known
+                    known.pop(name, None)
+                except BusError:  # the state line says so already; what was seen last stays
+                    break
+            self.post_message(ChannelsAsked(dict(known)))
+            self._gone_away.wait(CHANNEL_BEAT_S if consumers is not None else MIN_INTERVAL_S)
+
+    @on(ChannelsAsked)
+    def _take_channels(self, message: ChannelsAsked) -> None:
+        if message.channels != self._channels:
+            self._channels = message.channels
+            self.take_snapshot(self.feed.snapshot)
+
     @on(SpanAsked)
     def _take_span(self, message: SpanAsked) -> None:
         if message.span == self._span:
@@ -211,39 +265,16 @@ class QueueScreen(Place):
 
     # --- keys
 
-    def action_tail(self) -> None:
-        """Watch the queue's messages."""
-        self.post_message(OpenTail(self.key[1]))
-
-    def action_peek(self) -> None:
-        """Look at what waits in the queue."""
-        self.post_message(OpenPeek(self.key[1]))
-
-    def action_publish(self) -> None:
-        """Write a message to the queue."""
-        self.post_message(OpenPublish(self.key[1]))
-
-    def action_bindings(self) -> None:
-        """Show what leads to the queue."""
-        self.post_message(bindings_of_queue(self.key[1]))
-
-    def action_topology(self) -> None:
-        """Show what feeds the queue and where it leads."""
-        self.post_message(OpenTopology(self.key[1]))
-
-    def action_dead(self) -> None:
-        """Show the dead letters in the queue, in groups."""
-        self.post_message(OpenDead(self.key[1]))
-
-    def action_consumers(self) -> None:
-        """Show who consumes from the queue."""
-        self.post_message(consumers_of_queue(self.key[1]))
+    @property
+    def queue_name(self) -> str:
+        """The one shown."""
+        return self.key[1]
 
     @on(LiveTable.Opened)
     def _open(self, event: LiveTable.Opened) -> None:
         row = event.row
-        if isinstance(row, ConsumerInfo):
-            message: Message | None = connection_named(consumer_connection(row))
+        if isinstance(row, Taker):
+            message: Message | None = connection_named(consumer_connection(row.consumer))
         elif isinstance(row, BindingInfo):
             message = bindings_of_exchange(row.source)
         else:

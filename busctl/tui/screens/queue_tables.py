@@ -10,10 +10,10 @@ import msgspec
 from busctl.tui.widgets.slots import Slot
 from busctl.tui.widgets.table import LiveTable
 from busctl.views.bindings import BINDINGS
-from busctl.views.consumers import CONSUMERS
 from busctl.views.formats import safe_text
+from busctl.views.takers import FULL, TAKERS, Taker
 from busctl.views.view import Column, Tone, View
-from busctl_lib.management.infos import BindingInfo, ConsumerInfo, QueueInfo
+from busctl_lib.management.infos import BindingInfo, ChannelInfo, ConsumerInfo, QueueInfo
 
 
 class Setting(NamedTuple):
@@ -57,16 +57,28 @@ def _settings(table: Mapping[str, Any], source: str) -> list[Setting]:
     ]
 
 
-def consumers_table() -> LiveTable[ConsumerInfo]:
+def consumers_table() -> LiveTable[Taker]:
     """Who takes the queue's messages."""
-    column = CONSUMERS.column
+    column = TAKERS.column
     slots = [
-        Slot(column=column("tag"), least=12, most=40, rank=0),
-        Slot(column=column("prefetch"), least=8, rank=1),
+        Slot(column=column("tag"), least=10, most=40, rank=0),
+        Slot(column=column("holds"), least=20, most=26, rank=1),
         Slot(column=column("mode"), least=6, most=24, rank=3),
         Slot(column=column("connection"), least=14, most=60, rank=2),
     ]
-    return LiveTable(CONSUMERS, slots, key=_consumer_key, sort="tag", id="queue-consumers")
+    return LiveTable(TAKERS, slots, key=_consumer_key, sort="tag", id="queue-consumers")
+
+
+def takers(info: QueueInfo, channels: Mapping[str, ChannelInfo]) -> list[Taker] | None:
+    """The queue's consumers with their channels; None while they are not known."""
+    if info.consumer_details is None:
+        return None
+    return [Taker(each, channels.get(channel_of(each) or "")) for each in info.consumer_details]
+
+
+def channel_of(info: ConsumerInfo) -> str | None:
+    """The name of the channel it lives on."""
+    return info.channel_details.name if info.channel_details else None
 
 
 def bindings_table() -> LiveTable[BindingInfo]:
@@ -101,7 +113,7 @@ def saturation(info: QueueInfo) -> str:
     if not limits or not all(limits) or held is None:
         return ""
     share = held / sum(limits)
-    return f", hold {held:,} of {sum(limits):,}{' ▲ saturated' if share >= 0.9 else ''}"
+    return f", hold {held:,} of {sum(limits):,}{' ▲ saturated' if share >= FULL else ''}"
 
 
 def dead_letters_to(info: QueueInfo) -> str | None:
@@ -121,6 +133,6 @@ def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {name.removeprefix("x-"): value for name, value in arguments.items()}
 
 
-def _consumer_key(info: ConsumerInfo) -> tuple[str, str | None]:
+def _consumer_key(taker: Taker) -> tuple[str, str | None]:
     """A tag is unique on its channel only."""
-    return (info.consumer_tag, info.channel_details.name if info.channel_details else None)
+    return (taker.consumer.consumer_tag, channel_of(taker.consumer))

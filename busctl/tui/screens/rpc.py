@@ -49,6 +49,13 @@ _FAILURES: tuple[tuple[type[BusError], str], ...] = (
 """What a failure is called; the first that fits."""
 
 
+class _Line(Input):
+    """No method begins with a colon: that one is for the command bar."""
+
+    def check_consume_key(self, key: str, character: str | None) -> bool:
+        return (character != ":" or bool(self.value)) and super().check_consume_key(key, character)
+
+
 class RpcScreen(Place):
     """The workbench for calls.
 
@@ -100,7 +107,8 @@ class RpcScreen(Place):
                 yield LiveTable(METHODS_VIEW, slots, key=lambda method: method.name, id="rpc-methods")
             with Vertical(classes="panel", id="rpc-call") as call:
                 call.border_title = "Call"
-                yield Input(
+                call.border_subtitle = "enter calls it"
+                yield _Line(
                     self._line,
                     placeholder="method and arguments: get_orderbook AAPL",
                     suggester=SuggestFromList([f"{name} " for name in self._methods], case_sensitive=True),

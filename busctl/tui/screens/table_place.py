@@ -61,6 +61,8 @@ class TablePlace(Place, Generic[T]):
         self._sieve: sieve.Sieve[T] = sieve.Sieve(self.label, self._document, self._tell_sifted)
         self._passed: Sequence[T] | None = None
         """What passed a filter that runs elsewhere; None: it was not told yet."""
+        self._narrowed = False
+        """Whether the filter is another one since rows were shown last."""
 
     # --- for each
 
@@ -147,6 +149,7 @@ class TablePlace(Place, Generic[T]):
     def set_filter(self, chosen: Filter) -> None:
         """Narrow what is shown."""
         if chosen != self.filter:
+            self._narrowed = True
             self._sieve.choose(chosen if chosen.guarded else None)
         super().set_filter(chosen)
 
@@ -164,8 +167,9 @@ class TablePlace(Place, Generic[T]):
     def _show(self, rows: Sequence[T]) -> None:
         known = self.known_rows()
         self.table.empty = f"No {self.view.noun} match." if self.filter and known else self.empty
-        self.table.set_rows(rows)
-        self._say_counts()
+        self.table.set_rows(rows, narrowed=self._narrowed)
+        self._narrowed = False
+        self._say_counts(len(known or ()))
 
     @on(Sifted)
     def _take_sifted(self, message: Sifted) -> None:
@@ -191,8 +195,8 @@ class TablePlace(Place, Generic[T]):
         only = self._only
         return rows if only is None else [row for row in rows if only(row)]
 
-    def _say_counts(self) -> None:
-        total, shown = len(self.known_rows() or ()), len(self.table.rows)
+    def _say_counts(self, total: int) -> None:
+        shown = len(self.table.rows)
         noun = self.counted_as if total != 1 else self.counted_as.removesuffix("s")
         counted = f"{shown:,} of {total:,}" if shown != total else f"{total:,} {noun}"
         marked = f"{self.table.marked:,} marked  " if self.table.marked else ""
@@ -202,7 +206,7 @@ class TablePlace(Place, Generic[T]):
     @on(LiveTable.Sorted)
     @on(LiveTable.Marked)
     def _order_changed(self) -> None:
-        self._say_counts()
+        self._say_counts(len(self.known_rows() or ()))
         self.refresh_bindings()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:

@@ -157,7 +157,7 @@ class TailScreen(MessagesPlace):
 
     def show_mode(self) -> None:
         """Say how it goes."""
-        self.query_one("#tail-mode", Static).update(self._mode())
+        self.query_one("#tail-mode", Static).update(self._mode(), layout=False)  # one line high
 
     def _mode(self) -> Content:
         log = self.log_rows

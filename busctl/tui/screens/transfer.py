@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from typing import ClassVar
 
 from textual import on
@@ -15,12 +16,13 @@ from textual.widgets import Input, ProgressBar, Static
 from busctl.tui.feed import Feed
 from busctl.tui.jobs import UNDOABLE, Job
 from busctl.tui.messages import JobChanged, OpenTransfer
-from busctl.tui.requests import command_words, flags_of, with_flags
+from busctl.tui.requests import command_words, flags_for, flags_of, with_flags
 from busctl.tui.screens.place import Place
 from busctl.views import plans
 from busctl.views.formats import counted, safe_text
 
 DESTRUCTIVE = ("discard",)
+CANARY = ("--canary", "5", "--watch", "30s")
 
 
 class TransferScreen(Place):
@@ -36,6 +38,7 @@ class TransferScreen(Place):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "start", "start", id="transfer.start", tooltip="Do what the plan says."),
         Binding("e", "change", "change", id="transfer.change", tooltip="Change the flags; a new plan is made."),
+        Binding("c", "canary", "canary", id="transfer.canary", tooltip="Replay a few first, and watch them."),
         Binding("space", "pause", "pause/go on", id="transfer.pause", tooltip="Send nothing more for now, or go on."),
         Binding("x", "stop", "stop", id="transfer.stop", tooltip="End after the batch under way, with an account."),
         Binding("u", "undo", "undo", id="transfer.undo", tooltip="Put back what this operation moved or took away."),
@@ -150,13 +153,18 @@ class TransferScreen(Place):
             context = safe_text(self.feed.context)
             text = f"{context} is production: enter, then type {name} to {plans.verb(job.kind)} {count}"
             return Content.styled(text, "bold $text-error")
-        back = "" if job.kind not in UNDOABLE else "; it can be undone"
+        back = "" if job.kind not in UNDOABLE else "  (it can be undone)"
         style = "bold $text-error" if job.kind in DESTRUCTIVE else "bold"
         return Content.assemble(
             (f"{plans.verb(job.kind).capitalize()} {count} of {name}?{back}  ", style),
-            ("enter", "bold $text-accent"), " start  ", ("e", "bold $text-accent"), " change  ",
+            ("enter", "bold $text-accent"), " start  ", *self._canary_key(), ("e", "bold $text-accent"), " change  ",
             ("esc", "bold $text-accent"), " leave it",
         )  # fmt: skip
+
+    def _canary_key(self) -> Sequence[str | tuple[str, str]]:
+        if not self.check_action("canary", ()):
+            return ()
+        return (("c", "bold $text-accent"), " canary first  ")
 
     # --- keys
 
@@ -166,6 +174,7 @@ class TransferScreen(Place):
         allowed = {
             "start": job.phase == "asking",
             "change": job.request is not None and (job.phase == "asking" or (job.phase == "ended" and not job.account)),
+            "canary": job.phase == "asking" and job.kind == "replay" and not (job.request and job.request.canary),
             "pause": job.phase == "running",
             "stop": job.phase == "running",
             "undo": self.job.undoable,
@@ -183,12 +192,21 @@ class TransferScreen(Place):
         """Change the flags."""
         request = self.job.request
         if request is not None:
-            self._ask_line("flags", shlex.join(flags_of(request)), "--canary 5 --watch 30s --rate 100")
+            self._ask_line("flags", shlex.join(flags_of(request)))
 
-    def _ask_line(self, name: str, text: str, placeholder: str) -> None:
+    def action_canary(self) -> None:
+        """Begin to ask for a canary; its numbers can be changed."""
+        if (request := self.job.request) is not None:
+            self._ask_line("flags", shlex.join([*flags_of(request), *CANARY]))
+
+    def _ask_line(self, name: str, text: str, placeholder: str = "") -> None:
         line = self.query_one("#transfer-input", Input)
         self._asked = name
         line.placeholder = placeholder
+        if name == "flags" and self.job.request is not None:
+            there_are = " ".join(flags_for(self.job.request))
+            said = Content.assemble(("enter", "bold $text-accent"), " plan anew  ", (there_are, "$muted"))
+            self.query_one("#transfer-state", Static).update(said)
         line.value = text
         line.cursor_position = len(text)
         line.display = True
@@ -217,6 +235,7 @@ class TransferScreen(Place):
     def _hide_line(self) -> None:
         self.query_one("#transfer-input").display = False
         self.query_one("#transfer-lines").focus()
+        self.query_one("#transfer-state", Static).update(self._state())
 
     def action_pause(self) -> None:
         """Pause, or go on."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from busctl.views.view import Column
@@ -30,16 +30,20 @@ class Changes(Generic[T]):
             was = before.get(key)
             if was is not None and was is not row and (signs := _signs(was, row, columns)):
                 found[key] = signs
-        if found:
+        if found or time.monotonic() >= self._until:
             self._signs, self._until = found, time.monotonic() + SHOWN_S
         return bool(found)
+
+    @property
+    def keys(self) -> Collection[Hashable]:
+        """The rows that had a mark last."""
+        return self._signs.keys()
 
     def sign(self, key: Hashable, column: str) -> str:
         """The mark of a cell: risen, fallen, or a blank."""
         if not self._signs:
             return " "
         if time.monotonic() >= self._until:
-            self._signs = {}
             return " "
         return self._signs.get(key, {}).get(column, " ")
 

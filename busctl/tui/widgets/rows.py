@@ -2,10 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
+from rich.segment import Segment
+from rich.style import Style
 from textual.binding import Binding, BindingType
+from textual.geometry import Region
 from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+
+def strip_of(parts: Iterable[tuple[str, Style]], used: int, width: int, base: Style) -> Strip:
+    """Make a line of its parts. Neighbours of one style become one: what is drawn costs by the piece.
+
+    Args:
+        parts: Text and style.
+        used: Cells that the parts fill.
+        width: Cells of the line.
+        base: The style of what is left of it.
+    """
+    segments: list[Segment] = []
+    texts: list[str] = []
+    now = base
+    for text, style in (*parts, (" " * (width - used), base)):
+        if style is not now and texts:
+            segments.append(Segment("".join(texts), now))
+            texts = []
+        now = style
+        texts.append(text)
+    segments.append(Segment("".join(texts), now))
+    return Strip(segments, max(width, used)).adjust_cell_length(width, base)
 
 
 class Rows(ScrollView, can_focus=True):
@@ -19,6 +46,13 @@ class Rows(ScrollView, can_focus=True):
     ]
 
     _cursor = 0
+    _base = Style()
+    """The style of a line."""
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """Draw lines; the style is looked up once for all of them, since that costs as much as drawing one."""
+        self._base = self.rich_style
+        return super().render_lines(crop)
 
     @property
     def line_width(self) -> int:
@@ -31,9 +65,17 @@ class Rows(ScrollView, can_focus=True):
         raise NotImplementedError
 
     def _move_to(self, index: int) -> None:
+        before, top = self._cursor, self.scroll_offset.y
         self._cursor = max(0, min(index, self._count - 1))
         self._keep_cursor_in_sight()
-        self.refresh()
+        if self.scroll_offset.y == top:  # else all lines are drawn anyway
+            self.draw_lines(place - top + 1 for place in {before, self._cursor})
+
+    def draw_lines(self, lines: Iterable[int]) -> None:
+        """Draw only these lines again; the header is line 0."""
+        regions = [Region(0, line, self.size.width, 1) for line in lines if line >= 0]
+        if regions:  # none at all would mean everything
+            self.refresh(*regions)
 
     def _keep_cursor_in_sight(self) -> None:
         height = max(self.scrollable_content_region.height - 1, 1)

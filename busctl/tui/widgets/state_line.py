@@ -45,7 +45,8 @@ class StateLine(Widget):
         &.-lost { background: $error 30%; }
     }
     """
-    STALE_BEATS = 3
+    OLD_S = 12.0
+    """What is older is said to be."""
 
     clock = staticmethod(time.monotonic)
 
@@ -59,7 +60,11 @@ class StateLine(Widget):
 
     def on_mount(self) -> None:
         """The age grows by itself."""
-        self.set_interval(1.0, self.refresh)
+        self.set_interval(1.0, self._grow_older)
+
+    def _grow_older(self) -> None:
+        if self.screen.is_current:  # below another screen it would be drawn for nobody
+            self.refresh()
 
     def show(self, snapshot: Snapshot) -> None:
         """Show another snapshot."""
@@ -74,17 +79,26 @@ class StateLine(Widget):
             return Content.assemble((f" ○ {self._called}", "bold"), ("  asking the broker …", "$muted"))
         if snapshot.error is not None:
             return self._lost(snapshot, snapshot.error)
-        age = formats.age(self._age_s(snapshot))
+        age, old = formats.age(self._age_s(snapshot)), self._is_old(snapshot)
+        age = f"▲ {age}" if old else age
         parts = self._parts(snapshot)
         room = self.size.width - cell_len(age) - 3
         kept = _that_fit(parts, room)
         gap = room - sum(cell_len(part.text) for part in kept)
         return Content.assemble(
-            *((part.text, part.style) for part in kept), " " * max(gap + 2, 1), (age, "$muted"), " "
+            *((part.text, part.style) for part in kept),
+            " " * max(gap + 2, 1),
+            (age, "bold $text-warning" if old else "$muted"),
+            " ",
         )
 
     def _age_s(self, snapshot: Snapshot) -> float | None:
         return None if snapshot.taken_at is None else max(0.0, self.clock() - snapshot.taken_at)
+
+    def _is_old(self, snapshot: Snapshot) -> bool:
+        """Whether nobody can tell how it stands by now."""
+        age_s = self._age_s(snapshot)
+        return age_s is not None and age_s >= self.OLD_S
 
     def _lost(self, snapshot: Snapshot, error: BusError) -> Content:
         age_s = self._age_s(snapshot)
@@ -105,7 +119,8 @@ class StateLine(Widget):
         info = snapshot.overview
         assert info is not None
         problems = overview.alarms(snapshot.nodes or ())
-        mark = _Part(" ✖ ", "bold $text-error", 0) if problems else _Part(" ● ", "$text-success", 0)
+        mark = _Part(" ◌ ", "bold $text-warning", 0) if self._is_old(snapshot) else _Part(" ● ", "$text-success", 0)
+        mark = _Part(" ✖ ", "bold $text-error", 0) if problems else mark
         name = _Part(f" {self._called} ", f"bold {self._color}", 0) if self._color else _Part(self._called, "bold", 0)
         parts = [mark, name]
         if self._where:

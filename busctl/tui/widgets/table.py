@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from operator import indexOf
 from typing import ClassVar, Generic, TypeAlias, TypeVar
 
 from rich.cells import cell_len, set_cell_size
@@ -16,12 +17,12 @@ from textual.strip import Strip
 from busctl.tui.widgets import table_events
 from busctl.tui.widgets.changes import SHOWN_S, Changes
 from busctl.tui.widgets.marks import Marks
-from busctl.tui.widgets.rows import Rows
+from busctl.tui.widgets.rows import Rows, strip_of
 from busctl.tui.widgets.slots import GAP, Lane, Slot, fit, share_out
 from busctl.views.view import Tone, View
 
 T = TypeVar("T")
-MEASURED_ROWS = 500
+MEASURED_ROWS = 150
 """Of longer tables only so many rows, and those in sight, say how wide a column must be."""
 
 
@@ -167,33 +168,41 @@ class LiveTable(Rows, Generic[T]):
         self._lay_out()
         self.refresh()
 
-    def set_rows(self, rows: Sequence[T]) -> None:
-        """Show these rows. The cursor stays on the row it was on, at the line it was on."""
+    def set_rows(self, rows: Sequence[T], *, narrowed: bool = False) -> None:
+        """Show these rows. The cursor stays on the row it was on, at the line it was on.
+
+        Where its user `narrowed` them and that row is not among them, it goes to the first.
+        """
         before, line = self.row, self._cursor - self.scroll_offset.y
         in_sight = {self._key(row): row for row in self.visible_rows}
         self._rows = self._in_order(rows)
         if before is not None:
-            keys = [self._key(row) for row in self._rows]
-            wanted = self._key(before)
-            if wanted in keys:
-                self._cursor = keys.index(wanted)
-            self._marks.keep(keys)
-            self._note_changes(in_sight, keys)
+            try:
+                self._cursor = indexOf(map(self._key, self._rows), self._key(before))
+            except ValueError:  # it is gone
+                self._cursor = 0 if narrowed else self._cursor
+        if self._marks:
+            self._marks.keep(map(self._key, self._rows))
         self._cursor = max(0, min(self._cursor, len(self._rows) - 1))
         self._measure()
         self._lay_out()
         self.virtual_size = Size(self.line_width, len(self._rows) + 1)
         if self.scroll_offset.y and 0 <= line < self.scrollable_content_region.height - 1:
             self.scroll_to(y=self._cursor - line, animate=False, immediate=True)
+        self._note_changes(in_sight)
         self.refresh()
         self._tell_visible()
 
-    def _note_changes(self, in_sight: dict[Hashable, T], keys: Sequence[Hashable]) -> None:
-        """Mark for a moment what moved in the rows that were seen."""
+    def _note_changes(self, in_sight: dict[Hashable, T]) -> None:
+        """Mark for a moment what moved in the rows that were seen and still are."""
         numbers = [lane.slot.column for lane in self._lanes if lane.slot.column.align == "right"]
-        same = ((key, row) for key, row in zip(keys, self._rows, strict=True) if key in in_sight)
+        same = [(key, row) for row in self.visible_rows if (key := self._key(row)) in in_sight]
         if numbers and self._changes.note(in_sight, same, numbers):
-            self.set_timer(SHOWN_S + 0.05, self.refresh)
+            self.set_timer(SHOWN_S + 0.05, self._draw_unmarked)
+
+    def _draw_unmarked(self) -> None:
+        changed = self._changes.keys
+        self.draw_lines(line for line, row in enumerate(self.visible_rows, 1) if self._key(row) in changed)
 
     def _in_order(self, rows: Sequence[T]) -> list[T]:
         """Equal rows stand in the view's own order: they must not trade places from beat to beat."""
@@ -213,7 +222,7 @@ class LiveTable(Rows, Generic[T]):
 
     def sort_by_next(self) -> None:
         """Sort by the next column shown."""
-        names = [lane.slot.column.name for lane in self._lanes if lane.slot.draw is None]
+        names = [lane.slot.column.name for lane in self._lanes]
         if not names:
             return
         current = (self._sort or "").removeprefix("-")
@@ -255,7 +264,7 @@ class LiveTable(Rows, Generic[T]):
     def render_line(self, y: int) -> Strip:
         """Draw one line: the header, or the row that is scrolled there."""
         width = self.line_width
-        base = self.rich_style
+        base = self._base
         if y == 0:
             return self._header(width, base)
         index = y - 1 + self.scroll_offset.y
@@ -270,15 +279,20 @@ class LiveTable(Rows, Generic[T]):
         plain = base + self.get_component_rich_style("live-table--header", partial=True)
         sorted_style = base + self.get_component_rich_style("live-table--sorted", partial=True)
         by = (self._sort or "").removeprefix("-")
-        segments = [Segment(" ", base)]
+        parts = [(" ", base)]
         for place, lane in enumerate(self._lanes):
             column = lane.slot.column
             is_sorted = column.name == by
             title = column.title + (self._sort_mark if is_sorted else "")
             if place:
-                segments.append(Segment(" " * GAP, base))
-            segments.append(Segment(fit(title, lane.width, column.align), sorted_style if is_sorted else plain))
-        return Strip(segments).adjust_cell_length(width, base)
+                parts.append((" " * GAP, base))
+            parts.append((fit(title, lane.width, column.align), sorted_style if is_sorted else plain))
+        return strip_of(parts, self._used, width, base)
+
+    @property
+    def _used(self) -> int:
+        """Cells of a line that columns and the gaps before them fill."""
+        return 1 + sum(lane.width + GAP for lane in self._lanes) - (GAP if self._lanes else 0)
 
     @property
     def _sort_mark(self) -> str:
@@ -291,20 +305,20 @@ class LiveTable(Rows, Generic[T]):
         key = self._key(row)
         cursor = ("▌" if index == self._cursor else " ", "sorted")
         mark, marked_as = ("✓", "mark") if key in self._marks else cursor
-        segments = [Segment(mark, base + self._tone_style(marked_as))]
+        parts = [(mark, base if mark == " " else base + self._tone_style(marked_as))]
         for place, lane in enumerate(self._lanes):
             slot = lane.slot
             if place:
                 sign = self._changes.sign(key, slot.column.name)
-                segments += [Segment(" " * (GAP - 1), base), Segment(sign, base + self._tone_style("mark"))]
+                parts += [(" " * (GAP - 1), base), (sign, base if sign == " " else base + self._tone_style("mark"))]
             if slot.draw is not None:
                 style = base + self._tone_style("trend")
-                segments.append(Segment(fit(slot.draw(row, lane.width), lane.width, slot.column.align), style))
+                parts.append((fit(slot.draw(row, lane.width), lane.width, slot.column.align), style))
                 continue
             cell = slot.column.cell(row)
             style = base if cell.tone is Tone.NORMAL else base + self._tone_style(cell.tone.value)
-            segments.append(Segment(fit(cell.text, lane.width, slot.column.align), style))
-        return Strip(segments).adjust_cell_length(width, base)
+            parts.append((fit(cell.text, lane.width, slot.column.align), style))
+        return strip_of(parts, self._used, width, base)
 
     def _tone_style(self, name: str) -> Style:
         return self.get_component_rich_style(f"live-table--{name}", partial=True)
@@ -380,6 +394,6 @@ class LiveTable(Rows, Generic[T]):
     def _sort_at(self, x: int) -> None:
         left = 1
         for lane in self._lanes:
-            if left <= x < left + lane.width + GAP and lane.slot.draw is None and self._sort is not None:
+            if left <= x < left + lane.width + GAP and self._sort is not None:
                 self.sort_by(lane.slot.column.name)
             left += lane.width + GAP
