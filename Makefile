@@ -3,6 +3,9 @@
 
 BIN := .venv/bin
 ARGS ?=
+# Many programs run in one run of the tests: none should compile again what the one before compiled, even where
+# the machine's setting is that Python keeps nothing.
+export PYTHONDONTWRITEBYTECODE :=
 # Test processes side by side, each with a RabbitMQ of its own: most tests wait for a broker, not for a core.
 WORKERS ?= 4
 
@@ -12,7 +15,7 @@ define quietly
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint faults bench screenshots docs fmt
+.PHONY: help setup demo test lint compiled faults bench screenshots docs fmt
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -20,7 +23,9 @@ help: ## say what there is
 demo: setup ## start a private RabbitMQ with a live trading bus, open the console
 	@$(BIN)/busctl demo $(ARGS)
 
-test: lint ## lint, types, layers and all tests, on a private RabbitMQ
+# One process compiles the tests beside the linters, so that not each of the workers does.
+test: setup ## lint, types, layers and all tests, on a private RabbitMQ
+	@$(MAKE) --no-print-directory -j 2 lint compiled
 	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m 'not faults' $(ARGS)
 
 faults: setup ## the long fault tests, on the installed RabbitMQ and on 4.x
@@ -45,6 +50,9 @@ lint: setup
 	$(call quietly,format (ruff format --check),$(BIN)/ruff format --check .)
 	$(call quietly,types (mypy --strict),$(BIN)/mypy)
 	$(call quietly,layers (import-linter),$(BIN)/lint-imports --no-logo --no-cache)
+
+compiled: setup
+	@said=$$($(BIN)/pytest --collect-only -q 2>&1) || { echo "$$said"; exit 1; }
 
 setup:
 	@.ci/setup

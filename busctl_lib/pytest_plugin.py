@@ -16,6 +16,7 @@ Installed with the library; a test asks for a fixture by name::
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 from collections.abc import Iterator
@@ -92,9 +93,16 @@ def busctl_broker() -> Iterator[Any]:
 @pytest.fixture
 def busctl_vhost(busctl_broker: Any) -> Iterator[TestBroker]:
     """Provide a virtual host of this test's own: `name`, `amqp_url`, `api_url`, and the login."""
+    with own_vhost(busctl_broker) as vhost:
+        yield vhost
+
+
+@contextlib.contextmanager
+def own_vhost(node: Any) -> Iterator[TestBroker]:
+    """Make a virtual host on a broker, for its user; it goes in the end with everything in it."""
     from busctl_lib.management.transport import Transport, segment
 
-    broker = TestBroker(busctl_broker.amqp_url, busctl_broker.api_url)
+    broker = TestBroker(node.amqp_url, node.api_url)
     vhost = broker.at_vhost(f"test-{uuid.uuid4().hex[:12]}")
     api = Transport(broker.api_url, None, None, (10.0, 30.0), read_only=False)
     try:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from trying import Busctl
+from victims import Victim
 
-from busctl_lib.pytest_plugin import TestBroker
+from busctl_lib.pytest_plugin import TestBroker, own_vhost
+from busctl_lib.sandbox import PrivateBroker
 
 # How fast a machine is says nothing about what is tested.
 settings.register_profile("busctl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busctl")
 
 
+ROOT = os.environ.get("BUSCTL_TEST_RABBITMQ_ROOT")
 _LONG = {
     *("test_faults.py", "test_transfer_faults.py", "test_demo.py", "test_sandbox.py", "test_tui_console.py"),
     *("test_tui_lists.py", "test_tui_work.py", "test_cli_tail.py", "test_taps.py", "test_transfers.py"),
@@ -42,9 +48,24 @@ def node(busctl_broker: Any) -> Any:
     return busctl_broker
 
 
+@pytest.fixture(scope="module")
+def victim(node: Any) -> Iterator[Victim]:
+    """A node that may be killed: the one of this process, which runs one test at a time, unless it is somebody's."""
+    with contextlib.ExitStack() as stack:
+        killed = node if isinstance(node, PrivateBroker) else stack.enter_context(PrivateBroker(root=ROOT))
+        vhost = stack.enter_context(own_vhost(killed))
+        stack.callback(killed.start)  # should the test that killed it have failed
+        yield Victim(killed, vhost)
+
+
 @pytest.fixture
 def vhost(busctl_vhost: TestBroker) -> TestBroker:
     return busctl_vhost
+
+
+@pytest.fixture
+def busctl(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Busctl:
+    return Busctl(monkeypatch, capfd)
 
 
 @pytest.fixture(autouse=True)

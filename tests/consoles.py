@@ -64,17 +64,25 @@ class Console:
                 return value
             if time.monotonic() > deadline:
                 raise AssertionError(f"not within {timeout:g} s: {what or condition}\n{self.text()}")
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)  # to draw the screen once more is not for nothing
 
     async def shows(self, *texts: str, timeout: float = 30) -> str:
         """Wait until all of these stand on the screen."""
-        await self.until(lambda: all(text in self.text() for text in texts), f"shows {texts}", timeout)
-        return self.text()
+
+        def shown() -> str:
+            screen = self.text()
+            return screen if all(text in screen for text in texts) else ""
+
+        return await self.until(shown, f"shows {texts}", timeout)
 
     async def hides(self, *texts: str, timeout: float = 30) -> str:
         """Wait until none of these stands on the screen."""
-        await self.until(lambda: not any(text in self.text() for text in texts), f"hides {texts}", timeout)
-        return self.text()
+
+        def without() -> str:
+            screen = self.text()
+            return "" if any(text in screen for text in texts) else screen
+
+        return await self.until(without, f"hides {texts}", timeout)
 
 
 @contextlib.asynccontextmanager

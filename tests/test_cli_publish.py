@@ -7,9 +7,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+from trying import Busctl, Ended
 from waiting import wait_until
 
 from busctl.cli.main import run
@@ -17,6 +18,7 @@ from busctl_lib.broker import MessageBroker
 from busctl_lib.envelope import Delivery
 from busctl_lib.pytest_plugin import TestBroker
 
+Publish = Callable[..., Ended]
 ORDER = ("action=place_order", "user_id:=1", "symbol=AAPL", "side=buy", "quantity:=100", "price:=150.0")
 
 
@@ -32,17 +34,14 @@ def broker(vhost: TestBroker) -> Iterator[MessageBroker]:
         yield broker
 
 
-def busctl(at: dict[str, str], *words: str, stdin: bytes = b"", code: int = 0) -> subprocess.CompletedProcess[bytes]:
-    done = subprocess.run(
-        [sys.executable, "-m", "busctl", "publish", *words],
-        input=stdin,
-        capture_output=True,
-        timeout=60,
-        env={**os.environ, **at},
-        check=False,
-    )
-    assert done.returncode == code, done.stderr.decode()
-    return done
+@pytest.fixture
+def publish(at: dict[str, str], busctl: Busctl) -> Publish:
+    def publish(*words: str, stdin: bytes = b"", code: int = 0) -> Ended:
+        done = busctl("publish", *words, stdin=stdin, **at)
+        assert done.returncode == code, done.stderr
+        return done
+
+    return publish
 
 
 def published(broker: MessageBroker, count: int = 1) -> list[Delivery]:
@@ -55,10 +54,10 @@ def published(broker: MessageBroker, count: int = 1) -> list[Delivery]:
     return found
 
 
-def test_pairs_make_a_valid_persistent_json_message(at: dict[str, str], broker: MessageBroker) -> None:
-    done = busctl(at, "orders", *ORDER)
-    assert b"orders: confirmed" in done.stdout
-    assert done.stderr == b""
+def test_pairs_make_a_valid_persistent_json_message(publish: Publish, broker: MessageBroker) -> None:
+    done = publish("orders", *ORDER)
+    assert "orders: confirmed" in done.stdout
+    assert done.stderr == ""
     (delivery,) = published(broker)
     assert json.loads(delivery.body) == {
         "action": "place_order",
@@ -111,8 +110,8 @@ def test_what_is_wrong_is_told_and_nothing_is_sent(
     assert says in err
 
 
-def test_no_validate_sends_it_anyway(at: dict[str, str], broker: MessageBroker) -> None:
-    busctl(at, "orders", *ORDER[:-1], "price:=-1", "--no-validate")
+def test_no_validate_sends_it_anyway(publish: Publish, broker: MessageBroker) -> None:
+    publish("orders", *ORDER[:-1], "price:=-1", "--no-validate")
     assert json.loads(published(broker)[0].body)["price"] == -1
 
 
@@ -129,50 +128,50 @@ def test_no_validate_sends_it_anyway(at: dict[str, str], broker: MessageBroker) 
     ],
 )
 def test_a_body_goes_out_byte_by_byte(
-    at: dict[str, str], broker: MessageBroker, words: tuple[str, ...], stdin: bytes, body: bytes, kind: str
+    publish: Publish, broker: MessageBroker, words: tuple[str, ...], stdin: bytes, body: bytes, kind: str
 ) -> None:
-    busctl(at, "orders", *words, stdin=stdin)
+    publish("orders", *words, stdin=stdin)
     (delivery,) = published(broker)
     assert (delivery.body, delivery.properties.content_type) == (body, kind)
 
 
-def test_headers_and_properties_arrive(at: dict[str, str], broker: MessageBroker) -> None:
+def test_headers_and_properties_arrive(publish: Publish, broker: MessageBroker) -> None:
     flags = ("-H", "tenant=a b", "-H", "tries:=3", "-P", "priority=4", "-P", "expiration=30s", "-P", "message_id=m1")
-    busctl(at, "orders", "x", *flags)
+    publish("orders", "x", *flags)
     properties = published(broker)[0].properties
     assert properties.headers == {"tenant": "a b", "tries": 3}
     assert (properties.priority, properties.expiration, properties.message_id) == (4, "30000", "m1")
 
 
-def test_an_exchange_takes_a_key(at: dict[str, str], broker: MessageBroker) -> None:
+def test_an_exchange_takes_a_key(publish: Publish, broker: MessageBroker) -> None:
     broker.declare_exchange("events", exchange_type="topic")
     broker.bind_queue("orders", "events", "order.*")
-    busctl(at, "-x", "events", "-k", "order.new", "a=1")
+    publish("-x", "events", "-k", "order.new", "a=1")
     assert published(broker)[0].routing_key == "order.new"
-    done = busctl(at, "-x", "events", "-k", "other", "a=1", code=6)
-    assert b"NO_ROUTE" in done.stderr
+    done = publish("-x", "events", "-k", "other", "a=1", code=6)
+    assert "NO_ROUTE" in done.stderr
 
 
 def test_a_queue_that_is_not_there_is_no_route_and_the_nearest_is_named(
-    at: dict[str, str], broker: MessageBroker
+    publish: Publish, broker: MessageBroker
 ) -> None:
-    done = busctl(at, "order", "a=1", code=6)
-    assert b"did you mean orders?" in done.stderr
-    assert done.stdout == b""
-    account = json.loads(busctl(at, "order", "a=1", "-o", "json", code=6).stdout)
+    done = publish("order", "a=1", code=6)
+    assert "did you mean orders?" in done.stderr
+    assert done.stdout == ""
+    account = json.loads(publish("order", "a=1", "-o", "json", code=6).stdout)
     assert (account["state"], account["returned"]) == ("failed", 1)
 
 
-def test_many_are_counted_and_json_is_the_operation(at: dict[str, str], broker: MessageBroker) -> None:
-    account = json.loads(busctl(at, "orders", "a=1", "--count", "500", "-o", "json").stdout)
+def test_many_are_counted_and_json_is_the_operation(publish: Publish, broker: MessageBroker) -> None:
+    account = json.loads(publish("orders", "a=1", "--count", "500", "-o", "json").stdout)
     assert (account["kind"], account["target"], account["state"]) == ("publish", "orders", "done")
     assert (account["planned"], account["confirmed"], account["unknown"]) == (500, 500, 0)
     assert account["started_at"].endswith("Z")
     assert len({delivery.properties.message_id for delivery in published(broker, 500)}) == 500
 
 
-def test_jsonl_is_a_receipt_a_message_and_rate_spaces_them(at: dict[str, str], broker: MessageBroker) -> None:
-    lines = busctl(at, "orders", "a=1", "--count", "4", "--rate", "20", "-o", "jsonl").stdout.splitlines()
+def test_jsonl_is_a_receipt_a_message_and_rate_spaces_them(publish: Publish, broker: MessageBroker) -> None:
+    lines = publish("orders", "a=1", "--count", "4", "--rate", "20", "-o", "jsonl").stdout.splitlines()
     receipts = [json.loads(line) for line in lines]
     assert [receipt["outcome"] for receipt in receipts] == ["confirmed"] * 4
     assert [receipt["message_id"] for receipt in receipts] == [
@@ -180,20 +179,20 @@ def test_jsonl_is_a_receipt_a_message_and_rate_spaces_them(at: dict[str, str], b
     ]
 
 
-def test_a_queue_that_fills_up_ends_it_half_way_with_an_account(at: dict[str, str], broker: MessageBroker) -> None:
+def test_a_queue_that_fills_up_ends_it_half_way_with_an_account(publish: Publish, broker: MessageBroker) -> None:
     broker.declare_queue("small", arguments={"x-max-length": 3, "x-overflow": "reject-publish"})
-    done = busctl(at, "small", "a=1", "--count", "50", "--rate", "200", "-o", "json", code=8)
+    done = publish("small", "a=1", "--count", "50", "--rate", "200", "-o", "json", code=8)
     account = json.loads(done.stdout)
     assert account["state"] == "partial"
     assert 3 <= account["confirmed"] < 50
     assert account["failed"] >= 1
-    assert b"refused" in done.stderr
+    assert "refused" in done.stderr
     assert broker.declare_queue("small", passive=True).message_count == account["confirmed"]
 
 
-def test_an_exchange_that_is_not_there_is_refused(at: dict[str, str], broker: MessageBroker) -> None:
-    done = busctl(at, "-x", "nowhere", "-k", "key", "a=1", code=4)
-    assert b"no exchange 'nowhere'" in done.stderr
+def test_an_exchange_that_is_not_there_is_refused(publish: Publish, broker: MessageBroker) -> None:
+    done = publish("-x", "nowhere", "-k", "key", "a=1", code=4)
+    assert "no exchange 'nowhere'" in done.stderr
 
 
 def test_an_interruption_ends_it_with_an_account(at: dict[str, str], broker: MessageBroker) -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from trying import Busctl
 
 from busctl.cli.main import run
 from busctl_lib.broker import MessageBroker
@@ -24,17 +22,6 @@ BOOK = {
     "last": None,
     "text": "\x1b[31m\u009b",
 }
-
-
-def busctl(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "busctl", *words],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, **environment},
-        check=False,
-    )
 
 
 @pytest.fixture
@@ -65,21 +52,21 @@ def asked(vhost: TestBroker) -> Iterator[list[dict[str, Any]]]:
         consumer.stop()
 
 
-def test_json_is_the_bare_reply(at: dict[str, str], asked: list[Any]) -> None:
+def test_json_is_the_bare_reply(busctl: Busctl, at: dict[str, str], asked: list[Any]) -> None:
     done = busctl("rpc", "get_orderbook", "AAPL", "-o", "json", **at)
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout) == BOOK
     assert asked == [{"action": "get_orderbook", "symbol": "AAPL"}]
 
 
-def test_jsonl_is_one_line_and_raw_is_the_body_as_it_came(at: dict[str, str], asked: list[Any]) -> None:
+def test_jsonl_is_one_line_and_raw_is_the_body_as_it_came(busctl: Busctl, at: dict[str, str], asked: list[Any]) -> None:
     lines = busctl("rpc", "-o", "jsonl", "get_orderbook", "AAPL", **at).stdout.splitlines()
     assert [json.loads(line) for line in lines] == [BOOK]
     assert json.loads(busctl("rpc", "get_orderbook", "-o", "raw", "AAPL", **at).stdout) == BOOK
 
 
 def test_the_reply_for_reading_is_compact_and_harmless_and_the_time_goes_to_stderr(
-    at: dict[str, str], asked: list[Any]
+    busctl: Busctl, at: dict[str, str], asked: list[Any]
 ) -> None:
     done = busctl("rpc", "get_orderbook", "AAPL", **at)
     assert json.loads(done.stdout)["asks"] == [[150.5, 7]]
@@ -100,7 +87,7 @@ def test_the_reply_for_reading_is_compact_and_harmless_and_the_time_goes_to_stde
     ],
 )
 def test_arguments_come_in_order_or_by_name_and_options_anywhere(
-    at: dict[str, str], asked: list[Any], words: tuple[str, ...]
+    busctl: Busctl, at: dict[str, str], asked: list[Any], words: tuple[str, ...]
 ) -> None:
     assert busctl("rpc", *words, **at).returncode == 0
     assert asked == [{"action": "get_orderbook", "symbol": "AAPL", "depth": 5}]
@@ -147,7 +134,7 @@ def test_a_wrong_command_line_is_told_before_anybody_is_asked(
     assert len(err.splitlines()) == 1
 
 
-def test_no_queue_and_no_consumer_are_nobody_there(vhost: TestBroker, at: dict[str, str]) -> None:
+def test_no_queue_and_no_consumer_are_nobody_there(busctl: Busctl, vhost: TestBroker, at: dict[str, str]) -> None:
     done = busctl("rpc", "get_orderbook", "AAPL", **at)
     assert (done.returncode, done.stdout) == (6, "")
     assert "no such queue" in done.stderr
@@ -158,13 +145,13 @@ def test_no_queue_and_no_consumer_are_nobody_there(vhost: TestBroker, at: dict[s
     assert "no consumer" in done.stderr
 
 
-def test_a_silent_service_is_a_timeout(at: dict[str, str], asked: list[Any]) -> None:
+def test_a_silent_service_is_a_timeout(busctl: Busctl, at: dict[str, str], asked: list[Any]) -> None:
     done = busctl("rpc", "get_symbols", "--timeout", "300ms", **at)
     assert (done.returncode, done.stdout) == (5, "")
     assert "within 0.3 s" in done.stderr
 
 
-def test_an_error_reply_is_told_and_is_data_for_programs(at: dict[str, str], asked: list[Any]) -> None:
+def test_an_error_reply_is_told_and_is_data_for_programs(busctl: Busctl, at: dict[str, str], asked: list[Any]) -> None:
     done = busctl("rpc", "get_trades", "AAPL", **at)
     assert (done.returncode, done.stdout) == (7, "")
     assert "LookupError: no such symbol" in done.stderr
@@ -173,7 +160,7 @@ def test_an_error_reply_is_told_and_is_data_for_programs(at: dict[str, str], ask
     assert json.loads(done.stdout) == {"error": "LookupError", "message": "no such symbol"}
 
 
-def test_nobody_on_the_port_and_a_wrong_password_are_told_apart(vhost: TestBroker) -> None:
+def test_nobody_on_the_port_and_a_wrong_password_are_told_apart(busctl: Busctl, vhost: TestBroker) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -186,7 +173,7 @@ def test_nobody_on_the_port_and_a_wrong_password_are_told_apart(vhost: TestBroke
     assert "wrong" not in done.stderr
 
 
-def test_the_methods_are_listed_with_what_they_take() -> None:
+def test_the_methods_are_listed_with_what_they_take(busctl: Busctl) -> None:
     done = busctl("rpc", "list")
     assert done.returncode == 0
     assert "get_orderbook" in done.stdout
@@ -200,6 +187,6 @@ def test_the_methods_are_listed_with_what_they_take() -> None:
     ]
 
 
-def test_help_shows_every_method_and_what_one_takes() -> None:
+def test_help_shows_every_method_and_what_one_takes(busctl: Busctl) -> None:
     assert "place_order" in busctl("rpc", "--help").stdout
     assert "symbol [depth]" in busctl("rpc", "get_orderbook", "--help").stdout

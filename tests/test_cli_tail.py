@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from trying import Busctl, Ended
 from waiting import wait_until
 
-from busctl.cli.main import run
 from busctl_lib.broker import MessageBroker
 from busctl_lib.envelope import Envelope, Properties
 from busctl_lib.management import ManagementClient
@@ -31,31 +31,27 @@ HOSTILE = "\x1b]0;owned\x07\x9b2J\u202e"
 class Bus:
     """One test's vhost, a publisher into it and tails beside it."""
 
-    def __init__(self, vhost: TestBroker) -> None:
+    def __init__(self, vhost: TestBroker, busctl: Busctl) -> None:
         self.vhost = vhost
+        self._busctl = busctl
+        self._environment = {"BUSCTL_AMQP_URL": vhost.amqp_url, "BUSCTL_API_URL": vhost.api_url}
         self.broker = MessageBroker(url=vhost.amqp_url).connect()
         self.publisher = MessagePublisher(self.broker)
         self.management = ManagementClient(vhost.api_url)
         self.running: list[subprocess.Popen[bytes]] = []
 
-    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
-        env = os.environ | {"BUSCTL_AMQP_URL": self.vhost.amqp_url, "BUSCTL_API_URL": self.vhost.api_url} | environment
-        command = [sys.executable, "-m", "busctl", "tail", *arguments]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
-        self.running.append(process)
-        return process
-
     def watching(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Start a tail and wait until it says that it watches."""
-        process = self.start(*arguments)
+        command = [sys.executable, "-m", "busctl", "tail", *arguments]
+        env = os.environ | self._environment
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
+        self.running.append(process)
         said = wait_for_line(process, b" via ")
         assert b"; not: " in said
         return process
 
-    def run(self, *arguments: str, **environment: str) -> tuple[int, bytes, str]:
-        process = self.start(*arguments, **environment)
-        out, err = process.communicate(timeout=30)
-        return process.returncode, out, err.decode()
+    def run(self, *arguments: str, **environment: str) -> Ended:
+        return self._busctl("tail", *arguments, **self._environment | environment)
 
     def clean(self) -> bool:
         """Nothing of a tap is left: no tracing, no queue, no lease."""
@@ -79,8 +75,8 @@ def wait_for_line(process: subprocess.Popen[bytes], part: bytes, timeout: float 
 
 
 @pytest.fixture
-def bus(vhost: TestBroker) -> Iterator[Bus]:
-    bus = Bus(vhost)
+def bus(vhost: TestBroker, busctl: Busctl) -> Iterator[Bus]:
+    bus = Bus(vhost, busctl)
     bus.broker.declare_queue("replies")
     yield bus
     for process in bus.running:
@@ -143,7 +139,7 @@ def test_explain_says_what_would_be_done_and_does_nothing(bus: Bus) -> None:
     code, out, _ = bus.run("replies", "--explain")
     assert code == 0
     for word in ("replies: firehose", "why ", "sees ", "not ", "costs ", "messages that wait"):
-        assert word in out.decode()
+        assert word in out
     plan = json.loads(bus.run("replies", "--explain", "-o", "jsonl")[1])
     assert (plan["way"], plan["publishes_to"], plan["refused"][0]["way"]) == ("firehose", [""], "copy")
     assert bus.clean()
@@ -169,14 +165,9 @@ def test_what_cannot_be_done_has_a_code_and_one_line(
     arguments: list[str],
     code: int,
     said: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("BUSCTL_AMQP_URL", bus.vhost.amqp_url)
-    monkeypatch.setenv("BUSCTL_API_URL", bus.vhost.api_url)
-    assert run(["tail", *arguments]) == code
-    out, err = capsys.readouterr()
-    assert out == ""
+    ended, out, err = bus.run(*arguments)
+    assert (ended, out) == (code, "")
     assert said in err
     assert err.count("\n") == 1
     assert bus.clean()

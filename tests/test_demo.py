@@ -9,14 +9,12 @@ import signal
 import stat
 import subprocess
 import sys
-import uuid
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trying import ROOT, command_lines, try_out
@@ -36,7 +34,7 @@ from busctl_lib.documents import document
 from busctl_lib.envelope import Delivery
 from busctl_lib.errors import BusError, InvalidMessage, RemoteError
 from busctl_lib.publishers import MessagePublisher
-from busctl_lib.pytest_plugin import TestBroker
+from busctl_lib.pytest_plugin import own_vhost
 from busctl_lib.schemas import METHODS, SCHEMAS, OrderMessage, TradeMessage, validate
 
 # --- The order book -------------------------------------------------------------------
@@ -265,22 +263,70 @@ def test_what_a_killed_demo_left_behind_is_no_context_and_its_name_is_free() -> 
         assert name == "demo"
 
 
+# --- The command -------------------------------------------------------------------
+
+
+def test_the_command_runs_headless_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    process, first = started("--for", "2s", "--rate", "30", "--seed", "1")
+    assert set(first) >= {"amqp_url", "api_url"}
+    with MessageBroker(url=first["amqp_url"]) as broker:
+        call(broker, "get_orderbook", symbol="AAPL")
+    family = offspring(process.pid)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert out == b""
+    assert b"BUSCTL_AMQP_URL" in err
+    assert registry.running() == []
+    wait_until(lambda: not alive(family), 10)
+
+
+def test_a_killed_command_leaves_nothing_behind() -> None:
+    process, first = started("--headless")
+    assert [demo.amqp_url for demo in registry.running()] == [first["amqp_url"]]
+    family = offspring(process.pid)
+    assert len(family) > len(SERVICES)
+    process.kill()
+    process.communicate(timeout=30)
+    wait_until(lambda: not alive(family), 20)
+    assert registry.running() == []
+
+
+def started(*flags: str) -> tuple[subprocess.Popen[bytes], dict[str, str]]:
+    """Start `busctl demo` and read its first line."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "busctl", "demo", *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    line = process.stdout.readline()
+    if not line:
+        raise AssertionError(process.stderr.read().decode())
+    return process, json.loads(line)
+
+
+def offspring(pid: int) -> set[int]:
+    """The processes below a process."""
+    table = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    parents = {int(child): int(parent) for child, parent in (line.split() for line in table.splitlines())}
+    found = {pid}
+    while grown := {child for child, parent in parents.items() if parent in found} - found:
+        found |= grown
+    return found - {pid}
+
+
+def alive(pids: set[int]) -> set[int]:
+    states = subprocess.run(["ps", "-eo", "pid=,stat="], capture_output=True, text=True, check=True).stdout
+    return pids & {int(pid) for pid, state in (line.split() for line in states.splitlines()) if state[0] not in "Z"}
+
+
 # --- The whole of it -------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def bus(node: Any) -> Iterator[Demo]:
     """One sample bus for the tests below, in a virtual host of its own, on the broker of this run."""
-    place = TestBroker(node.amqp_url, node.api_url).at_vhost(f"demo-{uuid.uuid4().hex[:8]}")
-    api = f"{place.api_url}/api"
-    requests.put(f"{api}/vhosts/{place.name}", timeout=30).raise_for_status()
-    everything = {"configure": ".*", "write": ".*", "read": ".*"}
-    requests.put(f"{api}/permissions/{place.name}/{place.username}", json=everything, timeout=30).raise_for_status()
-    try:
-        with Demo(rate=60, seed=5, amqp_url=place.amqp_url, api_url=place.api_url) as demo:
-            yield demo
-    finally:
-        requests.delete(f"{api}/vhosts/{place.name}", timeout=30)
+    with own_vhost(node) as place, Demo(rate=20, seed=5, amqp_url=place.amqp_url, api_url=place.api_url) as demo:
+        yield demo
 
 
 @pytest.fixture
@@ -476,56 +522,3 @@ def answers(broker: MessageBroker) -> bool:
         return bool(call(broker, "get_symbols"))
     except BusError:
         return False
-
-
-def test_the_command_runs_headless_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    process, first = started("--for", "2s", "--rate", "30", "--seed", "1")
-    assert set(first) >= {"amqp_url", "api_url"}
-    with MessageBroker(url=first["amqp_url"]) as broker:
-        call(broker, "get_orderbook", symbol="AAPL")
-    family = offspring(process.pid)
-    out, err = process.communicate(timeout=30)
-    assert process.returncode == 0
-    assert out == b""
-    assert b"BUSCTL_AMQP_URL" in err
-    assert registry.running() == []
-    wait_until(lambda: not alive(family), 10)
-
-
-def test_a_killed_command_leaves_nothing_behind() -> None:
-    process, first = started("--headless")
-    assert [demo.amqp_url for demo in registry.running()] == [first["amqp_url"]]
-    family = offspring(process.pid)
-    assert len(family) > len(SERVICES)
-    process.kill()
-    process.communicate(timeout=30)
-    wait_until(lambda: not alive(family), 20)
-    assert registry.running() == []
-
-
-def started(*flags: str) -> tuple[subprocess.Popen[bytes], dict[str, str]]:
-    """Start `busctl demo` and read its first line."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "busctl", "demo", *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    line = process.stdout.readline()
-    if not line:
-        raise AssertionError(process.stderr.read().decode())
-    return process, json.loads(line)
-
-
-def offspring(pid: int) -> set[int]:
-    """The processes below a process."""
-    table = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    parents = {int(child): int(parent) for child, parent in (line.split() for line in table.splitlines())}
-    found = {pid}
-    while grown := {child for child, parent in parents.items() if parent in found} - found:
-        found |= grown
-    return found - {pid}
-
-
-def alive(pids: set[int]) -> set[int]:
-    states = subprocess.run(["ps", "-eo", "pid=,stat="], capture_output=True, text=True, check=True).stdout
-    return pids & {int(pid) for pid, state in (line.split() for line in states.splitlines()) if state[0] not in "Z"}

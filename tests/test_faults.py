@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import requests
+from victims import Victim
 from waiting import wait_until
 
 from busctl_lib import MessageBroker, MessageConsumer, MessagePublisher, Outcome
@@ -26,13 +27,6 @@ from busctl_lib.sandbox import PrivateBroker
 ROOT = os.environ.get("BUSCTL_TEST_RABBITMQ_ROOT")
 
 LONG = pytest.mark.faults
-
-
-@pytest.fixture(scope="module")
-def victim() -> Iterator[PrivateBroker]:
-    """A node that may be killed."""
-    with PrivateBroker(root=ROOT) as node:
-        yield node
 
 
 @pytest.fixture(params=["classic", pytest.param("quorum", marks=pytest.mark.faults)])
@@ -69,7 +63,7 @@ def numbered(total: int, pace: threading.Semaphore | None = None) -> Iterator[tu
 
 @pytest.mark.parametrize(("kills", "total"), [(1, 4_000), pytest.param(10, 100_000, marks=LONG)], ids=["short", "long"])
 def test_a_broker_killed_under_confirmed_publishes_and_a_consumer(
-    victim: PrivateBroker, queue_type: str, kills: int, total: int
+    victim: Victim, queue_type: str, kills: int, total: int
 ) -> None:
     with MessageBroker(url=victim.amqp_url) as broker:
         broker.delete_queue("q")
@@ -108,7 +102,7 @@ def test_a_broker_killed_under_confirmed_publishes_and_a_consumer(
         assert set(counting.seen) <= set(range(total))
 
 
-def settle_names(victim: PrivateBroker, broker: MessageBroker, queue_type: str) -> None:
+def settle_names(victim: Victim, broker: MessageBroker, queue_type: str) -> None:
     """RabbitMQ (3.10.8 and 4.0.5) keeps a new quorum queue's place on disk in memory until it is stopped in order.
 
     Killed before that it comes back with the queue's name and without its messages, which no client can mend.
@@ -187,7 +181,7 @@ print("closed", report.forced, flush=True)
 """
 
 
-def test_sigterm_on_a_consumer_loses_nothing_and_handles_nothing_twice(victim: PrivateBroker, queue_type: str) -> None:
+def test_sigterm_on_a_consumer_loses_nothing_and_handles_nothing_twice(victim: Victim, queue_type: str) -> None:
     with MessageBroker(url=victim.amqp_url) as broker:
         broker.delete_queue("q")
         broker.declare_queue("q", arguments={"x-queue-type": queue_type})
@@ -216,7 +210,7 @@ def test_sigterm_on_a_consumer_loses_nothing_and_handles_nothing_twice(victim: P
         wait_until(lambda: broker.declare_queue("q", passive=True).message_count == 0)
 
 
-def test_a_memory_alarm_holds_publishers_to_their_deadline_and_consumers_go_on(victim: PrivateBroker) -> None:
+def test_a_memory_alarm_holds_publishers_to_their_deadline_and_consumers_go_on(victim: Victim) -> None:
     with MessageBroker(url=victim.amqp_url) as broker:
         broker.delete_queue("q")
         broker.declare_queue("q")
@@ -247,7 +241,7 @@ def blocked(publisher: MessagePublisher, broker: MessageBroker) -> bool:
     return broker.stats().publish_state.value == "blocked"
 
 
-def test_a_handler_slower_than_the_heartbeat_keeps_its_connection(victim: PrivateBroker) -> None:
+def test_a_handler_slower_than_the_heartbeat_keeps_its_connection(victim: Victim) -> None:
     with MessageBroker(url=victim.amqp_url, heartbeat_s=1) as broker:
         broker.delete_queue("q")
         broker.declare_queue("q")

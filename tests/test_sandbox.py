@@ -19,6 +19,7 @@ from pathlib import Path
 import pika
 import pytest
 import requests
+from victims import written
 from waiting import wait_until
 
 from busctl_lib.errors import SandboxError
@@ -32,7 +33,7 @@ OWNER = """
 import json, os, sys
 from busctl_lib.sandbox import PrivateBroker
 node = PrivateBroker(root=os.environ.get("BUSCTL_TEST_RABBITMQ_ROOT")).start()
-print(json.dumps({"pid": node.pid, "folder": str(node.log_path.parent)}), flush=True)
+print(json.dumps({"pid": node.pid, "folder": str(node.log_path.parent), "amqp_url": node.amqp_url}), flush=True)
 sys.stdin.read()
 """
 
@@ -52,7 +53,7 @@ class Owner:
     def __init__(self) -> None:
         self.process = subprocess.Popen([sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         told = json.loads(self.process.stdout.readline())
-        self.node_pid, self.folder = told["pid"], Path(told["folder"])
+        self.node_pid, self.folder, self.amqp_url = told["pid"], Path(told["folder"]), told["amqp_url"]
         records = records_of(self.process.pid)
         self.guardians = [record["guardian"] for record in records]
         self.children = [record["child"] for record in records]
@@ -78,11 +79,10 @@ class Owner:
 
 @dataclasses.dataclass
 class Nodes:
-    temporary: PrivateBroker
     kept: PrivateBroker
     owners: list[Owner]
     choices: list[Ports]
-    """The ports that the first two tried."""
+    """The ports that the first one tried."""
     taken_port: int
 
 
@@ -96,7 +96,7 @@ def directory():
 
 @pytest.fixture(scope="module")
 def nodes(directory):
-    """Four private nodes, all started at the same moment; one of them finds a port taken that was free before."""
+    """Three private nodes, all started at the same moment; one of them finds a port taken that was free before."""
     choices = []
     free, first = Ports.free, itertools.chain([True], itertools.repeat(False))
 
@@ -114,14 +114,12 @@ def nodes(directory):
     ):
         patch.setattr(Ports, "free", free_but_for_one)
         owners = [pool.submit(Owner) for _ in range(2)]
-        brokers = [pool.submit(PrivateBroker(where, root=ROOT).start) for where in (None, directory)]
-        temporary, kept = [broker.result() for broker in brokers]
+        kept = PrivateBroker(directory, root=ROOT).start()
         taken_port = taken.getsockname()[1]
-        nodes = Nodes(temporary, kept, [owner.result() for owner in owners], choices, taken_port)
+        nodes = Nodes(kept, [owner.result() for owner in owners], choices, taken_port)
     yield nodes
-    for each in [nodes.temporary, nodes.kept]:
-        each.kill()
-        each.stop()
+    nodes.kept.kill()
+    nodes.kept.stop()
     for owner in nodes.owners:
         owner.close()
         wait_until(lambda owner=owner: not owner.leftovers(), 30)
@@ -138,8 +136,7 @@ def put_aside(node, queue):
     channel.confirm_delivery()
     channel.basic_publish("", queue, b"kept", pika.BasicProperties(delivery_mode=2))
     channel.connection.close()
-    # The node keeps its log of declarations in memory for up to two seconds: kill -9 in that time would lose the queue.
-    node.ctl("eval", "mnesia:sync_log().")
+    written(node, queue)
 
 
 def taken_from(node, queue):
@@ -163,23 +160,22 @@ def listening_addresses(pid):
 
 
 def test_nodes_started_at_once_do_not_collide(nodes):
-    put_aside(nodes.temporary, "only-here")
-    with pytest.raises(pika.exceptions.ChannelClosedByBroker):
-        channel_of(nodes.kept).queue_declare("only-here", passive=True)
-    assert taken_from(nodes.temporary, "only-here") == b"kept"
-    assert len({nodes.temporary.pid, nodes.kept.pid, *(owner.node_pid for owner in nodes.owners)}) == 4
+    put_aside(nodes.kept, "only-here")
+    for owner in nodes.owners:
+        with pytest.raises(pika.exceptions.ChannelClosedByBroker):
+            channel_of(owner).queue_declare("only-here", passive=True)
+    assert taken_from(nodes.kept, "only-here") == b"kept"
+    assert len({nodes.kept.pid, *(owner.node_pid for owner in nodes.owners)}) == 3
 
 
 def test_a_port_taken_in_the_last_moment_is_replaced(nodes):
-    assert len(nodes.choices) == 3
-    in_use = {nodes.temporary.port, nodes.kept.port}
-    assert len(in_use & {ports.amqp for ports in nodes.choices}) == 2
-    spoilt = next(ports for ports in nodes.choices if ports.amqp not in in_use)
+    spoilt, used = nodes.choices
     assert spoilt.dist == nodes.taken_port
+    assert used.amqp == nodes.kept.port
 
 
 def test_both_doors_open_with_the_password_and_not_as_guest(nodes):
-    node = nodes.temporary
+    node = nodes.kept
     overview = requests.get(f"{node.api_url}/api/overview", timeout=10).json()
     assert overview["node"] == node.node_name
     assert requests.get(f"http://guest:guest@{node.host}:{node.api_port}/api/overview", timeout=10).status_code == 401
@@ -188,7 +184,7 @@ def test_both_doors_open_with_the_password_and_not_as_guest(nodes):
 
 
 def test_the_plugins_are_there(nodes):
-    node = nodes.temporary
+    node = nodes.kept
     address = f"{node.api_url}/api/nodes/{node.node_name}"
     enabled = wait_until(lambda: requests.get(address, timeout=10).json().get("enabled_plugins"))
     wanted = ("management", "prometheus", "event_exchange", "shovel", "shovel_management", "stream")
@@ -198,7 +194,7 @@ def test_the_plugins_are_there(nodes):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the kernel's tables in /proc")
 def test_everything_listens_on_loopback_only(nodes):
-    addresses = listening_addresses(nodes.temporary.pid)
+    addresses = listening_addresses(nodes.kept.pid)
     assert len(addresses) == 5, "AMQP, API, Prometheus, streams, distribution"
     assert set(addresses.values()) == {"0100007F"}
 
@@ -212,11 +208,11 @@ def test_secrets_are_for_the_owner_only(nodes):
 
 
 def test_rabbitmqctl_speaks_to_this_node(nodes):
-    assert nodes.temporary.ctl("list_users", "--no-table-headers").split()[0] == "busctl"
+    assert nodes.kept.ctl("list_users", "--no-table-headers").split()[0] == "busctl"
     with pytest.raises(SandboxError, match=r"(?s)rabbitmqctl no_such_command failed: .*no_such_command"):
-        nodes.temporary.ctl("no_such_command")
+        nodes.kept.ctl("no_such_command")
     with pytest.raises(SandboxError, match=r"did not end within 0\.1 s"):
-        nodes.temporary.ctl("eval", "timer:sleep(5000).", timeout=0.1)
+        nodes.kept.ctl("eval", "timer:sleep(5000).", timeout=0.1)
 
 
 def test_a_folder_takes_one_node_at_a_time(nodes, directory):
@@ -226,7 +222,7 @@ def test_a_folder_takes_one_node_at_a_time(nodes, directory):
 
 
 def test_after_kill_it_starts_again_with_its_data_at_the_same_address(nodes):
-    node = nodes.temporary
+    node = nodes.kept
     before = node.amqp_url, node.api_url, node.node_name
     put_aside(node, "orders")
     killed = identity(node.pid)
@@ -266,7 +262,7 @@ def test_a_start_finds_and_ends_what_killed_owners_left(nodes):
     with pytest.raises(SandboxError):
         PrivateBroker(root=ROOT, config={"listeners.tcp.1": "nonsense"}).start()
     wait_until(lambda: not owner.leftovers())
-    assert nodes.temporary.running, "a living owner's node is left alone"
+    assert nodes.kept.running, "a living owner's node is left alone"
 
 
 @pytest.mark.faults

@@ -1,11 +1,14 @@
-"""TLS: verified by default, with a client's own certificate, and no less exact about what was sent."""
+"""TLS: verified by default, with a client's own certificate, and no less exact about what was sent; both doors."""
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import ipaddress
+import json
 import socket
 import ssl
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,10 +19,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from proxy import Proxy
+from trying import Busctl
 from waiting import wait_until
 
+from busctl.config import Flags, resolve
+from busctl.contexts import config_path
 from busctl_lib import MessageBroker, MessagePublisher, Outcome
 from busctl_lib.errors import CannotConnect
+from busctl_lib.names import names
 from busctl_lib.sandbox import PrivateBroker
 
 A_DAY = datetime.timedelta(days=1)
@@ -80,6 +87,7 @@ class Authority:
 class TlsNode(NamedTuple):
     node: PrivateBroker
     port: int
+    api: int
     authority: Authority
     client: tuple[Path, Path]
 
@@ -99,18 +107,20 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsNode]:
     authority = Authority(tmp_path_factory.mktemp("certificates"))
     certificate, key = authority.issue("server", "127.0.0.1", "bus.example")
     client = authority.issue("client")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+        port, api = one.getsockname()[1], two.getsockname()[1]
+    files = {"cacertfile": str(authority.path), "certfile": str(certificate), "keyfile": str(key)}
     config = {
         "listeners.ssl.1": f"127.0.0.1:{port}",
-        "ssl_options.cacertfile": str(authority.path),
-        "ssl_options.certfile": str(certificate),
-        "ssl_options.keyfile": str(key),
+        **{f"ssl_options.{name}": path for name, path in files.items()},
         "ssl_options.verify": "verify_peer",
         "ssl_options.fail_if_no_peer_cert": "true",
+        "management.ssl.ip": "127.0.0.1",
+        "management.ssl.port": str(api),
+        **{f"management.ssl.{name}": path for name, path in files.items()},
     }
     with PrivateBroker(config=config) as node:
-        yield TlsNode(node, port, authority, client)
+        yield TlsNode(node, port, api, authority, client)
 
 
 def test_a_certificate_of_an_unknown_authority_is_refused(tls: TlsNode) -> None:
@@ -155,3 +165,97 @@ def test_a_tls_link_cut_under_publishes_doubles_nothing_and_loses_nothing_confir
             wait_until(lambda: set(range(6000)) - unknown <= set(seen))
             direct.delete_queue("cut")
         assert len(seen) == len(set(seen))
+
+
+def context(tls: TlsNode, monkeypatch: pytest.MonkeyPatch, files: str) -> None:
+    """Write the context `t`, by a name that is not in the certificate."""
+    monkeypatch.setenv("MQ_PASS", tls.node.password)
+    path = config_path()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        f"[contexts.t]\nhost = 'localhost'\nport = {tls.port}\nusername = '{tls.node.username}'\n"
+        f"password_env = 'MQ_PASS'\napi_url = 'https://localhost:{tls.api}'\n[contexts.t.tls]\n{files}\n"
+    )
+
+
+def check(busctl: Busctl) -> tuple[int, Any]:
+    code, out, err = busctl("contexts", "check", "t", "-o", "json")
+    assert "Traceback" not in err
+    return code, json.loads(out)
+
+
+def test_both_doors_open_with_the_private_authority_and_our_certificate(
+    tls: TlsNode, busctl: Busctl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cert, key = tls.client
+    files = f"ca = '{tls.authority.path}'\ncert = '{cert}'\nkey = '{key}'\n"
+    context(tls, monkeypatch, f"{files}server_name = 'bus.example'")
+    code, told = check(busctl)
+    assert (code, told["amqp"]["works"], told["api"]["works"]) == (0, True, True), told
+    assert busctl("-c", "t", "queues", "-o", "json") == (0, "[]\n", "")
+    at = resolve(Flags(context="t")).with_password()
+    assert names(at.api_url, "vhosts", at.vhost, timeout_s=30, tls=at.tls) == ["/"], "what a shell completes"
+    context(tls, monkeypatch, files)
+    code, told = check(busctl)
+    assert (code, told["amqp"]["works"], told["api"]["works"]) == (3, False, False), "the name is another one"
+    code, out, err = busctl("-c", "t", "queues")
+    assert (code, out) == (3, "")
+    assert "'localhost'" in err
+    assert "(use the name in the certificate as the host, or say it as tls.server_name" in err
+
+
+def test_who_is_not_trusted_is_told_by_both_doors_and_may_be_trusted_all_the_same(
+    tls: TlsNode, busctl: Busctl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cert, key = tls.client
+    context(tls, monkeypatch, f"cert = '{cert}'\nkey = '{key}'\nserver_name = 'bus.example'")
+    code, told = check(busctl)
+    assert code == 3
+    for door in ("amqp", "api"):
+        assert "certificate verify failed" in told[door]["error"].lower(), told
+    context(tls, monkeypatch, f"cert = '{cert}'\nkey = '{key}'\nverify = false")
+    code, told = check(busctl)
+    assert (code, told["amqp"]["works"], told["api"]["works"]) == (0, True, True), told
+    assert any("not verified" in each for each in told["missing"])
+
+
+@contextlib.contextmanager
+def shaking_hands(certificate: Path, key: Path) -> Iterator[int]:
+    """A port where TLS is spoken with a certificate, and nothing after that."""
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(certificate, key)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    peer, _ = listener.accept()
+                    with contextlib.suppress(OSError), peer, server.wrap_socket(peer, server_side=True):
+                        pass
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def test_why_tls_fails_is_told_in_a_sentence_with_what_to_do(
+    tls: TlsNode, busctl: Busctl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expired = tls.authority.issue("expired", "localhost", ends_in=datetime.timedelta(hours=-1))
+    with shaking_hands(*expired) as port:
+        context(tls._replace(port=port, api=port), monkeypatch, f"ca = '{tls.authority.path}'")
+        code, told = check(busctl)
+        for door in ("amqp", "api"):
+            assert told[door]["error"].endswith("TLS failed (certificate verify failed: certificate has expired)")
+        assert code == 3
+        assert "its owner has to renew it" in busctl("-c", "t", "queues")[2]
+    plain = tls._replace(port=tls.node.port, api=tls.node.api_port)
+    context(plain, monkeypatch, f"ca = '{tls.authority.path}'")
+    code, told = check(busctl)
+    assert code == 3
+    assert told["api"]["error"].endswith("TLS failed (that port does not speak TLS)")
+    context(tls, monkeypatch, "server_name = 'bus.example'")
+    code, out, err = busctl("-c", "t", "queues")
+    assert (code, out) == (3, "")
+    assert "(name the authority that signed it as tls.ca" in err
+    assert "_ssl.c" not in err

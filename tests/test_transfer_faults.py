@@ -17,12 +17,11 @@ from typing import Any
 
 import pytest
 from dead_letters import QUEUES, Yard
+from victims import Victim
 from waiting import wait_until
 
-from busctl_lib.sandbox import PrivateBroker
 from busctl_lib.transfers import Request, Transfer
 
-ROOT = os.environ.get("BUSCTL_TEST_RABBITMQ_ROOT")
 LONG = pytest.mark.faults
 TURNS = 400
 
@@ -171,13 +170,6 @@ def test_a_full_disk_stops_it_before_the_next_message(vhost: Any, tmp_path: Path
     yard.close()
 
 
-@pytest.fixture(scope="module")
-def victim() -> Iterator[PrivateBroker]:
-    """A node that may be killed."""
-    with PrivateBroker(root=ROOT) as node:
-        yield node
-
-
 @pytest.mark.parametrize(
     ("queue_type", "kind", "fast", "total", "kills", "tool_kills"),
     [
@@ -190,7 +182,7 @@ def victim() -> Iterator[PrivateBroker]:
     ],
 )
 def test_a_broker_killed_meanwhile_loses_nothing_and_doubles_no_more_than_is_told(
-    victim: PrivateBroker,
+    victim: Victim,
     tmp_path: Path,
     queue_type: str,
     kind: str,
@@ -242,7 +234,7 @@ def test_a_broker_killed_meanwhile_loses_nothing_and_doubles_no_more_than_is_tol
         yard.close()
 
 
-def test_a_blocked_connection_is_waited_for_and_told(victim: PrivateBroker, tmp_path: Path) -> None:
+def test_a_blocked_connection_is_waited_for_and_told(victim: Victim, tmp_path: Path) -> None:
     yard = Yard(victim, tmp_path)
     try:
         yard.put(1500)

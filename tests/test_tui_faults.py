@@ -5,18 +5,15 @@ A short form with every test run: a stack of screens over one kill. The long one
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Iterator
 
 import pytest
 from consoles import Console, on_loop, opened
+from victims import Victim
 
 from busctl_lib import MessageBroker, MessagePublisher
 from busctl_lib.pytest_plugin import TestBroker
-from busctl_lib.sandbox import PrivateBroker
 
-ROOT = os.environ.get("BUSCTL_TEST_RABBITMQ_ROOT")
 BACK_S = 90
 SCREENS = {
     "overview": "Needs attention",
@@ -49,17 +46,15 @@ SCREENS = {
 }
 
 
-@pytest.fixture(scope="module")
-def victim() -> Iterator[PrivateBroker]:
-    """A node that may be killed, with a message that waits and one that died."""
-    with PrivateBroker(root=ROOT) as node:
-        with MessageBroker(url=node.amqp_url) as broker:
-            broker.declare_queue("orders")
-            broker.declare_queue("orders.dead")
-            broker.bind_queue("orders", "amq.topic", "order.#")
-            MessagePublisher(broker).publish("orders", {"n": 1})
-            MessagePublisher(broker).publish("orders.dead", {"n": 2})
-        yield node
+@pytest.fixture(scope="module", autouse=True)
+def _messages(victim: Victim) -> None:
+    """One that waits and one that died."""
+    with MessageBroker(url=victim.amqp_url) as broker:
+        broker.declare_queue("orders")
+        broker.declare_queue("orders.dead")
+        broker.bind_queue("orders", "amq.topic", "order.#")
+        MessagePublisher(broker).publish("orders", {"n": 1})
+        MessagePublisher(broker).publish("orders.dead", {"n": 2})
 
 
 def in_background(work: object) -> threading.Thread:
@@ -69,13 +64,13 @@ def in_background(work: object) -> threading.Thread:
     return thread
 
 
-async def killed(console: Console, victim: PrivateBroker) -> str:
+async def killed(console: Console, victim: Victim) -> str:
     """Kill the node, and wait until the screen says so."""
     in_background(victim.kill)
     return await console.shows("✖ local", "last seen", timeout=BACK_S)
 
 
-async def back(console: Console, victim: PrivateBroker) -> None:
+async def back(console: Console, victim: Victim) -> None:
     """Start the node again, and wait until the console has found it."""
     starting = in_background(lambda: victim.start(2 * BACK_S))
     await console.until(lambda: not starting.is_alive(), "the node runs again", 2 * BACK_S)
@@ -83,7 +78,7 @@ async def back(console: Console, victim: PrivateBroker) -> None:
 
 
 @on_loop
-async def test_a_broker_killed_below_a_stack_of_screens(victim: PrivateBroker) -> None:
+async def test_a_broker_killed_below_a_stack_of_screens(victim: Victim) -> None:
     async with opened(TestBroker(victim.amqp_url, victim.api_url), (140, 40)) as console:
         await console.command("events")
         await console.shows("FOLLOWING", timeout=BACK_S)
@@ -125,7 +120,7 @@ async def test_a_broker_killed_below_a_stack_of_screens(victim: PrivateBroker) -
 @pytest.mark.faults
 @pytest.mark.parametrize("line", SCREENS)
 @on_loop
-async def test_a_broker_killed_below_each_screen(victim: PrivateBroker, line: str) -> None:
+async def test_a_broker_killed_below_each_screen(victim: Victim, line: str) -> None:
     async with opened(TestBroker(victim.amqp_url, victim.api_url), (140, 40)) as console:
         await console.shows("no alarms", timeout=BACK_S)
         await console.command(line)

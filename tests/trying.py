@@ -1,7 +1,8 @@
-"""Command lines as a page prints them: found, and run."""
+"""Command lines: run in this process; and found where a page prints them."""
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shlex
@@ -19,6 +20,31 @@ ROOT = Path(__file__).parent.parent
 _BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _EXIT = re.compile(r"exit (\d+)")
 _SHELL = set("|>;&`$")
+
+
+class Ended(NamedTuple):
+    """How a command line ended, and what it said."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Busctl:
+    """Runs command lines as the program would, in this process: to load the program takes longer than most of them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+        self._patch = monkeypatch
+        self._capfd = capfd
+
+    def __call__(self, *words: str, stdin: bytes = b"", **environment: str) -> Ended:
+        self._capfd.readouterr()
+        with self._patch.context() as patch:
+            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            code = run(words)
+        return Ended(code, *self._capfd.readouterr())
 
 
 class Printed(NamedTuple):
