@@ -143,11 +143,6 @@ class Journal:
         """The operations that undo another one, or began to."""
         return self._operations("WHERE undoes = ?", (id,))
 
-    def open_on(self, broker: str, vhost: str, source: str) -> list[Operation]:
-        """Operations on a queue that were interrupted."""
-        where = "WHERE broker=? AND vhost=? AND source=? AND state IN ('planned', 'running', 'interrupted')"
-        return [found for found in self._operations(where, (broker, vhost, source)) if found.state == "interrupted"]
-
     def _operations(self, where: str, values: tuple[Any, ...]) -> list[Operation]:
         names = "id, kind, vhost, broker, source, target, state, plan, started_at, ended_at, who, note, undoes,"
         with self._told(), self._lock:
