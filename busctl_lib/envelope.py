@@ -91,11 +91,6 @@ class Delivery(Envelope, kw_only=True):
     """Bytes of the original body when `body` is a cut of it."""
 
     @property
-    def received_time(self) -> datetime:
-        """`received_at` as an aware UTC time."""
-        return datetime.fromtimestamp(self.received_at, UTC)
-
-    @property
     def deaths(self) -> list[Death]:
         """The dead-letter history, newest first, decoded from `x-death`."""
         return deaths_of(self.headers)

@@ -58,12 +58,6 @@ command = "tr a-z A-Z"
 
 [groups]
 requests = ["*_requests", "orders"]
-
-[expectations.drained]
-queue = "@requests"
-max_messages = 1000
-max_age = "5m"
-min_consumers = 1
 """
 ORDER = {
     "type": "object",
@@ -134,7 +128,6 @@ def test_filters_and_groups_are_named(folder: Path) -> None:
     with pytest.raises(ConfigError, match="no filter 'faild'") as caught:
         bus.filter_named("@faild")
     assert caught.value.hint == "did you mean failed?"
-    assert bus.expectations["drained"].max_age_s == 300
 
 
 def test_decoders_run_for_what_they_name(folder: Path) -> None:
@@ -226,9 +219,6 @@ def test_without_a_file_there_are_the_sample_bus_and_no_filters(
         ('[decoders.x]\ncommand = "cat"', "line 1: decoders.x: it says not what it is for", "content_type"),
         ('[decoders.x]\nkey = "#"', "line 1: decoders.x: object missing required field `command`", ""),
         ('[decoders.x]\nkey = "#"\ncommand = "a \'b"', "line 3: decoders.x.command: it cannot be split", ""),
-        ('[expectations.x]\nqueue = "q"', "line 1: expectations.x: it expects nothing", "max_messages"),
-        ('[expectations.x]\nqueue = "q"\nmax_messages = -1', "line 3: expectations.x.max_messages: expected 0", ""),
-        ('[groups]\norders = ["o"]\n[expectations.x]\nqueue = "@order"\nmax_age = "1s"', "line 4: ", "@orders"),
         ('[groups]\norders = "o"', "line 2: groups.orders: expected `array`", ""),
     ],
 )

@@ -54,8 +54,8 @@ _ACTIONS = st.lists(
 )
 
 
-def order(number: int, side: Literal["buy", "sell"], price: int, quantity: int, at: float = 0) -> Order:
-    return Order(str(number), 1, side, price, quantity, quantity, at)
+def order(number: int, side: Literal["buy", "sell"], price: int, quantity: int) -> Order:
+    return Order(str(number), 1, side, price, quantity, quantity)
 
 
 @given(_ACTIONS)

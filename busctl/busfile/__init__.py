@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from busctl.busfile.model import BusFile as BusFile
 from busctl.busfile.model import Decoder as Decoder
-from busctl.busfile.model import Expectation as Expectation
 from busctl.busfile.reading import FILE_NAME as FILE_NAME
 from busctl.busfile.reading import find as find
 from busctl.busfile.reading import load as load

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from busctl_lib.management import BindingInfo, ExchangeInfo, QueueInfo
 
@@ -66,7 +66,6 @@ def write(
     queues: Sequence[QueueInfo],
     exchanges: Sequence[ExchangeInfo],
     bindings: Sequence[BindingInfo],
-    served: Collection[str],
     *,
     vhost: str,
     about: str,
@@ -75,7 +74,6 @@ def write(
 
     Args:
         queues, exchanges, bindings: of one vhost.
-        served: the queues that have a consumer.
         vhost: its name.
         about: which broker it was, without credentials.
     """
@@ -85,7 +83,6 @@ def write(
     parts.append(_METHODS)
     parts += _methods(names)
     parts += [_topology(exchanges, bindings), _SCHEMAS, _FILTERS, _DECODERS, _groups(names)]
-    parts.append(_expectations([info for info in lasting if info.name in served]))
     return "".join(parts)
 
 
@@ -136,20 +133,6 @@ def _groups(names: Sequence[str]) -> str:
     for head, found in sorted(groups.items())[:_MOST]:
         lines.append(f"{head} = [{', '.join(_string(name) for name in found)}]\n")
     return "".join(lines) + ("" if groups else '#all = ["*"]\n')
-
-
-def _expectations(queues: Sequence[QueueInfo]) -> str:
-    """That each of the queues that are served now stays so."""
-    lines = ['\n# --- Expectations: what queues should look like. Also: max_unacked, max_age = "5m", max_consumers\n']
-    for number, info in enumerate(sorted(queues, key=lambda info: info.name)[:_MOST]):
-        limit = max(1000, 10 * (info.messages or 0))
-        lines.append(
-            f"\n[expectations.{_word(info.name)}_{number}_is_served]\nqueue = {_string(info.name)}\n"
-            f"min_consumers = 1\n#max_messages = {limit}\n"
-        )
-    if not queues:
-        lines.append('\n#[expectations.all_is_drained]\n#queue = "*"\n#max_messages = 1000\n')
-    return "".join(lines)
 
 
 def _word(name: str) -> str:

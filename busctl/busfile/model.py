@@ -71,19 +71,6 @@ class Decoder(msgspec.Struct, frozen=True, kw_only=True):
         return done.stdout
 
 
-class Expectation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What queues should look like."""
-
-    name: str
-    queue: str
-    help: str = ""
-    max_messages: int | None = None
-    max_unacked: int | None = None
-    max_age_s: float | None = None
-    min_consumers: int | None = None
-    max_consumers: int | None = None
-
-
 class BusFile:
     """One bus file; the empty one where there is none. One without methods has those of the sample bus.
 
@@ -100,7 +87,6 @@ class BusFile:
         filters: Mapping[str, str] | None = None,
         decoders: Mapping[str, Decoder] | None = None,
         groups: Mapping[str, list[str]] | None = None,
-        expectations: Mapping[str, Expectation] | None = None,
     ) -> None:
         self.path = path
         self.filters = dict(filters or {})
@@ -108,7 +94,6 @@ class BusFile:
         self.decoders = dict(decoders or {})
         self.groups = dict(groups or {})
         """name -> queue names and globs."""
-        self.expectations = dict(expectations or {})
         self.has_methods = bool(methods)
         """Whether the methods are this file's own."""
         self._methods = dict(methods or {name: partial(_given, one) for name, one in METHODS.items()})

@@ -18,8 +18,8 @@ from typing import Any, NoReturn
 import msgspec
 import msgspec.inspect
 
-from busctl.busfile.model import BusFile, Decoder, Expectation
-from busctl.busfile.tables import DecoderTable, ExpectationTable, FileTable, MethodTable
+from busctl.busfile.model import BusFile, Decoder
+from busctl.busfile.tables import DecoderTable, FileTable, MethodTable
 from busctl.tomlfile import Source, read_text
 from busctl.views.formats import parse_duration
 from busctl_lib.errors import ConfigError
@@ -37,7 +37,6 @@ _TABLES: dict[str, Any] = {
     "filters": str,
     "decoders": DecoderTable,
     "groups": list[str],
-    "expectations": ExpectationTable,
 }
 """What each entry of a table is."""
 
@@ -130,7 +129,6 @@ class _Reader:
             filters=table.filters,
             decoders={name: self._decoder(name, one) for name, one in table.decoders.items()},
             groups=table.groups,
-            expectations={name: self._expectation(name, one) for name, one in table.expectations.items()},
         )
 
     # -- checks
@@ -334,18 +332,3 @@ class _Reader:
             folder=str(self._path.parent),
             refusal=self._refusal,
         )
-
-    def _expectation(self, name: str, table: ExpectationTable) -> Expectation:
-        at = ("expectations", name)
-        group = table.queue.removeprefix("@")
-        if table.queue.startswith("@") and group not in self._table.groups:
-            near = nearest(group, self._table.groups)
-            self._fail((*at, "queue"), f"no group {group!r}", f"did you mean @{near}?" if near else "see [groups]")
-        limits = {key: getattr(table, key) for key in ExpectationTable.__struct_fields__ if key.startswith("m")}
-        if all(value is None for value in limits.values()):
-            self._fail(at, "it expects nothing", f"add one of: {', '.join(limits)}")
-        for key, value in limits.items():
-            if isinstance(value, int) and value < 0:
-                self._fail((*at, key), f"expected 0 or more, found {value}")
-        max_age_s = self._duration(limits.pop("max_age"), (*at, "max_age"))
-        return Expectation(name=name, queue=table.queue, help=table.help, max_age_s=max_age_s, **limits)

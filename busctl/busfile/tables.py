@@ -46,20 +46,6 @@ class DecoderTable(msgspec.Struct, kw_only=True):
     """A routing key, or a topic pattern."""
 
 
-class ExpectationTable(msgspec.Struct, kw_only=True):
-    """`[expectations.NAME]`."""
-
-    queue: str
-    """A name, a glob, or @GROUP."""
-    help: str = ""
-    max_messages: int | None = None
-    max_unacked: int | None = None
-    max_age: str | None = None
-    """Of the oldest message."""
-    min_consumers: int | None = None
-    max_consumers: int | None = None
-
-
 class FileTable(msgspec.Struct, kw_only=True):
     """The whole file."""
 
@@ -71,4 +57,3 @@ class FileTable(msgspec.Struct, kw_only=True):
     decoders: dict[str, DecoderTable] = {}
     groups: dict[str, list[str]] = {}
     """name = queue names and globs."""
-    expectations: dict[str, ExpectationTable] = {}

@@ -23,7 +23,7 @@ def init(
     ] = FILE_NAME,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:
-    """Read a live broker and write a bus file to begin with: methods, filters, groups, expectations, with comments."""
+    """Read a live broker and write a bus file to begin with: methods, filters, groups, with comments."""
     path = Path(file)
     if file != "-" and path.exists() and not force:
         raise ConfigError(f"{path} is there already", hint="--force replaces it, - prints to standard output")
@@ -36,7 +36,6 @@ def init(
             api.queues(vhost),
             api.exchanges(vhost),
             api.bindings(vhost),
-            {info.queue.name for info in api.consumers(vhost)},
             vhost=vhost,
             about=f"{overview.cluster_name or api.url} (RabbitMQ {overview.rabbitmq_version})",
         )
@@ -66,7 +65,6 @@ def check(ctx: typer.Context) -> None:
         ("filters", found.filters),
         ("decoders", found.decoders),
         ("groups", found.groups),
-        ("expectations", found.expectations),
     ):
         if names:
-            output.write_line(f"{label:<12}  {', '.join(names)}")
+            output.write_line(f"{label:<8}  {', '.join(names)}")

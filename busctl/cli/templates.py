@@ -12,11 +12,6 @@ from busctl_lib.errors import ConfigError
 _VARIABLE = re.compile(r"\{\{\s*(?P<name>n|uuid|now|rand)(?P<numbers>(?:\s+-?\d+)*)\s*\}\}")
 
 
-def is_template(text: str) -> bool:
-    """Whether a text has a variable in it; other things in braces are text."""
-    return _VARIABLE.search(text) is not None
-
-
 def check(text: str) -> None:
     """Raise ConfigError for a variable with the wrong arguments."""
     for found in _VARIABLE.finditer(text):

@@ -21,7 +21,6 @@ class Order:
     """The limit in ticks; of a market order the worst price accepted."""
     quantity: int
     remaining: int
-    placed_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

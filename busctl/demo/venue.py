@@ -117,7 +117,6 @@ class Venue:
             price=_ticks(message["price"]),
             quantity=_lots(message["quantity"]),
             remaining=_lots(message["quantity"]),
-            placed_at=now,
         )
         ticket = _Ticket(book.symbol, order)
         market = message.get("order_type") == "market"

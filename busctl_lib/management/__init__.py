@@ -17,7 +17,6 @@ from busctl_lib.management.infos import Sample as Sample
 from busctl_lib.management.infos import UserInfo as UserInfo
 from busctl_lib.management.infos import VhostInfo as VhostInfo
 from busctl_lib.management.infos import rate_of as rate_of
-from busctl_lib.management.infos_access import Abilities as Abilities
 from busctl_lib.management.infos_access import AccountInfo as AccountInfo
 from busctl_lib.management.infos_access import PermissionInfo as PermissionInfo
 from busctl_lib.management.infos_links import FederationLinkInfo as FederationLinkInfo

@@ -1,12 +1,12 @@
-"""What the management API knows of users, permissions, shovels and federation, and of what we may do."""
+"""What the management API knows of users, permissions, shovels and federation."""
 
 from __future__ import annotations
 
 from typing import TypeVar
 
 from busctl_lib.errors import ApiError, ApiForbidden, ApiUnreachable, NotFound
-from busctl_lib.management.infos import Info, NodeInfo, OverviewInfo, UserInfo
-from busctl_lib.management.infos_access import Abilities, AccountInfo, PermissionInfo
+from busctl_lib.management.infos import Info
+from busctl_lib.management.infos_access import AccountInfo, PermissionInfo
 from busctl_lib.management.infos_links import FederationLinkInfo, ShovelInfo
 from busctl_lib.management.reading import Reading
 from busctl_lib.management.transport import segment
@@ -45,34 +45,6 @@ class AccessReading(Reading):
             NotFound: the broker's plug-in for them is off; the text says so.
         """
         return self._links("federation-links", FederationLinkInfo, vhost, _FEDERATION)
-
-    def abilities(self, vhost: str) -> Abilities:
-        """Find out what this broker can do, and what we may do in a vhost: three or four small requests."""
-        me = self._http.get("whoami", UserInfo)
-        overview = self._http.get("overview", OverviewInfo)
-        found = Abilities(
-            user=me.name,
-            tags=sorted(me.tag_names),
-            version=overview.rabbitmq_version,
-            rates_mode=overview.rates_mode,
-            plugins=self._plugins(),
-        )
-        try:
-            own = self._http.get(f"permissions/{segment(vhost)}/{segment(me.name)}", PermissionInfo)
-        except ApiForbidden:  # for administrators only, even about oneself
-            return found
-        except NotFound:
-            own = PermissionInfo(user=me.name, vhost=vhost, configure="", write="", read="")
-        found.permissions = own
-        return found
-
-    def _plugins(self) -> list[str] | None:
-        try:
-            nodes = self._http.get("nodes", list[NodeInfo], {"columns": "name,running,enabled_plugins"})
-        except ApiForbidden:
-            return None
-        known = [set(node.enabled_plugins) for node in nodes if node.enabled_plugins is not None]
-        return sorted(set.intersection(*known)) if known else None
 
     def _not_running(self, vhost: str | None, running: list[ShovelInfo]) -> list[ShovelInfo]:
         """Shovels that are declared and that no node tells of: from 4.0 those whose link does not come about."""

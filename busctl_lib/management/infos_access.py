@@ -29,22 +29,3 @@ class PermissionInfo(Info):
     configure: str | None = None
     write: str | None = None
     read: str | None = None
-
-
-class Abilities(Info):
-    """What this broker can do, and what we may: found out once. None is not known."""
-
-    user: str
-    tags: list[str]
-    version: str | None = None
-    plugins: list[str] | None = None
-    """Enabled on every node. None without the monitoring tag."""
-    rates_mode: str | None = None
-    """basic, detailed or none."""
-    permissions: PermissionInfo | None = None
-    """Ours in the virtual host. None without the administrator tag."""
-
-    def tagged(self, tag: str) -> bool:
-        """Whether we may what a tag allows: administrator includes all, monitoring and policymaker management."""
-        order = {"management": {"management", "policymaker", "monitoring", "administrator"}}
-        return bool(set(self.tags) & (order.get(tag, {tag}) | {"administrator"}))
