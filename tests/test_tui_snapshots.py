@@ -1,4 +1,4 @@
-"""How the screens look, from fixed data, at the least size and at a large one: a change is read as a diff of SVG."""
+"""How the screens look, from fixed data: each at three sizes, its other states at the least."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from syrupy.assertion import SnapshotAssertion
 from syrupy.extensions.image import SVGImageSnapshotExtension
 from textual.message import Message
 from textual.pilot import Pilot
+from textual.strip import Strip
 from textual.widgets import Input
 
 from busctl.config import Flags, resolve
@@ -23,27 +24,30 @@ from busctl.session import Session
 from busctl.tui.app import ConsoleApp
 from busctl.tui.messages import (
     CallsCounted,
+    ChannelsAsked,
     FlowBatch,
     FlowOpened,
     Listed,
     SnapshotTaken,
     TapBatch,
+    TapEnded,
     TapOpened,
     Triaged,
 )
 from busctl.tui.screens.dead import DeadScreen
 from busctl.tui.screens.flow_place import FlowPlace
 from busctl.tui.screens.listing import ListScreen
+from busctl.tui.screens.queue import QueueScreen
 from busctl.tui.screens.tail import TailScreen
 from busctl.tui.topologies import around
 from busctl.tui.widgets.state_line import StateLine
 from busctl.views.topology import Line
 from busctl_lib.deadletters import Group, Triage
 from busctl_lib.envelope import Delivery, Properties
-from busctl_lib.errors import ApiForbidden, ApiUnreachable
+from busctl_lib.errors import ApiForbidden, ApiUnreachable, GuardRefused, LinkLost
 from busctl_lib.events import Event
 from busctl_lib.management import BindingInfo, ConsumerInfo, NodeInfo, OverviewInfo, QueueInfo
-from busctl_lib.management.infos import ExchangeInfo
+from busctl_lib.management.infos import ChannelInfo, ExchangeInfo
 from busctl_lib.poller import Depth, Poller, Snapshot
 from busctl_lib.rpc.pairs import MethodFigures, SpiedCall
 from busctl_lib.taps import TapPlan
@@ -51,7 +55,8 @@ from busctl_lib.topology_map import TopologyMap
 
 WALL = 1_767_348_000.0
 """2026-01-02 10:00:00 UTC."""
-SIZES = [(80, 24), (160, 50)]
+SIZES = [(80, 24), (120, 40), (160, 50)]
+LEAST = SIZES[0]
 
 
 @pytest.fixture
@@ -69,6 +74,7 @@ def _clocks_stand_still(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Input, "_toggle_cursor", lambda self: None)
     monkeypatch.setattr(FlowPlace, "_watch", lambda self: None)
     monkeypatch.setattr(ListScreen, "_ask", lambda self: None)
+    monkeypatch.setattr(QueueScreen, "_ask_channels", lambda self: None)
     monkeypatch.setattr(DeadScreen, "_look", lambda self: None)
     monkeypatch.setattr(DeadScreen, "clock", staticmethod(lambda: 1000.4))
 
@@ -138,8 +144,13 @@ CONSUMER = {
     "ack_required": True,
     "active": True,
     "activity_status": "up",
-    "prefetch_count": 20,
+    "prefetch_count": 200,
 }
+
+
+CHANNEL = msgspec.convert(
+    {"name": "127.0.0.1:50000 -> 127.0.0.1:5672 (1)", "consumer_count": 1, "messages_unacknowledged": 200}, ChannelInfo
+)
 
 
 def recorded(**changes: Any) -> Snapshot:
@@ -199,15 +210,31 @@ def recorded(**changes: Any) -> Snapshot:
     return Snapshot(**{**facts, **changes})
 
 
+TAP = TapPlan(
+    vhost="/",
+    way="firehose",
+    reason="",
+    sees="every message published to the queue, by the default exchange",
+    misses=["messages that wait in the queue already", "whether a message was redelivered"],
+    costs="",
+    queue="obs_responses",
+)
+
+NOTHING_YET = Snapshot(sequence=0)
+AWAY = ApiUnreachable("the management API at http://x does not answer", reason="connection refused")
+NEVER_SEEN = Snapshot(sequence=1, error=AWAY, next_at=1003.4)
+
+
 async def picture(
     size: tuple[int, int],
     *keys: str,
+    begin: Snapshot | None = None,
     state: Snapshot | None = None,
     told: Sequence[Message] = (),
     theme: str | None = None,
     production: bool = False,
 ) -> str:
-    """Press keys over the recorded bus, tell the screen something, and take the picture."""
+    """Press keys over the recorded bus, or as it is at the beginning; tell the screen something; take the picture."""
     settings = resolve(Flags(amqp_url="amqp://127.0.0.1:1", api_url="http://127.0.0.1:1"), {})
     if production:
         settings = replace(settings, production=True, color="crimson", context="live")
@@ -215,8 +242,8 @@ async def picture(
         app = ConsoleApp(session, ConsoleConfig(theme=theme))
         async with app.run_test(size=size) as pilot:
             console = Console(app, pilot)
-            app.post_message(SnapshotTaken(recorded()))
-            await console.shows("s ago")
+            app.post_message(SnapshotTaken(begin or recorded()))
+            await console.shows("○ local" if begin is NOTHING_YET else "✖ local" if begin else "s ago")
             for key in keys:
                 if key.startswith(":"):
                     await console.command(key[1:])
@@ -224,39 +251,36 @@ async def picture(
                     await console.press(key)
             if state is not None:
                 app.post_message(SnapshotTaken(state))
-                await console.shows("last seen")
-            if isinstance(app.screen, TailScreen):
+                await console.until(lambda: app.feed.snapshot is state, "the state")
+            if isinstance(app.screen, TailScreen) and begin is None and not told:
                 _fill_tail(app.screen)
                 await console.shows("PAUSED" if "s" in keys else "FOLLOWING")
+            if isinstance(app.screen, QueueScreen) and begin is None:
+                app.screen.post_message(ChannelsAsked({CHANNEL.name: CHANNEL}))
+                await console.shows("200 of 200")
             for message in told:
                 app.screen.post_message(message)
-                if isinstance(message, Triaged):
+                if isinstance(message, Triaged) and message.found is not None and message.found.groups:
                     await console.shows("InvalidMessage")
             return await _settled(app, pilot)
 
 
 async def _settled(app: ConsoleApp, pilot: Pilot[None]) -> str:
     """The picture once three in a row are the same: what was told last may still be on its way to the screen."""
-    pictures: list[str] = []
+    before: list[Strip] = []
+    same = 0
     for _ in range(300):
         await pilot.pause(0.05)
-        pictures.append(app.export_screenshot(title="busctl"))
-        if len(pictures) >= 3 and len(set(pictures[-3:])) == 1:
-            return pictures[-1]
+        now = app.screen._compositor.render_strips()
+        same = same + 1 if now == before else 0
+        before = now
+        if same == 2:
+            return app.export_screenshot(title="busctl")
     raise AssertionError("the screen does not come to rest")
 
 
 def _fill_tail(screen: TailScreen) -> None:
-    plan = TapPlan(
-        vhost="/",
-        way="firehose",
-        reason="",
-        sees="every message published to the queue, by the default exchange",
-        misses=["messages that wait in the queue already", "whether a message was redelivered"],
-        costs="",
-        queue="obs_responses",
-    )
-    screen.post_message(TapOpened(plan))
+    screen.post_message(TapOpened(TAP))
     books = [
         {"symbol": symbol, "bids": [[149.98, 300]], "text": "\x1b[31m[bold]"} for symbol in ("AAPL", "MSFT", "NVDA") * 4
     ]
@@ -380,6 +404,60 @@ async def test_what_others_do(
     assert await picture(size, line, told=told) == snapshot
 
 
+@pytest.mark.parametrize("line", ["overview", "queues", "queue obs_requests", "tail obs_requests", "dead q.dead"])
+@on_loop
+async def test_loading(line: str, snapshot: SnapshotAssertion) -> None:
+    assert await picture(LEAST, f":{line}", begin=NOTHING_YET) == snapshot
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("overview", []),
+        ("queues", []),
+        ("tail obs_requests", [TapOpened(TAP)]),
+        ("dead q.dead", [Triaged(Triage(queue="q.dead", waiting=0, examined=0, groups=[]), (), None)]),
+        ("connections", [Listed([])]),
+    ],
+)
+@on_loop
+async def test_empty(line: str, told: Sequence[Message], snapshot: SnapshotAssertion) -> None:
+    bare = recorded(queues={}, history={}, details={}, bindings={})
+    assert await picture(LEAST, f":{line}", state=bare, told=told) == snapshot
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("queues", []),
+        ("tail obs_requests", [TapEnded(LinkLost("the connection was refused", reason="connection refused"))]),
+        ("dead q.dead", [Triaged(None, (), GuardRefused("peeks left: 2 of 20", hint="--accept-loss takes them"))]),
+        ("connections", [Listed(None, AWAY)]),
+    ],
+)
+@on_loop
+async def test_what_never_was_seen(line: str, told: Sequence[Message], snapshot: SnapshotAssertion) -> None:
+    assert await picture(LEAST, f":{line}", begin=NEVER_SEEN, told=told) == snapshot
+
+
+@pytest.mark.parametrize("line", ["overview", "queue obs_requests"])
+@on_loop
+async def test_stale(line: str, snapshot: SnapshotAssertion) -> None:
+    lost = recorded(sequence=2, error=AWAY, taken_at=986.4, next_at=1003.4)
+    assert await picture(LEAST, f":{line}", state=lost) == snapshot
+
+
+@on_loop
+async def test_what_was_seen_too_long_ago_is_said_to_be_old(snapshot: SnapshotAssertion) -> None:
+    assert await picture(LEAST, ":queues", state=recorded(sequence=2, taken_at=980.0)) == snapshot
+
+
+@on_loop
+async def test_a_tap_that_would_harm(snapshot: SnapshotAssertion) -> None:
+    refused = GuardRefused("no way to look without harm", hint="--via hold takes messages for a while")
+    assert await picture(LEAST, ":tail obs_requests", told=[TapEnded(refused)]) == snapshot
+
+
 @on_loop
 async def test_a_list_one_may_not_see(snapshot: SnapshotAssertion) -> None:
     assert await picture((80, 24), "8", told=[Listed(None, ApiForbidden("no"))]) == snapshot
@@ -397,8 +475,7 @@ async def test_production_has_a_frame(snapshot: SnapshotAssertion) -> None:
 
 @on_loop
 async def test_a_lost_broker(snapshot: SnapshotAssertion) -> None:
-    error = ApiUnreachable("the management API at http://x does not answer", reason="connection refused")
-    lost = recorded(sequence=2, error=error, taken_at=986.4, next_at=1003.4)
+    lost = recorded(sequence=2, error=AWAY, taken_at=986.4, next_at=1003.4)
     assert await picture((120, 24), "2", state=lost) == snapshot
 
 

@@ -79,7 +79,7 @@ class DeadScreen(TablePlace[Group]):
     def empty(self) -> str:
         """Why there is nothing."""
         if self._error is not None:
-            return safe_text(str(self._error))
+            return "Nothing was read."  # why, stands above
         return "No dead letters. Good."
 
     @property
@@ -207,6 +207,7 @@ class DeadScreen(TablePlace[Group]):
         group = self.table.row
         text = Content("") if group is None else group_text(group)
         self.query_one("#dead-example-text", Static).update(text)
+        self.query_one("#dead-example").display = group is not None
 
     @on(LiveTable.Opened)
     def _open(self, event: LiveTable.Opened) -> None:

@@ -145,6 +145,11 @@ class OverviewScreen(Place):
         self._draw_rates(snapshot)
         self._say_objects(snapshot)
 
+    def show_unknown(self, text: str) -> None:
+        """Nothing was seen yet."""
+        self._matters.empty = text
+        self._matters.refresh()
+
     def _say_objects(self, snapshot: Snapshot) -> None:
         objects = snapshot.overview.object_totals if snapshot.overview else None
         if objects is None:

@@ -80,6 +80,9 @@ class Place(Screen[None]):
     def show_snapshot(self, snapshot: Snapshot) -> None:
         """Show what a beat brought; also called when the place comes to the front."""
 
+    def show_unknown(self, text: str) -> None:
+        """Say why nothing was seen yet."""
+
     def show_filtered(self) -> None:
         """Show what passes the filter."""
 
@@ -116,6 +119,9 @@ class Place(Screen[None]):
         self.query_one("#place").set_class(snapshot.error is not None, "-stale")
         if snapshot.taken_at is not None:
             self.show_snapshot(snapshot)
+        elif snapshot.error is not None:
+            hint = f"; {snapshot.error.hint}" if snapshot.error.hint else ""
+            self.show_unknown(formats.safe_text(f"nothing is known yet: {snapshot.error}{hint}"))
 
     def refresh_way(self) -> None:
         """Draw the breadcrumbs, the filter and the command line again."""

@@ -20,6 +20,7 @@ from busctl.tui.messages import ChannelsAsked, SpanAsked
 from busctl.tui.nouns import bindings_of_exchange, connection_named
 from busctl.tui.screens.queue_charts import SPANS, Span, depth_lines, rate_lines
 from busctl.tui.screens.queue_tables import (
+    ASKING,
     arguments_table,
     bindings_table,
     channel_of,
@@ -118,7 +119,7 @@ class QueueScreen(QueueVerbs):
 
     def compose_place(self) -> ComposeResult:
         """Facts, charts, tables."""
-        yield Static("asking the broker …", id="queue-facts", markup=False)
+        yield Static(ASKING, id="queue-facts", markup=False)
         with Horizontal(id="queue-charts"):
             with Vertical(classes="panel", id="queue-depth-panel") as depth:
                 depth.border_title = "Depth, last 10 min"
@@ -160,6 +161,10 @@ class QueueScreen(QueueVerbs):
         self._fill("bindings", snapshot.bindings.get(self.key), "Nothing leads here.")
         self._fill("arguments", settings_of(info), "Declared without arguments, no policy.")
 
+    def show_unknown(self, text: str) -> None:
+        """Nothing was seen yet."""
+        self.query_one("#queue-facts", Static).update(text)
+
     def _say_gone(self, snapshot: Snapshot) -> None:
         if snapshot.error is None:
             text = f"There is no queue {formats.safe_text(self.key[1])} in vhost {formats.safe_text(self.key[0])}."
@@ -167,7 +172,7 @@ class QueueScreen(QueueVerbs):
 
     def _fill(self, what: str, rows: Sequence[object] | None, empty: str) -> None:
         table = self.query_one(f"#queue-{what}", LiveTable)
-        table.empty = empty if rows is not None else "asking the broker …"
+        table.empty = empty if rows is not None else ASKING
         table.set_rows(rows or [])
         self.query_one(f"#queue-{what}-panel").border_subtitle = str(len(rows)) if rows else ""
 

@@ -15,6 +15,8 @@ from busctl.views.takers import FULL, TAKERS, Taker
 from busctl.views.view import Column, Tone, View
 from busctl_lib.management.infos import BindingInfo, ChannelInfo, ConsumerInfo, QueueInfo
 
+ASKING = "asking the broker …"
+
 
 class Setting(NamedTuple):
     """One argument of a queue."""
@@ -66,7 +68,7 @@ def consumers_table() -> LiveTable[Taker]:
         Slot(column=column("mode"), least=6, most=24, rank=3),
         Slot(column=column("connection"), least=14, most=60, rank=2),
     ]
-    return LiveTable(TAKERS, slots, key=_consumer_key, sort="tag", id="queue-consumers")
+    return LiveTable(TAKERS, slots, key=_consumer_key, sort="tag", empty=ASKING, id="queue-consumers")
 
 
 def takers(info: QueueInfo, channels: Mapping[str, ChannelInfo]) -> list[Taker] | None:
@@ -92,6 +94,7 @@ def bindings_table() -> LiveTable[BindingInfo]:
         slots,
         key=lambda info: (info.source, info.properties_key),
         sort="source",
+        empty=ASKING,
         id="queue-bindings",
     )
 
@@ -103,7 +106,9 @@ def arguments_table() -> LiveTable[Setting]:
         Slot(column=SETTINGS.column("value"), least=8, most=40, rank=0),
         Slot(column=SETTINGS.column("source"), least=8, most=24, rank=2),
     ]
-    return LiveTable(SETTINGS, slots, key=lambda found: found, sort="name", opens=False, id="queue-arguments")
+    return LiveTable(
+        SETTINGS, slots, key=lambda found: found, sort="name", empty=ASKING, opens=False, id="queue-arguments"
+    )
 
 
 def saturation(info: QueueInfo) -> str:

@@ -150,6 +150,11 @@ class QueuesScreen(TablePlace[QueueInfo], QueueVerbs):
         self._scale.take(depth.messages for series in snapshot.history.values() for depth in series)
         self.show_filtered()
 
+    def show_unknown(self, text: str) -> None:
+        """Nothing was seen yet."""
+        self.table.empty = text
+        self.table.refresh()
+
     # --- keys
 
     @on(LiveTable.Scrolled)

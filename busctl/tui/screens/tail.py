@@ -157,6 +157,8 @@ class TailScreen(MessagesPlace):
 
     def show_mode(self) -> None:
         """Say how it goes."""
+        waits = self._opened and self._trouble is None
+        self.log_rows.empty = "" if not waits else "Nothing kept matches." if self.filter else "Nothing came yet."
         self.query_one("#tail-mode", Static).update(self._mode(), layout=False)  # one line high
 
     def _mode(self) -> Content:

@@ -12,7 +12,7 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
 from textual.message import Message
-from textual.reactive import var
+from textual.reactive import reactive, var
 from textual.strip import Strip
 
 from busctl.tui.filters import EVERYTHING, Filter
@@ -69,6 +69,8 @@ class MessageLog(Rows):
     """
 
     following: var[bool] = var(True)
+    empty: reactive[str] = reactive("")
+    """What stands there while there are no rows."""
 
     class Opened(Message):
         """Enter, or a second click, on a message."""
@@ -241,7 +243,9 @@ class MessageLog(Rows):
             return Strip([Segment(set_cell_size(head + "BODY", width), style)], width)
         index = y - 1 + self.scroll_offset.y
         if index >= len(self._shown):
-            return Strip.blank(width, base)
+            if y != 2 or self._shown:
+                return Strip.blank(width, base)
+            return Strip([Segment(set_cell_size(f"  {self.empty}", width), base + self._part("time"))], width)
         under_cursor = index == self._cursor and not self.following
         if under_cursor:
             base += self._part("cursor")
