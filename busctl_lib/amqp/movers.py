@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import enum
 import logging
-import struct
 import threading
 import time
 from collections import deque
@@ -37,7 +36,6 @@ _LOCK_PATIENCE_S = 90.0
 """How long the broker may take to notice that our own former connection is dead."""
 _PATIENCE_S = 20.0
 """How long a queue may be unavailable after a reconnect: its node is down, its leader is not elected yet."""
-_NACK_ALL = struct.pack(">IQB", 0x003C0078, 0, 3)  # every open delivery of the channel, back to the queue
 
 
 class Mode(enum.Enum):
@@ -263,7 +261,7 @@ class Mover:
             if channel.is_open:
                 await channel.ask("basic_cancel", self._tag)
                 if self._counts_lost_channels():
-                    connection.emit(wire.encode_method(self._number, _NACK_ALL))
+                    connection.emit(wire.encode_nack_all(self._number))
                     if self.mode is Mode.EXACT:
                         await channel.ask("tx_commit")
         finally:

@@ -7,6 +7,7 @@ since its message has gone back to the queue with that channel.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import time
@@ -107,6 +108,32 @@ class Subscription:
         if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) >= (4, 3):
             self.give_back(delivery)
 
+    def step_aside(self, seconds: float) -> None:
+        """Give all that is open back and take nothing for a moment, so that other consumers get it."""
+        self.link.submit(lambda: spawn(self._step_aside(seconds)))
+
+    async def _step_aside(self, seconds: float) -> None:
+        channel, connection, tag = self._channel, self._connection, self._tag
+        if channel is None or connection is None or not channel.is_open or not tag:
+            return
+        self._tag = ""
+        await channel.ask("basic_cancel", tag)
+        self._flush()
+        self.link.counts["given_back"] += self._open
+        connection.emit(wire.encode_nack_all(self._number))
+        self._next_tag = self._last_tag + 1
+        self._done_ahead.clear()
+        self.link.later(seconds, lambda: spawn(self._consume_again(channel)))
+
+    async def _consume_again(self, channel: Channel) -> None:
+        if self._channel is channel and channel.is_open and not self._stopping:
+            with contextlib.suppress(BusError):  # the channel closes with it, and is opened anew
+                await self._consume(channel)
+
+    @property
+    def _open(self) -> int:
+        return self._last_tag - (self._next_tag - 1) - len(self._done_ahead)
+
     def once(self) -> None:
         """Do not start again when the link or the queue is lost: what was delivered would come a second time."""
         self._stopping = True
@@ -160,10 +187,13 @@ class Subscription:
         channel.on_server_cancel(lambda: self._server_cancelled(connection))
         if not self._auto_ack:
             await channel.ask("basic_qos", prefetch_count=self._prefetch)
+        await self._consume(channel)
+        self._tries, self._begun = 0, True
+
+    async def _consume(self, channel: Channel) -> None:
         self._tag = await channel.consume(
             self._rename(self.queue), auto_ack=self._auto_ack, exclusive=self._exclusive, arguments=self._arguments
         )
-        self._tries, self._begun = 0, True
 
     async def finish(self) -> None:
         """Flush settlements, cancel, close the channel."""
@@ -173,7 +203,7 @@ class Subscription:
         channel, self._channel = self._channel, None
         if channel is not None:
             if channel.is_open and not self._auto_ack:
-                self.link.counts["given_back"] += self._last_tag - (self._next_tag - 1) - len(self._done_ahead)
+                self.link.counts["given_back"] += self._open
             await channel.close()
         self.link.free_number(self._number)
 

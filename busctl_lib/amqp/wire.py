@@ -148,6 +148,11 @@ def encode_nack(channel: int, tag: int, requeue: bool) -> bytes:
     return _ack(1, channel, 13, METHOD_NACK, tag, requeue << 1, 0xCE)
 
 
+def encode_nack_all(channel: int) -> bytes:
+    """`basic.nack` of every open delivery of the channel, back to the queue, in order."""
+    return _ack(1, channel, 13, METHOD_NACK, 0, 3, 0xCE)
+
+
 def encode_reject(channel: int, tag: int, requeue: bool) -> bytes:
     """`basic.reject`: below 4.3 the same as nack; from 4.3 on it counts as a failed delivery."""
     return _ack(1, channel, 13, 0x003C005A, tag, requeue, 0xCE)

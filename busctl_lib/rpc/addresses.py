@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import random
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 _SHARED_PREFETCH = 5000
 _HOLD_LEAST_S, _HOLD_MOST_S = 0.2, 3.2
+_ASIDE_S = (0.02, 0.1)
 
 
 class Address(NamedTuple):
@@ -88,7 +90,8 @@ class _SharedQueue:
     """A reply queue that others read too: ours are taken, theirs are put back where they were.
 
     Replies of others are held for a moment and then given back, each time a little longer, so that a queue full of them
-    costs no storm of redeliveries, and two callers that hold each other's replies both come to an end.
+    costs no storm of redeliveries. The reader steps aside meanwhile: two callers in step would else each be given the
+    other's reply again and again, because the broker gives to its consumers in turn.
     """
 
     def __init__(
@@ -106,7 +109,8 @@ class _SharedQueue:
         self._lock = threading.Lock()
         self._subscription: Subscription | None = None
         self._refused: GuardRefused | None = None
-        self._held: list[Delivery] = []
+        self._held = 0
+        """Replies of others."""
         self._hold_s = _HOLD_LEAST_S
         self._due: float | None = None
 
@@ -128,7 +132,7 @@ class _SharedQueue:
     def _start(self) -> None:
         if self._refused is not None:
             raise self._refused
-        self._held, self._hold_s, self._due = [], _HOLD_LEAST_S, None
+        self._held, self._hold_s, self._due = 0, _HOLD_LEAST_S, None
         self._subscription = self._broker.subscribe(
             self.name, self._take, prefetch=_SHARED_PREFETCH, on_tick=self._tick
         )
@@ -147,7 +151,7 @@ class _SharedQueue:
             subscription.ack(delivery)
             self._on_reply(delivery)
             return
-        self._held.append(delivery)
+        self._held += 1
         if "x-delivery-count" in delivery.headers:
             self._refused = GuardRefused(
                 f"{self.name!r} is a quorum queue: giving replies of others back would wear them out",
@@ -161,7 +165,6 @@ class _SharedQueue:
         elif self._due is None:
             self._due = now + self._hold_s
         elif now >= self._due and self._subscription is not None and self._refused is None:
-            held, self._held, self._due = self._held, [], None
+            self._held, self._due = 0, None
             self._hold_s = min(self._hold_s * 2, _HOLD_MOST_S)
-            for delivery in reversed(held):
-                self._subscription.give_back(delivery)
+            self._subscription.step_aside(random.uniform(*_ASIDE_S))  # noqa: S311
