@@ -47,6 +47,12 @@ class Yard:
         self.broker.bind_queue("dead", "dlx")
         self.routes: dict[int, str] = {}
 
+    def reconnect(self) -> None:
+        """Be there at once when the node is: the link's own next try may be twenty seconds away."""
+        self.broker.close()
+        self.broker = MessageBroker(url=self.amqp_url).connect()
+        self.publisher = MessagePublisher(self.broker)
+
     def close(self) -> None:
         self.broker.close()
         self.management.close()

@@ -223,7 +223,7 @@ def test_a_broker_killed_meanwhile_loses_nothing_and_doubles_no_more_than_is_tol
                 print(f"{time.monotonic():.1f} kill {killed + 1} at {sum(map(yard.waiting, targets))}, {has_ended()=}")
                 victim.kill()
                 victim.start()
-                wait_until(lambda: yard.broker.state.value == "open", timeout=60)
+                yard.reconnect()
                 killed += 1
             return chance.uniform(0.5, 2.0) if operator.kills < tool_kills else None
 
