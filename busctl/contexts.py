@@ -167,7 +167,8 @@ def no_context(name: str, source: str, contexts: Iterable[str], path: Path) -> C
     """Make the error for a context that is not there."""
     known = sorted(contexts)
     near = difflib.get_close_matches(name, known, n=1)
-    there = f"there are: {', '.join(known)}" if known else f"none is defined in {path}"
+    none = f"none is defined in {path}; `busctl contexts add NAME --amqp-url URL` makes one"
+    there = f"there are: {', '.join(known)}" if known else none
     return ConfigError(
         f"no context {name!r} ({source})", hint=f"did you mean {near[0]}?" if near else there, path=str(path)
     )

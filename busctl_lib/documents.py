@@ -180,6 +180,8 @@ _HEAD: tuple[tuple[str, Callable[[Delivery], Any]], ...] = (
     ("deaths", lambda delivery: [_death(death) for death in delivery.deaths]),
 )
 _OF_THE_BODY = frozenset({"text", "base64", "body", "decoded", "undecoded"})
+FIELDS = (*(name for name, _ in _HEAD), *sorted(_OF_THE_BODY))
+"""All that a document may have."""
 
 
 def _is_cut(delivery: Delivery) -> bool:

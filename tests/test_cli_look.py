@@ -83,7 +83,7 @@ def test_where_jq_fields_and_raw_of_a_stream(bus: Bus) -> None:
     assert numbers(bus.run("tail", "log", "--since", "4", "-n", "2", "-o", "jsonl")[0]) == [4, 5]
     assert bus.run(*read, "-n", "2", "--jq", ".body.n, .queue")[0] == '0\n"log"\n1\n"log"\n'
     assert bus.run(*read, "-n", "1", "-o", "raw", "--jq", ".queue")[0] == "log\n"
-    assert bus.run(*read, "-n", "2", "--fields", "queue,body.n,nothing")[0] == "log\t0\t\nlog\t1\t\n"
+    assert bus.run(*read, "-n", "2", "--fields", "queue,body.n,body.nothing")[0] == "log\t0\t\nlog\t1\t\n"
     picked = bus.run(*read, "-n", "1", "--fields", "body.n,headers.x-stream-offset", "-o", "jsonl")[0]
     assert json.loads(picked) == {"body.n": 0, "headers.x-stream-offset": 0}
     assert bus.run(*read, "-n", "2", "-o", "raw", "--raw-separator", r"\0")[0] == '{"n":0}\0{"n":1}\0'
@@ -124,6 +124,7 @@ def test_a_filter_that_fails_on_a_message_is_told_once_and_a_broken_command_too(
         (("tail", "q", "--since", "9" * 20), "is no place in a stream"),
         (("peek", "q", "--jq", ".", "--fields", "queue"), "choose one"),
         (("tail", "q", "--fields", ","), "--fields"),
+        (("tail", "q", "--fields", "queue,bdy.n"), "a message has no 'bdy.n' (it has: queue, exchange, "),
         (("record", "x.txt", "q"), "ends in"),
         (("record", "x.jsonl", "q", "--rotate", "big"), "--rotate"),
         (("play", "nowhere.jsonl"), "is not there"),

@@ -18,7 +18,7 @@ import pytest
 from api_at_socket import refusing_port
 
 from busctl import contexts, passwords
-from busctl.cli import main
+from busctl.cli import exits, main
 from busctl.config import Flags, resolve
 from busctl.demo.registry import registered
 from busctl.session import Session
@@ -407,3 +407,16 @@ def test_check_with_one_door_open_is_done_and_says_what_is_missing(run: Run, vho
     code, out, _ = run("contexts", "check", "--amqp-url", f"amqp://{closed}", "--api-url", vhost.api_url)
     assert (code, "missing    publish" in out) == (0, True)
     assert run("contexts", "check", "--amqp-url", f"amqp://{closed}", "--api-url", f"http://{closed}")[0] == 3
+
+
+def test_who_named_no_broker_is_told_how(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["busctl", "queues"])
+    for name in [name for name in os.environ if name.startswith("BUSCTL_")]:
+        monkeypatch.delenv(name)
+    said = exits._next(exits.ExitCode.NO_CONNECTION)
+    assert said is not None
+    assert "`busctl contexts add NAME" in said
+    assert "`busctl demo`" in said
+    monkeypatch.setattr("sys.argv", ["busctl", "queues", "--api-url=http://other"])
+    assert "busctl demo" not in str(exits._next(exits.ExitCode.NO_CONNECTION))
+    assert exits._next(exits.ExitCode.USAGE) is None

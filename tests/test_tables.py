@@ -72,6 +72,13 @@ def test_properties_come_back_equal(given_properties: Properties) -> None:
     assert wire.decode_properties(data) == given_properties
 
 
+@given(header_tables)
+def test_a_table_of_shared_values_is_the_same(table: dict[str, Any]) -> None:
+    encoded = tables.encode_table(table)
+    for _ in range(2):  # the second time from what was decoded before
+        assert tables.decode_shared_table(encoded, 0) == tables.decode_table(encoded, 0, exact=True)
+
+
 @given(properties, st.integers(0, 6), st.integers(0, 2**40))
 def test_what_the_broker_counts_is_cut_out_and_nothing_else(
     given_properties: Properties, place: int, count: int

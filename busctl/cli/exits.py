@@ -67,9 +67,6 @@ _CODES: tuple[tuple[type[errors.BusError], ExitCode], ...] = (
 )
 
 
-_NEXT = {ExitCode.NO_CONNECTION: "`busctl contexts check` tells which address came from where"}
-"""What to do next where an error's own hint cannot know our commands."""
-
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
@@ -92,7 +89,7 @@ def report(error: BaseException, *, debug: bool = False) -> ExitCode:
 
         _write("".join(traceback.format_exception(error)))
     if isinstance(error, errors.BusError):
-        hints = [hint for hint in (error.hint, _NEXT.get(code)) if hint]
+        hints = [hint for hint in (error.hint, _next(code)) if hint]
         _line(f"{error} ({'; '.join(hints)})" if hints else str(error))
         if isinstance(error, errors.ExpressionInvalid):
             _write(safe_text(error.picture, keep_lines=True) + "\n")
@@ -103,6 +100,18 @@ def report(error: BaseException, *, debug: bool = False) -> ExitCode:
         hint = "" if debug else "; --debug shows where"
         _line(f"a fault of busctl itself: {type(error).__name__}: {error}{hint}")
     return code
+
+
+def _next(code: ExitCode) -> str | None:
+    """What to do next where an error's own hint cannot know our commands."""
+    if code is not ExitCode.NO_CONNECTION:
+        return None
+    from busctl.contexts import config_path
+
+    given = [name for name in (*os.environ, *sys.argv) if name.startswith(("BUSCTL_A", "--amqp-url", "--api-url"))]
+    if given or config_path().exists():
+        return "`busctl contexts check` tells which address came from where"
+    return "no broker is named: `busctl contexts add NAME --amqp-url URL` names one, `busctl demo` starts one to try"
 
 
 def usage(text: str) -> ExitCode:

@@ -100,8 +100,13 @@ class Fields(Printer):
 
     def __init__(self, text: str, form: MessageFormat, keys: Keyring | None = None) -> None:
         self._names = [name.strip() for name in text.split(",") if name.strip()]
+        from busctl_lib.documents import FIELDS
+
         if not self._names:
             raise ConfigError("--fields: which? for example routing_key,body.symbol")
+        unknown = [name for name in self._names if name.partition(".")[0] not in FIELDS]
+        if unknown:
+            raise ConfigError(f"--fields: a message has no {unknown[0]!r:.40}", hint=f"it has: {', '.join(FIELDS)}")
         self._as_json = form is MessageFormat.JSONL
         self._keys = keys
 

@@ -350,7 +350,7 @@ class Mover:
             Delivery(
                 exchange=exchange,
                 routing_key=key,
-                properties=wire.decode_properties(header, exact=True),
+                properties=wire.decode_properties(header, shared=True),
                 body=body,
                 wire_properties=header[12:],
                 queue=self.queue,

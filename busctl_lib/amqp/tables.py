@@ -38,6 +38,7 @@ _FIXED = {
 }
 _FIXED_BY_BYTE = {ord(tag): (layout.unpack_from, layout.size) for tag, layout in _FIXED.items()}
 _OTHER_SIZES = {ord("T"): 8, ord("t"): 1, ord("V"): 0, ord("D"): 5}
+_SHARED_BYTES = 512
 _MAX_DEPTH = 100
 _Encoder = Callable[[Any, int], bytes]
 """(value, depth)"""
@@ -237,6 +238,20 @@ def decode_table(data: bytes, offset: int, *, exact: bool = False) -> tuple[dict
 def _decode_name(raw: bytes) -> str:
     """Names of headers are few and come again with every message."""
     return raw.decode("utf-8", "backslashreplace")
+
+
+def decode_shared_table(data: bytes, offset: int) -> tuple[dict[str, Any], int]:
+    """`decode_table(exact=True)` for messages whose headers come again: values are shared, and must not be changed."""
+    entries, end = split_table(data, offset)
+    return dict([_decode_entry(entry) if len(entry) <= _SHARED_BYTES else _entry(entry) for _, entry in entries]), end
+
+
+def _entry(data: bytes) -> tuple[str, Any]:
+    stop = 1 + data[0]
+    return _decode_name(data[1:stop]), _decode_value(data, stop, True)[0]
+
+
+_decode_entry = functools.lru_cache(maxsize=4096)(_entry)
 
 
 def split_table(data: bytes, offset: int) -> tuple[list[tuple[bytes, bytes]], int]:

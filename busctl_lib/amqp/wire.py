@@ -13,7 +13,14 @@ from typing import Any
 
 import msgspec
 
-from busctl_lib.amqp.tables import Unencodable, decode_table, encode_short_string, encode_table, split_table
+from busctl_lib.amqp.tables import (
+    Unencodable,
+    decode_shared_table,
+    decode_table,
+    encode_short_string,
+    encode_table,
+    split_table,
+)
 from busctl_lib.envelope import Envelope, Properties
 
 METHOD_ACK = 0x003C0050
@@ -158,8 +165,14 @@ def encode_reject(channel: int, tag: int, requeue: bool) -> bytes:
     return _ack(1, channel, 13, 0x003C005A, tag, requeue, 0xCE)
 
 
-def decode_properties(data: bytes, *, exact: bool = False) -> Properties:
-    """The properties of a content header frame's payload (class, weight and size in front); `exact` as decode_table."""
+def decode_properties(data: bytes, *, exact: bool = False, shared: bool = False) -> Properties:
+    """The properties of a content header frame's payload (class, weight and size in front).
+
+    Args:
+        data: the payload.
+        exact: as of decode_table.
+        shared: exact, and quicker: header values may be those of other messages, and must not be changed.
+    """
     flags = data[12] << 8 | data[13]
     properties = Properties()
     offset = 14
@@ -173,7 +186,10 @@ def decode_properties(data: bytes, *, exact: bool = False) -> Properties:
             setattr(properties, name, data[offset + 1 : end].decode("utf-8", "backslashreplace"))
             offset = end
         elif kind == _TABLE:
-            properties.headers, offset = decode_table(data, offset, exact=exact)
+            if shared:
+                properties.headers, offset = decode_shared_table(data, offset)
+            else:
+                properties.headers, offset = decode_table(data, offset, exact=exact)
         elif kind == _OCTET:
             setattr(properties, name, data[offset])
             offset += 1
