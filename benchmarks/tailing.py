@@ -175,7 +175,7 @@ class Bench:
             f"| bare pika SelectConnection, an ack each, msg/s | {acks:,.0f} | tail is {tail / acks:.2f} of it |",
             f"| bare pika SelectConnection, auto-ack, msg/s | {auto:,.0f} | tail is {tail / auto:.2f} of it |",
             f"| `tail --all` at {rate:,.0f} msg/s in the vhost | {shown:,} of {sent:,} shown | |",
-            f"| `--where`, the expression's process alone, us a message | {alone:.1f} | at most 50 |",
+            f"| `--where`, the expression's process alone, given whole documents, us a message | {alone:.1f} | |",
             f"| `--where`, processor time a message of the whole tail, more with it, us | {whole:.1f} | at most 50 |",
         ]
 
