@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 from api_at_socket import Road
@@ -11,7 +12,9 @@ from consoles import Console, on_loop, opened
 from textual import events
 from textual.widgets import Input
 
+from busctl.tui import feed
 from busctl.tui.widgets.table import LiveTable
+from busctl.views import overview
 from busctl_lib import MessageBroker, MessageConsumer, MessagePublisher
 from busctl_lib.pytest_plugin import TestBroker
 
@@ -42,6 +45,25 @@ async def test_the_overview_says_where_one_is_and_what_is_wrong(vhost: TestBroke
         await console.shows("overview › obs_requests.dead", "Nobody consumes from here.")
         await console.press("escape")
         await console.shows("Needs attention")
+
+
+@on_loop
+async def test_queues_are_judged_away_from_the_thread_that_draws(
+    vhost: TestBroker, bus: MessageBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judges: list[threading.Thread] = []
+
+    def judged(*arguments: Any) -> Sequence[overview.Attention]:
+        judges.append(threading.current_thread())
+        return overview.attention(*arguments)
+
+    monkeypatch.setattr(feed, "attention", judged)
+    bus.declare_queue("obs_requests.dead")
+    MessagePublisher(bus).publish("obs_requests.dead", {"n": 1})
+    async with opened(vhost) as console:
+        await console.shows("1 dead letter")
+    assert judges
+    assert threading.current_thread() not in judges
 
 
 @on_loop
@@ -166,6 +188,8 @@ async def test_sorting_shows_its_column_and_keeps_the_cursor_on_its_row(vhost: T
         assert table.row.name == "tes_requests"
         await console.press("S")
         assert rows(console)[0] == "tes_requests"
+        await console.press("R")
+        assert rows(console) == ["tes_requests", "obs_requests", "obs_responses"]  # equals by name, whatever was before
 
 
 @on_loop

@@ -13,6 +13,7 @@ from busctl.tui.history import History
 from busctl.tui.rpc_history import RpcHistory
 from busctl.views.commands import command_line
 from busctl.views.happenings import Happening, happened
+from busctl.views.overview import Attention, attention
 from busctl_lib.errors import ConfigError
 from busctl_lib.poller import Poller, Snapshot
 from busctl_lib.schemas import METHODS
@@ -59,6 +60,7 @@ class Feed:
         """Why the bus file cannot be used, once it was looked for."""
         self.rpc_history = RpcHistory()
         self.history = History()
+        self._judged: tuple[Snapshot, Sequence[Attention]] = (self.snapshot, ())
 
     def take_snapshot(self, snapshot: Snapshot) -> None:
         """Note what changed since the last one, and hand it on. Thread: the poller's; the screens need not wait."""
@@ -67,7 +69,13 @@ class Feed:
         self._last = snapshot
         if news:
             self.happenings = [*reversed(news), *self.happenings][:HAPPENINGS_KEPT]
+        self._judged = (snapshot, attention(snapshot.queues.values(), snapshot.nodes))
         self._on_snapshot(self, snapshot)
+
+    def matters(self, snapshot: Snapshot) -> Sequence[Attention]:
+        """What needs attention. All queues are judged where the snapshot came from: keys need not wait for that."""
+        judged, matters = self._judged
+        return matters if judged is snapshot else attention(snapshot.queues.values(), snapshot.nodes)
 
     @property
     def context(self) -> str:

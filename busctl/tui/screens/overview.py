@@ -17,7 +17,7 @@ from busctl.tui.widgets.chart import Chart, Series
 from busctl.tui.widgets.nodes import NodeBars
 from busctl.tui.widgets.slots import Slot
 from busctl.tui.widgets.table import LiveTable
-from busctl.views import formats, overview, queues
+from busctl.views import formats, queues
 from busctl.views.happenings import HAPPENINGS
 from busctl.views.overview import Attention
 from busctl.views.view import Column, View
@@ -133,7 +133,7 @@ class OverviewScreen(Place):
 
     def show_snapshot(self, snapshot: Snapshot) -> None:
         """Fill all of them."""
-        matters = overview.attention(snapshot.queues.values(), snapshot.nodes)
+        matters = self.feed.matters(snapshot)
         self._matters.empty = "Nothing needs attention. Good."
         self._matters.set_rows(matters)
         self.query_one("#overview-attention").border_subtitle = str(len(matters)) if matters else ""

@@ -108,6 +108,8 @@ class LiveTable(Rows, Generic[T]):
         self._marks = Marks()
         self._changes: Changes[T] = Changes()
         self._rows: list[T] = []
+        self._unsorted: list[T] = []
+        """The same in the view's own order, else as given: what another sort begins with."""
         self._longest: dict[str, int] = {}
         self._lanes: list[Lane[T]] = []
         self._visible: tuple[Hashable, ...] = ()
@@ -206,10 +208,11 @@ class LiveTable(Rows, Generic[T]):
 
     def _in_order(self, rows: Sequence[T]) -> list[T]:
         """Equal rows stand in the view's own order: they must not trade places from beat to beat."""
-        if self._sort is None:
-            return list(rows)
-        ordered = self._view.sorted(rows)
-        return ordered if self._sort == self._view.sort else self._view.sorted(ordered, self._sort)
+        if rows is not self._unsorted:
+            self._unsorted = list(rows) if self._sort is None else self._view.sorted(rows)
+        if self._sort is None or self._sort == self._view.sort:
+            return self._unsorted
+        return self._view.sorted(self._unsorted, self._sort)
 
     def sort_by(self, name: str) -> None:
         """Sort by a column: numbers largest first, text from A to Z; a second time turns it around."""
@@ -217,7 +220,7 @@ class LiveTable(Rows, Generic[T]):
         first = f"-{name}" if column.align == "right" else name
         turned = name if first.startswith("-") else f"-{name}"
         self._sort = turned if self._sort == first else first
-        self.set_rows(self._rows)
+        self.set_rows(self._unsorted)
         self.post_message(self.Sorted(self))
 
     def sort_by_next(self) -> None:
@@ -234,7 +237,7 @@ class LiveTable(Rows, Generic[T]):
         """Turn the order around."""
         if self._sort is not None:
             self._sort = self._sort[1:] if self._sort.startswith("-") else f"-{self._sort}"
-            self.set_rows(self._rows)
+            self.set_rows(self._unsorted)
             self.post_message(self.Sorted(self))
 
     # --- room
