@@ -386,17 +386,7 @@ def test_a_target_deleted_half_way_keeps_the_rest(yard: Yard) -> None:
 
 
 def test_cancel_gives_an_account_and_resume_goes_on(yard: Yard) -> None:
-    yard.put(600)
-    request = Request(kind="move", source="dead", target="elsewhere", rate=400)
-    with yard.journal() as journal, Transfer(yard.broker, yard.management, journal, request) as transfer:
-        for _ in transfer.planning():
-            pass
-        for progress in transfer.running():
-            if progress.moved:
-                transfer.stop("interrupted")
-        assert transfer.account is not None
-        operation = transfer.account.operation
-    assert operation.state == "interrupted"
+    operation = interrupted(yard)
     assert 0 < operation.moved < 600
     with (
         yard.journal() as journal,
@@ -410,10 +400,10 @@ def test_cancel_gives_an_account_and_resume_goes_on(yard: Yard) -> None:
     assert sorted(yard.numbers("elsewhere")) == list(range(600))
 
 
-def interrupted(yard: Yard) -> str:
-    """A fast move of 600 messages that was interrupted early."""
+def interrupted(yard: Yard, *, fast: bool = False) -> Operation:
+    """A move of 600 messages that was interrupted early."""
     yard.put(600)
-    request = Request(kind="move", source="dead", target="elsewhere", rate=400, fast=True)
+    request = Request(kind="move", source="dead", target="elsewhere", rate=400, fast=fast)
     with yard.journal() as journal, Transfer(yard.broker, yard.management, journal, request) as transfer:
         for _ in transfer.planning():
             pass
@@ -423,7 +413,7 @@ def interrupted(yard: Yard) -> str:
         assert transfer.account is not None
         operation = transfer.account.operation
     assert operation.state == "interrupted"
-    return operation.id
+    return operation
 
 
 def resume(yard: Yard, operation: str) -> Operation:
@@ -436,7 +426,7 @@ def resume(yard: Yard, operation: str) -> Operation:
 
 
 def test_what_is_found_unknown_only_now_is_told_before_it_is_sent_again(yard: Yard) -> None:
-    id_ = interrupted(yard)
+    id_ = interrupted(yard, fast=True).id
     intents = [Intent(1000 + n, identity(letter(n)), f"m-{n}", "", "dead", "", "elsewhere") for n in (598, 599)]
     with yard.journal() as journal:
         journal.close_batch(id_, None, [Verdict(intents[0], "unknown", "told before")])
@@ -450,7 +440,7 @@ def test_what_is_found_unknown_only_now_is_told_before_it_is_sent_again(yard: Ya
 
 
 def test_a_moved_message_that_its_queue_gives_again_is_told(yard: Yard) -> None:
-    id_ = interrupted(yard)
+    id_ = interrupted(yard, fast=True).id
     with yard.journal() as journal:
         moved = [int(line.message_id[2:]) for line in journal.lines(id_, "moved") if line.message_id][:5]
     # A broker that died may have forgotten acks: its queue has the messages again, as redelivered.
