@@ -263,7 +263,8 @@ def special(
     if trash_keeps is not None and plan.selected > trash_keeps:
         yield f"the trash keeps the first {trash_keeps:,} only: the rest cannot be put back"
     if info.consumers:
-        yield f"{info.consumers} consumers take messages from {info.name} as well"
+        take = "1 consumer takes" if info.consumers == 1 else f"{info.consumers} consumers take"
+        yield f"{take} messages from {info.name} as well"
 
 
 def require_same(made: Plan, now: Plan, found: Counter[bytes]) -> None:
