@@ -22,34 +22,24 @@ import argparse
 import functools
 import json
 import os
-import random
-import socket
 import statistics
 import subprocess
 import sys
-import threading
 import time
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import requests
+from many_queues import CONSUMERS, Bus, CountingRoad, many_queues, name_of, say
 
-from busctl_lib import MessageBroker, MessagePublisher
 from busctl_lib.management import ManagementClient
 from busctl_lib.poller import Poller, Snapshot
-from busctl_lib.sandbox import PrivateBroker
 
 _RESULTS = Path(__file__).with_name("RESULTS-management.md")
-_CONSUMERS = 300
-_FILLED = 500
-_FLOW_PER_S = 200
 _ON_SCREEN = 50
-_SETTLE_S = 15.0
 _IDLE_S = 20.0
 _LIST_S = 60.0
 """No new round of the list after that, from the second one on."""
@@ -96,64 +86,6 @@ class Cost:
     cpu_s: float
 
 
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-class CountingRoad:
-    """A TCP road to a port of loopback that counts what comes back."""
-
-    def __init__(self, port: int) -> None:
-        self._target = ("127.0.0.1", port)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self.n_bytes = 0
-        self.requests = 0
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def close(self) -> None:
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _serve(self) -> None:
-        with suppress(OSError):
-            while True:
-                near, _ = self._listener.accept()
-                far = socket.create_connection(self._target)
-                threading.Thread(target=self._carry, args=(near, far, False), daemon=True).start()
-                threading.Thread(target=self._carry, args=(far, near, True), daemon=True).start()
-
-    def _carry(self, source: socket.socket, sink: socket.socket, back: bool) -> None:
-        with suppress(OSError):
-            while data := source.recv(1 << 16):
-                if back:
-                    self.n_bytes += len(data)
-                elif data.startswith(b"GET "):
-                    self.requests += 1
-                sink.sendall(data)
-            sink.shutdown(socket.SHUT_WR)
-
-
-class Bus:
-    """A private node with many queues, some of them at work."""
-
-    def __init__(self, node: PrivateBroker, queues: int) -> None:
-        self.node = node
-        self.queues = queues
-
-    def cpu_s(self) -> float:
-        """Processor time that the threads of the node have used, to the nanosecond."""
-        total_ns = 0
-        for thread in Path(f"/proc/{self.node.pid}/task").iterdir():
-            with suppress(OSError):
-                total_ns += int((thread / "schedstat").read_text().split()[0])
-        return total_ns / 1e9
-
-    def url_at(self, port: int) -> str:
-        return f"http://{self.node.username}:{self.node.password}@127.0.0.1:{port}"
-
-
 class Meter:
     """Adds up the processor time of the node while requests are under way."""
 
@@ -174,41 +106,6 @@ class Meter:
                 self.cpu_s += self._bus.cpu_s() - before - idle_s
 
         return metered
-
-
-@contextmanager
-def many_queues(root: str | None, queues: int) -> Iterator[Bus]:
-    say(f"starting a private RabbitMQ{f' from {root}' if root else ''}")
-    with PrivateBroker(root=root) as node, MessageBroker(url=node.amqp_url) as broker:
-        say(f"declaring {queues} queues")
-        kind = {"vhost": "/", "durable": True, "auto_delete": False, "arguments": {}}
-        with ManagementClient(node.api_url) as api:
-            api.import_definitions({"queues": [{"name": name_of(number), **kind} for number in range(queues)]})
-        for number in range(_CONSUMERS):
-            broker.subscribe(name_of(number), lambda delivery: None, auto_ack=True)
-        publisher = MessagePublisher(broker)
-        filled = [name_of(_CONSUMERS + number) for number in range(_FILLED) for _ in range(number % 97 + number // 9)]
-        publisher.publish_many(((name, {"n": number}) for number, name in enumerate(filled)), timeout=120)
-        over = threading.Event()
-        flow = threading.Thread(target=keep_flowing, args=(publisher, over))
-        flow.start()
-        try:
-            time.sleep(_SETTLE_S)
-            yield Bus(node, queues)
-        finally:
-            over.set()
-            flow.join()
-
-
-def keep_flowing(publisher: MessagePublisher, over: threading.Event) -> None:
-    """Publish to the queues with consumers, to the first ones more than to the last."""
-    chance = random.Random(1)
-    while not over.wait(1 / _FLOW_PER_S):
-        publisher.publish(name_of(int(_CONSUMERS * chance.random() ** 2)), {"n": 1})
-
-
-def name_of(number: int) -> str:
-    return f"service.{number % 40:02d}.{zlib.crc32(b'%d' % number):08x}.orders"
 
 
 # --- the command
@@ -261,25 +158,24 @@ def time_busctl(bus: Bus) -> tuple[float, int]:
     seconds = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)
     listed = json.loads(out) if process.returncode == 0 else []
-    if len(listed) != bus.queues or sum(info.get("consumers", 0) for info in listed) != _CONSUMERS:
+    if len(listed) != bus.queues or sum(info.get("consumers", 0) for info in listed) != CONSUMERS:
         raise Failed(f"busctl queues ended with {process.returncode} and {len(listed)} queues, or without consumers")
     return seconds, usage.ru_maxrss * 1024
 
 
 def measure_list(bus: Bus, rounds: int) -> list[str]:
-    curls, ours, memories = [], [], []
+    taken: list[tuple[float, float, int]] = []
     ends = time.monotonic() + _LIST_S
     for number in range(rounds + 1):
-        if ours and time.monotonic() > ends:
+        if taken and time.monotonic() > ends:
             break
         curl = time_curl(bus)
         seconds, memory = time_busctl(bus)
         say(f"  list: curl {curl:.2f} s, busctl {seconds:.2f} s, {memory / 1e6:.0f} MB")
         if number:  # the first of each warms caches up
-            curls.append(curl)
-            ours.append(seconds)
-            memories.append(memory)
-    ratio = statistics.median(mine / theirs for mine, theirs in zip(ours, curls, strict=True))
+            taken.append((curl, seconds, memory))
+    curls, ours, memories = zip(*taken, strict=True)
+    ratio = statistics.median(mine / theirs for theirs, mine, _ in taken)
     return [
         f"| `curl /api/queues` | {statistics.median(curls):.2f} s | 1 | |",
         f"| `busctl queues -o json` | {statistics.median(ours):.2f} s | {ratio:.2f} | {max(memories) / 1e6:.0f} MB |",
@@ -349,10 +245,10 @@ def be_the_console(bus: Bus, seconds: float, roads: Roads, meter: Meter) -> None
     last = seen[-1]
     if last.error is not None or len(last.queues) != bus.queues:
         raise Failed(f"the poller saw {len(last.queues)} queues: {last.error}")
-    for number in [0, _CONSUMERS, *numbers]:
-        if last.queues["/", name_of(number)].consumers != int(number < _CONSUMERS):
+    for number in [0, CONSUMERS, *numbers]:
+        if last.queues["/", name_of(number)].consumers != int(number < CONSUMERS):
             raise Failed("the poller does not know the consumers")
-    moving = sum(number < _CONSUMERS for number in numbers)
+    moving = sum(number < CONSUMERS for number in numbers)
     say(f"  {len(seen)} beats, {moving} of {len(numbers)} queues on the screen move")
 
 

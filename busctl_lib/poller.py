@@ -17,6 +17,7 @@ from typing import NamedTuple
 from busctl_lib.errors import ApiForbidden, BusError, NotFound
 from busctl_lib.management import BindingInfo, History, ManagementClient, NodeInfo, OverviewInfo, QueueInfo
 from busctl_lib.management.queue_reading import fill_absent
+from busctl_lib.management.roll import Roll
 from busctl_lib.turns import Turns
 
 QueueKey = tuple[str, str]
@@ -127,6 +128,7 @@ class Poller:
         self._interval_s = max(interval_s, MIN_INTERVAL_S)
         self._depths = _Depths()
         self._turns = Turns()
+        self._roll = Roll(client)
         self._wake = threading.Condition()
         self._visible: frozenset[QueueKey] = frozenset()
         self._watched: frozenset[QueueKey] = frozenset()
@@ -164,6 +166,7 @@ class Poller:
             self._due = True
             self._list_at = self._overview_at = 0.0
             self._turns.forget()
+            self._roll.forget()
             self._wake.notify_all()
 
     def set_vhost(self, vhost: str | None) -> None:
@@ -307,8 +310,7 @@ class Poller:
         started = time.monotonic()
         listed_at = last.listed_at
         if listed_at is None or last.complete or started >= self._list_at:
-            listed = self._client.queues_counted(self._vhost, overview)
-            queues = {info.key: info for info in listed}
+            queues = {info.key: info for info in self._roll.call(self._vhost, overview)}
             listed_at = time.monotonic()
             self._list_at = listed_at + max(LIST_EVERY_S, LIST_SHARE * (listed_at - started))
             for key in queues.keys() & self._visible:

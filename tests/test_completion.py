@@ -158,19 +158,27 @@ def test_an_answer_loads_no_command() -> None:
     assert not {"typer", "rich", "http", "http.client", "requests", "pika", "busctl.cli.main"} & {*loaded}
 
 
-def test_bash_completes_by_the_script(complete: Complete, vhost: Any) -> None:
+def test_bash_completes_by_the_script(vhost: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUSCTL_AMQP_URL", vhost.amqp_url)
+    monkeypatch.setenv("BUSCTL_API_URL", vhost.api_url)
     with MessageBroker(url=vhost.amqp_url) as broker:
         broker.declare_queue("a:b c")
         broker.declare_queue("a:b")
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    patient = tmp_path / "busctl"  # the 0.3 s of a Tab are not for this machine to keep
+    patient.write_text(
+        f"#!{sys.executable}\n"
+        "from busctl.cli import completing\n"
+        "completing.BUDGET_S = 30\n"
+        "from busctl import __main__ as program\n"
+        "program.main()\n"
+    )
+    patient.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     tab = (
         "source <(busctl completion bash); COMP_LINE='busctl queues a: more'; COMP_POINT=16\n"
         "_busctl_completion busctl; printf '%s\\n' \"${COMPREPLY[@]}\""
     )
-    for _ in range(20):  # each Tab has its 0.3 s, which is not for this machine to keep
-        done = subprocess.run(["bash", "-c", tab], env=environment, capture_output=True, timeout=60)
-        if done.stdout != b"\n":
-            break
+    done = subprocess.run(["bash", "-c", tab], env=environment, capture_output=True, timeout=60)
     assert (done.stdout, done.stderr) == (b"b\n", b"")
 
 

@@ -56,7 +56,7 @@ def results(expression: str, document: object) -> object:
         return str(error)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(expressions)
 def test_its_results_are_the_same_without_what_it_does_not_read(expression: str) -> None:
     reads = fields_read(expression)

@@ -16,6 +16,7 @@ from busctl_lib.management import ManagementClient, OverviewInfo, QueueInfo, inf
 from busctl_lib.management.infos import Details, Listener, MessageStats
 from busctl_lib.management.metrics import Listener as Source
 from busctl_lib.management.metrics import fill_counts, listener_of, read_counts
+from busctl_lib.management.roll import Roll
 from busctl_lib.poller import Poller, Snapshot
 from busctl_lib.turns import Turns
 
@@ -60,6 +61,42 @@ def test_all_queues_are_counted_by_the_prometheus_listener(
         return {info.name: (info.messages_ready, info.consumers) for info in found}
 
     wait_until(lambda: counted() == {"orders": (0, 1), ODD: (0, 1), "full": (1, 0)}, timeout=30)
+
+
+def test_queues_are_named_once_and_those_that_come_and_go_are_told_by_the_counts(
+    vhost: Any, api: ManagementClient, broker: MessageBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named: list[str | None] = []
+    name_all = api.queues_known
+    monkeypatch.setattr(api, "queues_known", lambda vhost: [named.append(vhost), name_all(vhost)][1])
+    roll = Roll(api)
+
+    def called() -> dict[str, tuple[str | None, int | None]]:
+        return {info.name: (info.type, info.messages) for info in roll.call(vhost.name, api.overview())}
+
+    def counted(*names: str) -> bool:
+        text = api._http.get_open(listener_of(api.overview(), api.url).url)  # type: ignore[union-attr]
+        return {name for name in names if f'vhost="{vhost.name}",queue="{name}"'.encode() in text} == set(names)
+
+    broker.declare_queue("stays")
+    broker.declare_queue("goes")
+    wait_until(lambda: counted("stays", "goes"), timeout=30)
+    assert called() == {"stays": ("classic", 0), "goes": ("classic", 0)}
+    assert called() == {"stays": ("classic", 0), "goes": ("classic", 0)}
+    broker.delete_queue("goes")
+    broker.declare_queue("comes", arguments={"x-queue-type": "quorum"})
+    MessagePublisher(broker).publish("stays", {"n": 1})
+    wait_until(lambda: called() == {"stays": ("classic", 1), "comes": ("quorum", 0)}, timeout=30)
+    assert named == [vhost.name], "who came was asked for, who went is left out"
+    broker.declare_queue(ODD)
+    wait_until(lambda: called().keys() == {"stays", "comes", ODD}, timeout=30)
+    assert named == [vhost.name] * 2, "a name that reads two ways takes a list"
+    broker.delete_queue(ODD)
+    wait_until(lambda: called().keys() == {"stays", "comes"}, timeout=30)
+    roll.forget()
+    called()
+    assert named == [vhost.name] * 4
+    assert called().keys() == {"stays", "comes"}
 
 
 def test_the_members_of_quorum_queues_are_known_on_a_large_bus(

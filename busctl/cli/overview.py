@@ -58,7 +58,7 @@ def _held_back(api: ManagementClient, info: OverviewInfo) -> list[ConnectionInfo
 def _write_screen(
     api: ManagementClient, info: OverviewInfo, nodes: list[NodeInfo] | None, vhost: str, *, clear: bool
 ) -> None:
-    queues = api.queues_counted(vhost, info, hurry=True) if info.is_large else api.queues_with_rates(vhost)
+    queues = api.queues_counted(vhost, info) if info.is_large else api.queues_with_rates(vhost)
     lines = [f"{fact.label:<10} {output.paint(fact.text, fact.tone)}" for fact in view.facts(info, nodes)]
     if nodes:
         lines += ["", output.table(NODES.select(), NODES.sorted(nodes)).rstrip("\n")]

@@ -56,7 +56,7 @@ def _listed(api: ManagementClient, vhost: str | None, asked: lists.Asked | None 
         return api.queues_with_rates(vhost)
     if asked is not None and (asked.looks_at is None or not _COUNTED.issuperset(asked.looks_at)):
         return api.queues_with_rates(vhost)
-    return api.queues_counted(vhost, overview, hurry=True)
+    return api.queues_counted(vhost, overview)
 
 
 def _one(api: ManagementClient, vhost: str, name: str) -> QueueInfo:

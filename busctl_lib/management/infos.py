@@ -241,9 +241,16 @@ QUEUE_LIST_COLUMNS: tuple[str, ...] = (
 """What a list with rates asks for: a seventh of the bytes of a plain list."""
 
 
-QUEUE_COUNT_COLUMNS: tuple[str, ...] = (
+QUEUE_NAME_COLUMNS: tuple[str, ...] = (
     *("name", "vhost", "type", "state", "durable", "auto_delete", "exclusive", "arguments", "node"),
-    *("leader", "members", "online", "messages", "messages_ready", "messages_unacknowledged", "consumers"),
+    *("leader", "members", "online"),
+)
+"""What tells what a queue is."""
+
+
+QUEUE_COUNT_COLUMNS: tuple[str, ...] = (
+    *QUEUE_NAME_COLUMNS,
+    *("messages", "messages_ready", "messages_unacknowledged", "consumers"),
 )
 """What the list of a large bus asks for where counts cannot be had from elsewhere."""
 

@@ -23,6 +23,7 @@ _COUNTS = {
 _IDENTITY = re.compile(
     rb'^rabbitmq_identity_info\{rabbitmq_node="([^"\\]*)",rabbitmq_cluster="([^"\\]*)"[,}]', re.MULTILINE
 )
+_LABELS = re.compile(rb'vhost="([^"\\]*)",queue="([^"\\]*)"', re.DOTALL)
 Counts = dict[str, dict[bytes, int]]
 """By field of a queue, then by the labels of a queue, as they came."""
 
@@ -67,11 +68,22 @@ def _numbers(text: bytes, what: str) -> dict[bytes, int]:
     return found
 
 
+def labels_of(info: QueueInfo) -> bytes:
+    """How the listener names a queue."""
+    return f'vhost="{info.vhost}",queue="{info.name}"'.encode()
+
+
+def key_of(labels: bytes) -> tuple[str, str] | None:
+    """(vhost, queue) of such labels; None when they could be another's: 3.x does not escape what 4.x does."""
+    found = _LABELS.fullmatch(labels)
+    return (found[1].decode("utf-8", "replace"), found[2].decode("utf-8", "replace")) if found is not None else None
+
+
 def fill_counts(infos: Iterable[QueueInfo], counts: Counts) -> None:
     """Write counts into queues; one declared a moment ago, or with a quote or backslash in its name, stays without."""
     for info in infos:
-        labels = f'vhost="{info.vhost}",queue="{info.name}"'.encode()
-        if labels.count(b'"') > 4 or b"\\" in labels:  # 3.x does not escape what 4.x does: it could be another's
+        labels = labels_of(info)
+        if labels.count(b'"') > 4 or b"\\" in labels:
             continue
         for field, numbers in counts.items():
             if (number := numbers.get(labels)) is not None:

@@ -17,7 +17,7 @@ from busctl_lib.management.infos import (
     OverviewInfo,
     QueueInfo,
 )
-from busctl_lib.management.metrics import Counts, Listener, fill_counts, listener_of, read_counts
+from busctl_lib.management.metrics import Counts, fill_counts, listener_of, read_counts
 from busctl_lib.management.reading import Reading
 from busctl_lib.management.transport import Params, segment
 
@@ -58,46 +58,57 @@ class QueueReading(Reading):
         """The light list: name, type, state, message counts. Cheap at 10,000 queues; no rates, no consumers."""
         return self._list("queues", QueueInfo, vhost, _LIGHT)
 
-    def queues_counted(self, vhost: str | None, overview: OverviewInfo, *, hurry: bool = False) -> list[QueueInfo]:
+    def queues_counted(self, vhost: str | None, overview: OverviewInfo) -> list[QueueInfo]:
         """Name, type, state, arguments, message counts and consumers of all queues, for a large bus.
 
         The counts come from the node's Prometheus listener, a quarter of what the API spends on them; from the API
-        where that cannot be had (a cluster, a closed port, a proxy in between).
+        where that cannot be had (a cluster, a closed port, a proxy in between). Both are asked at the same time; who
+        lists again and again asks a `Roll`.
 
         Args:
             vhost: One virtual host, or None for all.
             overview: Of the same broker.
-            hurry: For one who waits: both are asked at the same time, and what does not go far is not packed.
         """
-        listener = listener_of(overview, self._http.url)
-        if listener is None:
+        if listener_of(overview, self._http.url) is None:
             return self.queues_with_rates(vhost, columns=QUEUE_COUNT_COLUMNS)
         found: list[Counts | None] = []
-        counting = threading.Thread(target=lambda: found.append(self._counts(listener, hurry)), daemon=True)
+        counting = threading.Thread(target=lambda: found.append(self.queue_counts(overview, hurry=True)), daemon=True)
         counting.start()
-        infos = self._list("queues", QueueInfo, vhost, _NAMED) if hurry else []
+        infos = self.queues_known(vhost)
         counting.join()
         if not found or (counts := found[0]) is None:
             return self.queues_with_rates(vhost, columns=QUEUE_COUNT_COLUMNS)
-        if not hurry:
-            infos = self._list("queues", QueueInfo, vhost, _NAMED)
         fill_counts(infos, counts)
-        self._fill_few(infos)
-        return infos
+        return self.fill_uncounted(infos)
 
-    def _counts(self, listener: Listener, hurry: bool) -> Counts | None:
-        text = self._http.get_open(listener.url, hurry=hurry)
-        return read_counts(text, listener) if text is not None else None
+    def queue_counts(self, overview: OverviewInfo, *, hurry: bool = False) -> Counts | None:
+        """The counts of all queues of the broker, whoever may see them; None where they cannot be had.
 
-    def _fill_few(self, infos: list[QueueInfo]) -> None:
-        """Say what 3.x means, and ask for the few queues that have no counts."""
+        Args:
+            overview: Of the same broker.
+            hurry: For one who waits: what does not go far is not packed.
+        """
+        listener = listener_of(overview, self._http.url)
+        text = self._http.get_open(listener.url, hurry=hurry) if listener is not None else None
+        return read_counts(text, listener) if text is not None and listener is not None else None
+
+    def queues_known(self, vhost: str | None = None) -> list[QueueInfo]:
+        """Name, type, state and arguments: what the broker knows without asking a queue."""
+        infos = self._list("queues", QueueInfo, vhost, _NAMED)
         for info in infos:
             if info.state == "live":  # what 3.x keeps of a queue that runs
                 info.state = "running"
-        without = {info.key: info for info in infos if info.messages is None}
-        if len(without) <= _ASKED_SINGLY_MAX:
-            for key, one in self.queues_one_by_one(without).items():
-                fill_absent(without[key], one)
+        return infos
+
+    def fill_uncounted(self, infos: list[QueueInfo]) -> list[QueueInfo]:
+        """Ask for the queues that have no counts, where they are few; returns all but those that are gone meanwhile."""
+        without = {info.key for info in infos if info.messages is None}
+        if len(without) > _ASKED_SINGLY_MAX:
+            return infos
+        found = self.queues_one_by_one(without)
+        for info in infos:
+            fill_absent(info, found.get(info.key))
+        return [info for info in infos if info.key in found or info.key not in without]
 
     def queues_with_rates(
         self, vhost: str | None = None, *, history: History | None = None, columns: Collection[str] | None = None
@@ -134,11 +145,15 @@ class QueueReading(Reading):
         return found
 
     def queues_one_by_one(
-        self, names: Collection[tuple[str, str]], *, history: History | None = None
+        self,
+        names: Collection[tuple[str, str]],
+        *,
+        history: History | None = None,
+        columns: Collection[str] | None = None,
     ) -> dict[tuple[str, str], QueueInfo]:
         """The same as `queues_named`, one small request each: on a large bus a tenth of its cost for 50 queues."""
         found: dict[tuple[str, str], QueueInfo] = {}
-        params = self._columns(history)
+        params = self._columns(history) if columns is None else {"columns": ",".join(columns)}
         for vhost, name in sorted(names):
             with contextlib.suppress(NotFound):
                 path = f"queues/{segment(vhost)}/{segment(name)}"
