@@ -12,7 +12,7 @@ from waiting import wait_until
 
 from busctl.cli import main
 from busctl_lib import MessageBroker, MessagePublisher, poller
-from busctl_lib.management import ManagementClient, OverviewInfo, QueueInfo, infos
+from busctl_lib.management import ManagementClient, OverviewInfo, QueueInfo, infos, queue_reading
 from busctl_lib.management.infos import Details, Listener, MessageStats
 from busctl_lib.management.metrics import Listener as Source
 from busctl_lib.management.metrics import fill_counts, listener_of, read_counts
@@ -99,6 +99,25 @@ def test_queues_are_named_once_and_those_that_come_and_go_are_told_by_the_counts
     assert called().keys() == {"stays", "comes"}
 
 
+@pytest.mark.parametrize("costs", [0, 1_000_000], ids=["listed by the API", "counted by the listener"])
+def test_consumers_are_counted_in_the_cheaper_way(
+    vhost: Any, api: ManagementClient, broker: MessageBroker, monkeypatch: pytest.MonkeyPatch, costs: int
+) -> None:
+    monkeypatch.setattr(queue_reading, "_CONSUMER_COSTS", costs)
+    for name in ("two", "none"):
+        broker.declare_queue(name)
+    for _ in range(2):
+        broker.subscribe("two", lambda delivery: None)
+
+    def counted() -> dict[str, int | None]:
+        counts = api.queue_counts(api.overview()) or {}
+        infos = [QueueInfo(name=name, vhost=vhost.name) for name in ("two", "none")]
+        fill_counts(infos, counts)
+        return {info.name: info.consumers for info in infos}
+
+    wait_until(lambda: counted() == {"two": 2, "none": 0}, timeout=30)
+
+
 def test_the_members_of_quorum_queues_are_known_on_a_large_bus(
     vhost: Any, api: ManagementClient, broker: MessageBroker
 ) -> None:
@@ -129,7 +148,7 @@ def test_the_overview_of_a_large_bus_knows_consumers_and_says_what_it_does_not_k
 def test_a_listener_that_knows_some_of_the_queues_only_is_not_asked() -> None:
     one = listening(("rabbit@a", "http"), ("rabbit@a", "http/prometheus"))
     assert listener_of(one, "https://[::1]:15671/x") == Source(
-        "http://[::1]:15692/metrics/detailed?family=queue_coarse_metrics&family=queue_consumer_count", "rabbit@a", "c"
+        "http://[::1]:15692/metrics/detailed?family=queue_coarse_metrics", "rabbit@a", "c"
     )
     assert listener_of(listening(("rabbit@a", "http/prometheus"), ("rabbit@b", "amqp")), "http://h") is None
     assert listener_of(listening(("rabbit@a", "http")), "http://h") is None

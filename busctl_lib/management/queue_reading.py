@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
+from collections import Counter
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
@@ -14,10 +15,12 @@ from busctl_lib.management.infos import (
     QUEUE_LIST_COLUMNS,
     BindingInfo,
     Info,
+    ObjectTotals,
     OverviewInfo,
     QueueInfo,
+    QueueName,
 )
-from busctl_lib.management.metrics import Counts, fill_counts, listener_of, read_counts
+from busctl_lib.management.metrics import CONSUMERS, Counts, fill_counts, labels_of, listener_of, read_counts
 from busctl_lib.management.reading import Reading
 from busctl_lib.management.transport import Params, segment
 
@@ -26,6 +29,8 @@ _NAMED: Params = {"disable_stats": "true"}
 _LIGHT: Params = {**_NAMED, "enable_queue_totals": "true"}
 _HISTORY_COLUMNS = ("messages_details.samples",)
 _ASKED_SINGLY_MAX = 50
+_CONSUMER_COSTS = 3
+"""The broker lists a consumer at the cost of counting those of so many queues (50 and 15 to 24 us on 4.0.5)."""
 _PAGE_SIZE = 500  # the most that the API gives on one page
 _FINE_S, _FINE_SURE_S = 605, 580
 """The broker keeps its samples of every 5 s for this long, and surely for that long: what it no longer has it gives as
@@ -44,6 +49,10 @@ class History(NamedTuple):
         age_s = min(self.age_s, _FINE_SURE_S) if self.age_s <= _FINE_S else self.age_s
         names = ("lengths", "msg_rates") if rates else ("lengths",)
         return {f"{name}_{what}": value for name in names for what, value in (("age", age_s), ("incr", self.step_s))}
+
+
+class _Consumed(Info):
+    queue: QueueName
 
 
 class _QueuePage(Info):
@@ -89,8 +98,19 @@ class QueueReading(Reading):
             hurry: For one who waits: what does not go far is not packed.
         """
         listener = listener_of(overview, self._http.url)
-        text = self._http.get_open(listener.url, hurry=hurry) if listener is not None else None
-        return read_counts(text, listener) if text is not None and listener is not None else None
+        if listener is None:
+            return None
+        totals = overview.object_totals or ObjectTotals()
+        few = (totals.consumers or 0) * _CONSUMER_COSTS < (totals.queues or 0)
+        text = self._http.get_open(listener.url if few else listener.url + CONSUMERS, hurry=hurry)
+        counts = read_counts(text, listener) if text is not None else None
+        if counts is not None and few:
+            counts["consumers"] = dict.fromkeys(counts["messages"], 0) | self._consumer_counts()
+        return counts
+
+    def _consumer_counts(self) -> dict[bytes, int]:
+        consumed = self._http.get("consumers", list[_Consumed], {"columns": "queue.name,queue.vhost"})
+        return Counter(labels_of(each.queue) for each in consumed)
 
     def queues_known(self, vhost: str | None = None) -> list[QueueInfo]:
         """Name, type, state and arguments: what the broker knows without asking a queue."""
