@@ -20,6 +20,7 @@ CONSUMERS = 300
 """So many queues have a consumer, and messages flow through them."""
 _FILLED = 500
 _FLOW_PER_S = 200
+_IMPORTED_AT_ONCE = 1000
 _SETTLE_S = 15.0
 
 
@@ -89,7 +90,9 @@ def many_queues(root: str | None, queues: int) -> Iterator[Bus]:
         say(f"declaring {queues} queues")
         kind = {"vhost": "/", "durable": True, "auto_delete": False, "arguments": {}}
         with ManagementClient(node.api_url) as api:
-            api.import_definitions({"queues": [{"name": name_of(number), **kind} for number in range(queues)]})
+            for first in range(0, queues, _IMPORTED_AT_ONCE):
+                numbers = range(first, min(first + _IMPORTED_AT_ONCE, queues))
+                api.import_definitions({"queues": [{"name": name_of(number), **kind} for number in numbers]})
         for number in range(CONSUMERS):
             broker.subscribe(name_of(number), lambda delivery: None, auto_ack=True)
         publisher = MessagePublisher(broker)

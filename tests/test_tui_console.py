@@ -187,9 +187,10 @@ async def test_sorting_shows_its_column_and_keeps_the_cursor_on_its_row(vhost: T
         assert rows(console) == ["obs_requests", "obs_responses", "tes_requests"]
         assert table.row.name == "tes_requests"
         await console.press("S")
-        assert rows(console)[0] == "tes_requests"
+        await console.until(lambda: rows(console)[0] == "tes_requests", "turned around")
         await console.press("R")
-        assert rows(console) == ["tes_requests", "obs_requests", "obs_responses"]  # equals by name, whatever was before
+        in_order = ["tes_requests", "obs_requests", "obs_responses"]  # equals by name, whatever was before
+        await console.until(lambda: rows(console) == in_order, "the fullest first again")
 
 
 @on_loop

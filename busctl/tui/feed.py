@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from busctl.contexts import ConsoleConfig, config_path, load_with_demos
 from busctl.tui.history import History
@@ -14,16 +14,34 @@ from busctl.tui.rpc_history import RpcHistory
 from busctl.views.commands import command_line
 from busctl.views.happenings import Happening, happened
 from busctl.views.overview import Attention, attention
+from busctl.views.queues import QUEUES
 from busctl_lib.errors import ConfigError
 from busctl_lib.poller import Poller, Snapshot
 from busctl_lib.schemas import METHODS
 
 if TYPE_CHECKING:
     from busctl.session import Session
+    from busctl_lib.management.infos import QueueInfo
     from busctl_lib.methods import Method
     from busctl_lib.rpc.caller import MethodCaller
 
 HAPPENINGS_KEPT = 200
+
+
+class Judged(NamedTuple):
+    """What takes long to make of a snapshot of many queues."""
+
+    snapshot: Snapshot
+    queues: Sequence[QueueInfo]
+    """All, in their view's own order."""
+    matters: Sequence[Attention]
+    """What needs attention."""
+
+
+def judged(snapshot: Snapshot) -> Judged:
+    """Put the queues in order, and find what needs attention."""
+    queues = QUEUES.sorted(snapshot.queues.values())
+    return Judged(snapshot, queues, attention(queues, snapshot.nodes))
 
 
 class Feed:
@@ -60,7 +78,7 @@ class Feed:
         """Why the bus file cannot be used, once it was looked for."""
         self.rpc_history = RpcHistory()
         self.history = History()
-        self._judged: tuple[Snapshot, Sequence[Attention]] = (self.snapshot, ())
+        self._judged = self._before = Judged(self.snapshot, (), ())
 
     def take_snapshot(self, snapshot: Snapshot) -> None:
         """Note what changed since the last one, and hand it on. Thread: the poller's; the screens need not wait."""
@@ -69,13 +87,14 @@ class Feed:
         self._last = snapshot
         if news:
             self.happenings = [*reversed(news), *self.happenings][:HAPPENINGS_KEPT]
-        self._judged = (snapshot, attention(snapshot.queues.values(), snapshot.nodes))
+        # The one before is let go only now, here: to give back what ten thousand queues took costs the screen 10 ms.
+        self._before, self._judged = self._judged, judged(snapshot)
         self._on_snapshot(self, snapshot)
 
-    def matters(self, snapshot: Snapshot) -> Sequence[Attention]:
-        """What needs attention. All queues are judged where the snapshot came from: keys need not wait for that."""
-        judged, matters = self._judged
-        return matters if judged is snapshot else attention(snapshot.queues.values(), snapshot.nodes)
+    def judged(self, snapshot: Snapshot) -> Judged:
+        """What was made of a snapshot where it came from: keys need not wait for that."""
+        made = self._judged
+        return made if made.snapshot is snapshot else judged(snapshot)
 
     @property
     def context(self) -> str:

@@ -94,7 +94,9 @@ class View(Generic[T]):
         wanted = by or self.sort
         column = self.column(wanted.removeprefix("-"))
         rows = infos if isinstance(infos, list) else list(infos)
-        values: list[Any] = [value.casefold() if isinstance(value, str) else value for value in map(column.value, rows)]
+        values: list[Any] = list(map(column.value, rows))
+        if isinstance(next((value for value in values if value is not None), None), str):
+            values = [None if value is None else value.casefold() for value in values]
         # By places, not by pairs: of ten thousand rows that change every beat this is what the screen can afford.
         known = [place for place, value in enumerate(values) if value is not None]
         known.sort(key=values.__getitem__, reverse=wanted.startswith("-"))

@@ -133,7 +133,7 @@ class OverviewScreen(Place):
 
     def show_snapshot(self, snapshot: Snapshot) -> None:
         """Fill all of them."""
-        matters = self.feed.matters(snapshot)
+        matters = self.feed.judged(snapshot).matters
         self._matters.empty = "Nothing needs attention. Good."
         self._matters.set_rows(matters)
         self.query_one("#overview-attention").border_subtitle = str(len(matters)) if matters else ""

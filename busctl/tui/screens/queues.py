@@ -87,6 +87,8 @@ class QueuesScreen(TablePlace[QueueInfo], QueueVerbs):
 
     # --- what a table place asks
 
+    ordered = True
+
     # Asked of every queue of a large bus on every beat: without a step in between.
     key = staticmethod(attrgetter("vhost", "name"))  # type: ignore[assignment]
 
@@ -112,7 +114,7 @@ class QueuesScreen(TablePlace[QueueInfo], QueueVerbs):
     def known_rows(self) -> Sequence[QueueInfo] | None:
         """All queues of the newest snapshot."""
         snapshot = self.feed.snapshot
-        return None if snapshot.taken_at is None else self.belonging(list(snapshot.queues.values()))
+        return None if snapshot.taken_at is None else self.belonging(self.feed.judged(snapshot).queues)
 
     def slots(self, *, wide: bool) -> list[Slot[QueueInfo]]:
         """The columns."""

@@ -66,6 +66,9 @@ class TablePlace(Place, Generic[T]):
 
     # --- for each
 
+    ordered = False
+    """Whether the rows come in the view's own order."""
+
     def slots(self, *, wide: bool) -> list[Slot[T]]:
         """The columns."""
         raise NotImplementedError
@@ -167,7 +170,7 @@ class TablePlace(Place, Generic[T]):
     def _show(self, rows: Sequence[T]) -> None:
         known = self.known_rows()
         self.table.empty = f"No {self.view.noun} match." if self.filter and known else self.empty
-        self.table.set_rows(rows, narrowed=self._narrowed)
+        self.table.set_rows(rows, narrowed=self._narrowed, ordered=self.ordered)
         self._narrowed = False
         self._say_counts(len(known or ()))
 

@@ -234,7 +234,7 @@ class MessageLog(Rows):
 
     def render_line(self, y: int) -> Strip:
         """Draw one line: the header, or the row that is scrolled there."""
-        width, base = self.line_width, self._base
+        width, base = self._width, self._base
         if y == 0:
             style = base + self._part("header")
             head = f" {'TIME':<12}  {'KEY':<{self._key_width}}  {'SIZE':>{_SIZE_WIDTH}}  "

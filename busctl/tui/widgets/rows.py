@@ -48,10 +48,12 @@ class Rows(ScrollView, can_focus=True):
     _cursor = 0
     _base = Style()
     """The style of a line."""
+    _width = 0
+    """Cells of the line that is drawn."""
 
     def render_lines(self, crop: Region) -> list[Strip]:
-        """Draw lines; the style is looked up once for all of them, since that costs as much as drawing one."""
-        self._base = self.rich_style
+        """Draw lines; what they share is looked up once for all of them, since that costs as much as drawing one."""
+        self._base, self._width = self.rich_style, self.line_width
         return super().render_lines(crop)
 
     @property

@@ -17,13 +17,14 @@ from textual.strip import Strip
 from busctl.tui.widgets import table_events
 from busctl.tui.widgets.changes import SHOWN_S, Changes
 from busctl.tui.widgets.marks import Marks
+from busctl.tui.widgets.order import Order
 from busctl.tui.widgets.rows import Rows, strip_of
 from busctl.tui.widgets.slots import GAP, Lane, Slot, fit, share_out
 from busctl.views.view import Tone, View
 
 T = TypeVar("T")
 MEASURED_ROWS = 150
-"""Of longer tables only so many rows, and those in sight, say how wide a column must be."""
+"""Of longer tables only so many rows say at first how wide a column must be, then those in sight."""
 
 
 class LiveTable(Rows, Generic[T]):
@@ -102,16 +103,16 @@ class LiveTable(Rows, Generic[T]):
         self._view = view
         self._slots = tuple(slots)
         self._key = key
-        self._sort = sort
+        self._order = Order(view, sort)
         self._opens = opens
         self._can_mark = marks
         self._marks = Marks()
         self._changes: Changes[T] = Changes()
         self._rows: list[T] = []
-        self._unsorted: list[T] = []
-        """The same in the view's own order, else as given: what another sort begins with."""
         self._longest: dict[str, int] = {}
         self._lanes: list[Lane[T]] = []
+        self._used = 0
+        """Cells of a line that columns and the gaps before them fill."""
         self._visible: tuple[Hashable, ...] = ()
         self.empty = empty
 
@@ -147,14 +148,12 @@ class LiveTable(Rows, Generic[T]):
     @property
     def sort(self) -> str | None:
         """The order: a column's name, with a "-" in front for the largest first."""
-        return self._sort
+        return self._order.by
 
     @property
     def sort_label(self) -> str:
         """The order in words."""
-        if self._sort is None:
-            return ""
-        return self._view.column(self._sort.removeprefix("-")).title.lower() + self._sort_mark
+        return self._order.label
 
     @property
     def visible_rows(self) -> Sequence[T]:
@@ -170,14 +169,20 @@ class LiveTable(Rows, Generic[T]):
         self._lay_out()
         self.refresh()
 
-    def set_rows(self, rows: Sequence[T], *, narrowed: bool = False) -> None:
+    def set_rows(self, rows: Sequence[T], *, narrowed: bool = False, ordered: bool = False) -> None:
         """Show these rows. The cursor stays on the row it was on, at the line it was on.
 
-        Where its user `narrowed` them and that row is not among them, it goes to the first.
+        Args:
+            rows: All of them.
+            narrowed: Their user chose them anew: where the cursor's row is not among them, it goes to the first.
+            ordered: They come in the view's own order, which spares the screen to put them there.
         """
+        self._show(self._order.put(rows, ordered=ordered), narrowed=narrowed)
+
+    def _show(self, rows: list[T], *, narrowed: bool = False) -> None:
         before, line = self.row, self._cursor - self.scroll_offset.y
         in_sight = {self._key(row): row for row in self.visible_rows}
-        self._rows = self._in_order(rows)
+        self._rows = rows
         if before is not None:
             try:
                 self._cursor = indexOf(map(self._key, self._rows), self._key(before))
@@ -206,45 +211,32 @@ class LiveTable(Rows, Generic[T]):
         changed = self._changes.keys
         self.draw_lines(line for line, row in enumerate(self.visible_rows, 1) if self._key(row) in changed)
 
-    def _in_order(self, rows: Sequence[T]) -> list[T]:
-        """Equal rows stand in the view's own order: they must not trade places from beat to beat."""
-        if rows is not self._unsorted:
-            self._unsorted = list(rows) if self._sort is None else self._view.sorted(rows)
-        if self._sort is None or self._sort == self._view.sort:
-            return self._unsorted
-        return self._view.sorted(self._unsorted, self._sort)
-
     def sort_by(self, name: str) -> None:
         """Sort by a column: numbers largest first, text from A to Z; a second time turns it around."""
-        column = self._view.column(name)
-        first = f"-{name}" if column.align == "right" else name
-        turned = name if first.startswith("-") else f"-{name}"
-        self._sort = turned if self._sort == first else first
-        self.set_rows(self._unsorted)
-        self.post_message(self.Sorted(self))
+        self._order.choose(name)
+        self._sort_again()
 
     def sort_by_next(self) -> None:
         """Sort by the next column shown."""
-        names = [lane.slot.column.name for lane in self._lanes]
-        if not names:
-            return
-        current = (self._sort or "").removeprefix("-")
-        index = names.index(current) + 1 if current in names else 0
-        self._sort = None
-        self.sort_by(names[index % len(names)])
+        if self._lanes:
+            self._order.choose_next([lane.slot.column.name for lane in self._lanes])
+            self._sort_again()
 
     def sort_reversed(self) -> None:
         """Turn the order around."""
-        if self._sort is not None:
-            self._sort = self._sort[1:] if self._sort.startswith("-") else f"-{self._sort}"
-            self.set_rows(self._unsorted)
-            self.post_message(self.Sorted(self))
+        self._order.reverse()
+        self._sort_again()
+
+    def _sort_again(self) -> None:
+        self._show(self._order.again())
+        self.post_message(self.Sorted(self))
 
     # --- room
 
     def _measure(self) -> None:
         """Widths only ever grow while the table is shown: a number that shrinks must not move its neighbours."""
-        measured = self._rows if len(self._rows) <= MEASURED_ROWS else [*self._rows[:MEASURED_ROWS], *self.visible_rows]
+        long = len(self._rows) > MEASURED_ROWS
+        measured = self.visible_rows if long and self._longest else self._rows[:MEASURED_ROWS]
         for slot in self._slots:
             if slot.most and slot.draw is None:
                 longest = max((cell_len(slot.column.text(row)) for row in measured), default=0)
@@ -253,6 +245,7 @@ class LiveTable(Rows, Generic[T]):
 
     def _lay_out(self) -> None:
         self._lanes = share_out(self._slots, self.line_width - 1, self._longest)
+        self._used = 1 + sum(lane.width + GAP for lane in self._lanes) - (GAP if self._lanes else 0)
 
     def on_resize(self) -> None:
         """Share out the width anew."""
@@ -266,8 +259,7 @@ class LiveTable(Rows, Generic[T]):
 
     def render_line(self, y: int) -> Strip:
         """Draw one line: the header, or the row that is scrolled there."""
-        width = self.line_width
-        base = self._base
+        width, base = self._width, self._base
         if y == 0:
             return self._header(width, base)
         index = y - 1 + self.scroll_offset.y
@@ -281,25 +273,15 @@ class LiveTable(Rows, Generic[T]):
     def _header(self, width: int, base: Style) -> Strip:
         plain = base + self.get_component_rich_style("live-table--header", partial=True)
         sorted_style = base + self.get_component_rich_style("live-table--sorted", partial=True)
-        by = (self._sort or "").removeprefix("-")
         parts = [(" ", base)]
         for place, lane in enumerate(self._lanes):
             column = lane.slot.column
-            is_sorted = column.name == by
-            title = column.title + (self._sort_mark if is_sorted else "")
+            is_sorted = column.name == self._order.column
+            title = column.title + (self._order.sign if is_sorted else "")
             if place:
                 parts.append((" " * GAP, base))
             parts.append((fit(title, lane.width, column.align), sorted_style if is_sorted else plain))
         return strip_of(parts, self._used, width, base)
-
-    @property
-    def _used(self) -> int:
-        """Cells of a line that columns and the gaps before them fill."""
-        return 1 + sum(lane.width + GAP for lane in self._lanes) - (GAP if self._lanes else 0)
-
-    @property
-    def _sort_mark(self) -> str:
-        return "▾" if (self._sort or "").startswith("-") else "▴"
 
     def _row(self, index: int, width: int, base: Style) -> Strip:
         row = self._rows[index]
@@ -397,6 +379,6 @@ class LiveTable(Rows, Generic[T]):
     def _sort_at(self, x: int) -> None:
         left = 1
         for lane in self._lanes:
-            if left <= x < left + lane.width + GAP and self._sort is not None:
+            if left <= x < left + lane.width + GAP and self.sort is not None:
                 self.sort_by(lane.slot.column.name)
             left += lane.width + GAP
