@@ -221,6 +221,7 @@ def test_a_folder_takes_one_node_at_a_time(nodes, directory):
     assert nodes.kept.running
 
 
+@pytest.mark.faults
 def test_after_kill_it_starts_again_with_its_data_at_the_same_address(nodes):
     node = nodes.kept
     before = node.amqp_url, node.api_url, node.node_name
