@@ -71,7 +71,8 @@ class PasswordSource(NamedTuple):
         try:  # its stdin and stderr stay ours: it may have to ask its user something
             process = subprocess.Popen(words, stdout=subprocess.PIPE)  # noqa: S603 - the user's own command, no shell
         except OSError as error:
-            raise ConfigError(f"{self.place}: cannot run {words[0]}: {error.strerror}") from None
+            hint = "install it, or change the command there"
+            raise ConfigError(f"{self.place}: cannot run {words[0]}: {error.strerror}", hint=hint) from None
         try:
             printed, _ = process.communicate(timeout=COMMAND_TIMEOUT_S)
         except subprocess.TimeoutExpired:

@@ -77,7 +77,10 @@ def _show_queue(
     else:
         output.write_list(GROUPS, found.groups, form or output.Format.TABLE)
         if not found.groups:
-            exits.note("no dead letters: good")
+            exits.note(f"{queue} holds no dead letters")
+            return
+        if output.is_terminal():
+            exits.note(f"--group ID shows the messages of one; `busctl replay {queue} --group ID` sends them back")
     exits.note(f"{queue}: {found.sample} read; {found.looking}")
 
 
