@@ -242,6 +242,7 @@ def test_every_command_shows_help_with_the_flags_of_all(capsys: pytest.CaptureFi
         out = capsys.readouterr().out
         assert "--api-url" in out
         assert "--debug" in out
+        assert not re.search(r"<(bool|int|int range|float)>|\[\[", out), "types that say nothing, brackets twice"
 
 
 def test_nobody_on_the_port_is_three(capsys: pytest.CaptureFixture[str]) -> None:

@@ -170,7 +170,7 @@ class Side(msgspec.Struct, omit_defaults=True, kw_only=True):
 @contexts.command()
 def check(
     ctx: typer.Context,
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A context; else the one in effect.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="A context; else the one in effect.")] = None,
     form: OutputOption = None,
 ) -> None:
     """Try a context's AMQP and API: what works, who one is there, what is missing. Exit code 3 when neither works."""

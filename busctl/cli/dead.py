@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def dead(
     ctx: typer.Context,
     queue: Annotated[
-        str | None, typer.Argument(metavar="[QUEUE]", help="Whose dead letters to group by cause.", show_default=False)
+        str | None, typer.Argument(metavar="QUEUE", help="Whose dead letters to group by cause.", show_default=False)
     ] = None,
     group: Annotated[str | None, typer.Option("--group", metavar="ID", help="Show the messages of this group.")] = None,
     sample: Annotated[int, typer.Option("--sample", min=1, help="Look at so many messages, the first ones.")] = 5_000,

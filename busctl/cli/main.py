@@ -163,9 +163,24 @@ def root(
 
 def program() -> Any:
     """Make the group of all commands, none of them loaded."""
+    _name_values_only()
     command = typer.main.get_command(app)
     examples.show(command)
     return command
+
+
+def _name_values_only() -> None:
+    """Let help call a number N, and name no type of what takes no value, nor of arguments, whose name says it."""
+    option = typer.core.TyperOption
+    named = getattr(option, "display_type_rich", None)  # of the typer that we know; another names its types
+    if named is not None and named.__module__ == option.__module__:
+
+        def of_values(self: Any, ctx: Any) -> Any:
+            number = self.metavar is None and self.bare_type() in ("int", "float")
+            return None if self.is_flag else "N" if number else named(self, ctx)
+
+        option.display_type_rich = of_values  # type: ignore[method-assign]
+        typer.core.TyperArgument.display_type_rich = lambda self, ctx: None  # type: ignore[method-assign]
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

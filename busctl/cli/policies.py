@@ -40,7 +40,7 @@ class ApplyTo(enum.StrEnum):
 @policies.command(DEFAULT, hidden=True)
 def list_(
     ctx: typer.Context,
-    name: Annotated[str | None, typer.Argument(metavar="[GLOB]", help="A pattern, or the name of one policy.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="GLOB", help="A pattern, or the name of one policy.")] = None,
     form: OutputOption = None,
     sort: SortOption = None,
     columns: ColumnsOption = None,

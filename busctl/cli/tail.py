@@ -34,7 +34,7 @@ class Via(enum.StrEnum):
 
 
 QueuesArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="QUEUE...", help="The queues to watch.", show_default=False)
+    list[str] | None, typer.Argument(metavar="QUEUE", help="The queues to watch.", show_default=False)
 ]
 ViaOption = Annotated[Via, typer.Option("--via", help="The way to see the messages; consume takes them away.")]
 NumberOption = Annotated[int | None, typer.Option("-n", "--count", min=1, help="Stop after so many messages.")]
