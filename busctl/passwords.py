@@ -121,7 +121,8 @@ def keyring_backend() -> _Keyring:
         import keyring
     except ImportError:
         raise ConfigError(
-            "password_keyring needs the package keyring, which is not installed", hint="pip install 'busctl[keyring]'"
+            "password_keyring needs the package keyring, which is not installed",
+            hint="put it beside busctl: pipx inject busctl keyring, or pip install keyring",
         ) from None
     return _Keyring(keyring)
 
