@@ -61,7 +61,7 @@ def list_contexts(ctx: typer.Context, form: OutputOption = None) -> None:
 def add(
     ctx: typer.Context,
     name: NameArgument,
-    production: Annotated[bool, typer.Option("--production", help="Ask twice before anything changes.")] = False,
+    production: Annotated[bool, typer.Option("--production", help="Want a name typed before a change.")] = False,
     read_only: Annotated[bool, typer.Option("--read-only", help="Refuse whatever changes the bus.")] = False,
     color: Annotated[str | None, typer.Option("--color", help="Of the console's state line.")] = None,
     tls_ca: Annotated[str | None, typer.Option("--tls-ca", metavar="PEM", help="The authority to trust.")] = None,

@@ -83,8 +83,8 @@ def tail(
 ) -> int:
     """Show live messages of queues without taking them.
 
-    The way is chosen so that nothing on the bus changes; what it cannot show is said on stderr. Exit code 5 when --for
-    ended with fewer than -n messages, 9 when no way would be true and harmless.
+    The way is chosen so that no consumer misses or waits for a message; what it cannot show is said on stderr. Exit
+    code 5 when --for ended with fewer than -n messages, 9 when no way would be true and harmless.
     """
     targets = targets_of(queues, exchange, key, everything=everything, via=via, since=since, accept_loss=accept_loss)
     if via is Via.CONSUME and where is not None:
