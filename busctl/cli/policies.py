@@ -22,7 +22,8 @@ policies = typer.Typer(
     cls=ListGroup,
     add_completion=False,
     subcommand_metavar="[GLOB] | set | clear",
-    help="List policies, or set and clear one.",
+    help="List policies, or set and clear one.\n\n"
+    "The list takes --where, --sort, --columns, --watch, --all-vhosts and -o, as `busctl queues` does.",
 )
 
 
