@@ -156,8 +156,8 @@ def test_an_error_tells_the_next_command(
 
 
 def test_the_log_of_a_node_that_did_not_start_stands_below_the_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    exits.report(errors.SandboxError("it ended; its log ends so:\nfirst\x1b[2J\nlast", hint="mend it"))
-    assert capsys.readouterr().err == "busctl: it ended; its log ends so: (mend it)\nfirst\\x1b[2J\nlast\n"
+    exits.report(errors.SandboxError("it ended\nits log ends so:\nfirst\x1b[2J\nlast", hint="mend it"))
+    assert capsys.readouterr().err == "busctl: it ended (mend it)\nits log ends so:\nfirst\\x1b[2J\nlast\n"
 
 
 def test_a_running_demo_is_not_made_current_and_the_answer_says_how_it_is_named(

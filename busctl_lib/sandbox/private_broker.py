@@ -301,7 +301,7 @@ class PrivateBroker:
                 raise _PortTaken(f"the private RabbitMQ found a port taken: {taken[:_LOG_WIDTH]}")
             what = "ended while starting" if ended else "was not ready in time"
             hint = _NO_LOCALHOST if "nxdomain" in written else None
-            raise SandboxError(f"the private RabbitMQ {what}; its log ends so:\n{_last_lines(written)}", hint=hint)
+            raise SandboxError(f"the private RabbitMQ {what}\nits log ends so:\n{_last_lines(written)}", hint=hint)
 
     def _config_lines(self) -> dict[str, str | int]:
         ports = self._listens
