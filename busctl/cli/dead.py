@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from busctl_lib.deadletters import Triage
     from busctl_lib.envelope import Delivery
 
+_TOLD = ("id", "cause", "queue", "count", "first_seen", "last_seen", "replayed")
+"""The columns of a table of groups: few, so that the cause has room."""
+
 
 def dead(
     ctx: typer.Context,
@@ -75,7 +78,8 @@ def _show_queue(
     elif form in (output.Format.JSON, output.Format.JSONL):
         (output.write_json if form is output.Format.JSON else output.write_jsonl)(found)
     else:
-        output.write_list(GROUPS, found.groups, form or output.Format.TABLE)
+        columns = None if form is output.Format.TSV else GROUPS.select(_TOLD)
+        output.write_list(GROUPS, found.groups, form or output.Format.TABLE, columns)
         if not found.groups:
             exits.note(f"{queue} holds no dead letters")
             return

@@ -68,7 +68,7 @@ GROUPS: View[Group] = View(
         columns.text("cause", "CAUSE"),
         columns.text("queue", "FROM"),
         columns.text("exchange", "EXCHANGE", wide=True),
-        columns.text("routing_key", "KEY", wide=True),
+        columns.text("routing_key", "KEY"),
         columns.count("count", "COUNT"),
         Column(
             name="first_seen",
