@@ -141,6 +141,8 @@ def test_an_error_is_one_safe_line_with_what_to_do(capsys: pytest.CaptureFixture
         (errors.CannotConnect("no link", hint="is it up?"), "(is it up? no broker is named: `busctl contexts add"),
         (errors.VhostNotFound("no vhost 'x'"), "(`busctl vhosts` lists what there is)"),
         (errors.AccessForbidden("refused"), "`busctl permissions` lists who has which"),
+        (errors.ApiForbidden("may not PUT"), "`busctl contexts check` tells what this user may not"),
+        (errors.ApiForbidden("no tag", hint="ask for it"), "(ask for it)"),
         (errors.PublishRefused("ACCESS_REFUSED", outcome="REFUSED"), "`busctl permissions` lists who has which"),
     ],
 )

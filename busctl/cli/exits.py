@@ -117,6 +117,8 @@ def _next(error: errors.BusError, code: ExitCode) -> str | None:
         return "`busctl vhosts` lists what there is"
     if code is ExitCode.REFUSED and (isinstance(error, errors.AccessForbidden) or "ACCESS_REFUSED" in str(error)):
         return "ask for the permission: `busctl permissions` lists who has which, rabbitmqctl set_permissions gives it"
+    if isinstance(error, errors.ApiForbidden) and not error.hint:
+        return "`busctl contexts check` tells what this user may not"
     if code is not ExitCode.NO_CONNECTION:
         return None
     if _names_a_broker():
