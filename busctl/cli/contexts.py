@@ -110,7 +110,8 @@ def add(
     config_file.check_free(path, name)
     _take_password(name, context, where, from_stdin=password_stdin)
     config_file.add(path, name, context)
-    exits.note(f"context {name} ({where}) is in {path}; `busctl contexts check {name}` tries it")
+    then = f"`busctl contexts check {name}` tries it, `busctl contexts use {name}` makes it current"
+    exits.note(f"context {name} ({where}) is in {path}; {then}")
 
 
 def _typed_address(ctx: typer.Context, store_password: bool) -> flags.GlobalFlags:
