@@ -49,7 +49,7 @@ class Peeked(msgspec.Struct, kw_only=True):
         who = "counts" if count == 1 else "each counts"
         counted = f" and {who} one more delivery; {budget.text}" if budget.delivery_limit is not None else ""
         if count == 1:
-            return f"1 message taken and given back: it is marked redelivered{counted}"
+            return f"1 message taken and given back in order: it is marked redelivered{counted}"
         return f"{count:,} messages taken and given back in order: they are marked redelivered{counted}"
 
 
