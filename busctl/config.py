@@ -283,7 +283,8 @@ def _parts(amqp_url: str) -> _AmqpParts:
     except ValueError:  # its text may quote a piece of a password
         raise ConfigError(
             "the AMQP address cannot be read",
-            hint="percent-encode special characters of the password: amqp://user:p%40ss@host:5672/vhost",
+            hint="a port is a number to 65535, special characters of a password are percent-encoded: "
+            "amqp://user:p%40ss@host:5672/vhost",
         ) from None
     if parts.scheme not in _PORTS or not parts.hostname:
         raise ConfigError(

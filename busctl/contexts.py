@@ -242,7 +242,8 @@ def use(path: Path, name: str) -> str:
     if wanted not in file.contexts:
         if wanted in load_with_demos(path).contexts:
             raise ConfigError(
-                f"{wanted!r} is a running demo, it has no place in {path}", hint=f"name it each time: -c {wanted}"
+                f"{wanted!r} is a running demo, it has no place in {path}",
+                hint=f"-c {wanted} names it for a command, export BUSCTL_CONTEXT={wanted} for this shell",
             )
         existing(path, wanted)
     if wanted != file.current:

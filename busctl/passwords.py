@@ -71,7 +71,8 @@ class PasswordSource(NamedTuple):
         try:  # its stdin and stderr stay ours: it may have to ask its user something
             process = subprocess.Popen(words, stdout=subprocess.PIPE)  # noqa: S603 - the user's own command, no shell
         except OSError as error:
-            raise ConfigError(f"{self.place}: cannot run {words[0]}: {error.strerror}") from None
+            hint = "install it, or change the command there"
+            raise ConfigError(f"{self.place}: cannot run {words[0]}: {error.strerror}", hint=hint) from None
         try:
             printed, _ = process.communicate(timeout=COMMAND_TIMEOUT_S)
         except subprocess.TimeoutExpired:
@@ -120,7 +121,8 @@ def keyring_backend() -> _Keyring:
         import keyring
     except ImportError:
         raise ConfigError(
-            "password_keyring needs the package keyring, which is not installed", hint="pip install 'busctl[keyring]'"
+            "password_keyring needs the package keyring, which is not installed",
+            hint="put it beside busctl: pipx inject busctl keyring, or pip install keyring",
         ) from None
     return _Keyring(keyring)
 

@@ -10,6 +10,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -77,6 +78,7 @@ def _program() -> Iterator[Finding]:
 def _dependencies() -> Iterator[Finding]:
     """Look at what the package says that it needs; extras are not needed."""
     wrong: list[str] = []
+    needed: list[str] = []
     right: list[str] = []
     for requirement in importlib.metadata.requires("busctl") or ():
         match = _REQUIREMENT.match(requirement)
@@ -86,16 +88,25 @@ def _dependencies() -> Iterator[Finding]:
         try:
             version = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            wrong.append(f"{name} is not installed ({wanted} is needed)")
-            continue
-        if fits(version, wanted):
+            version = ""
+        if version and fits(version, wanted):
             right.append(f"{name} {version}")
         else:
-            wrong.append(f"{name} is {version} ({wanted} is needed)")
+            wrong.append(f"{name} is {version or 'not installed'} ({wanted} is needed)")
+            needed.append(f"'{name}{wanted}'")
     if wrong:
-        yield _bad("dependencies", ", ".join(wrong), "install busctl anew: pipx reinstall busctl")
+        yield _bad("dependencies", ", ".join(wrong), _to_install(needed))
     else:
         yield _ok("dependencies", ", ".join(sorted(right, key=str.casefold)))
+
+
+def _to_install(requirements: list[str]) -> str:
+    """What puts these beside this program, by what installed it."""
+    if _by_pipx():
+        return "pipx reinstall busctl"
+    if _by_uv():
+        return "uv tool upgrade --reinstall busctl"
+    return f"{sys.executable} -m pip install {' '.join(requirements)}"
 
 
 def fits(version: str, wanted: str) -> bool:
@@ -111,16 +122,33 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 def _name_on_path() -> Iterator[Finding]:
     """See which program answers to each of our names: systemd has a busctl as well."""
+    here = _scripts()
     places = {name: shutil.which(name) for name in PROGRAMS}
     first, second = places["busctl"], places["mbusctl"]
-    if first and is_ours(Path(first)):
+    if first and _is_in(here, first):
         yield _ok("name", f"busctl is this program ({first})")
         return
-    other = f"busctl is another program ({first}, systemd's?)" if first else "there is no busctl on PATH"
-    if second and is_ours(Path(second)):
-        yield _warn("name", f"{other}; this one is mbusctl ({second})", "type mbusctl, or put its folder first in PATH")
+    found = "there is no busctl on PATH"
+    if first:
+        what = "another installation" if is_ours(Path(first)) else "another program, systemd's?"
+        found = f"busctl is {what} ({first})"
+    if second and _is_in(here, second):
+        yield _warn("name", f"{found}; this one is mbusctl ({second})", "type mbusctl, or put its folder first in PATH")
     else:
-        yield _warn("name", f"{other}, and no mbusctl", f"export PATH={Path(sys.executable).parent}:$PATH")
+        yield _warn("name", f"{found}; this one is in {here}", _to_reach(here))
+
+
+def _scripts() -> Path:
+    """The folder that this installation put its start scripts into."""
+    for file in importlib.metadata.files("busctl") or ():
+        if file.name == PROGRAMS[0] and file.parent.name == "bin":
+            return Path(os.fspath(file.locate())).resolve().parent
+    return Path(sysconfig.get_path("scripts")).resolve()
+
+
+def _is_in(folder: Path, program: str) -> bool:
+    """Whether a program on PATH is the one of a folder, or a link to it: pipx and uv link theirs."""
+    return Path(program).resolve().parent == folder
 
 
 def is_ours(program: Path) -> bool:
@@ -129,6 +157,24 @@ def is_ours(program: Path) -> bool:
         return b"busctl.__main__" in program.read_bytes()[:4096]
     except OSError:
         return False
+
+
+def _to_reach(folder: Path) -> str:
+    """What puts the programs of this installation on PATH, by what installed it."""
+    if _by_pipx():
+        return "pipx ensurepath, then open another shell"
+    if _by_uv():
+        return "uv tool update-shell, then open another shell"
+    activate = folder / "activate"
+    return f"source {activate}" if activate.exists() else f"export PATH={folder}:$PATH"
+
+
+def _by_pipx() -> bool:
+    return (Path(sys.prefix) / "pipx_metadata.json").exists()
+
+
+def _by_uv() -> bool:
+    return (Path(sys.prefix) / "uv-receipt.toml").exists()
 
 
 def _terminal() -> Iterator[Finding]:
@@ -261,7 +307,7 @@ def _keyring() -> Iterator[Finding]:
         if users:
             yield _bad("keyring", f"{', '.join(users)}: {error}", error.hint)
         else:
-            yield _ok("keyring", "not installed, and no context asks for it (extra: busctl[keyring])")
+            yield _ok("keyring", "not installed, and no context asks for it")
     path = keyfile.key_path()
     if path.exists() and not os.environ.get(keyfile.COMMAND_VARIABLE):
         try:

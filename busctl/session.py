@@ -157,6 +157,17 @@ class Session:
             return lister
         return f"did you mean {meant}?" if meant else lister
 
+    def hint_for_exchange(self, name: str) -> str:
+        """What to do about an exchange that is not there."""
+        from busctl_lib.schemas import nearest
+
+        lister = "`busctl exchanges` lists what there is"
+        try:
+            meant = nearest(name, [info.name for info in self.management.exchanges(self.vhost) if info.name])
+        except BusError:
+            return lister
+        return f"did you mean {meant}?" if meant else lister
+
     def close(self) -> None:
         """Close what was opened."""
         if self._caller is not None:

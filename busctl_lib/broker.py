@@ -172,7 +172,7 @@ class MessageBroker:
         """Refuse a change of the bus when this broker object is read-only. Raises GuardRefused."""
         if self.read_only:
             raise GuardRefused(
-                f"{what} is refused: this connection is read-only", hint="Use a context without read_only."
+                f"{what} is refused: this connection is read-only", hint="use a context without read_only"
             )
 
     # -- topology
@@ -216,7 +216,7 @@ class MessageBroker:
             if not durable:
                 raise ConfigError(
                     f"queue {queue!r} would be neither durable nor exclusive, which RabbitMQ 4.3 refuses",
-                    hint="Make it durable, or exclusive to this connection.",
+                    hint="make it durable, or exclusive to this connection",
                 )
         spec = QueueSpec(
             queue=queue,
@@ -233,7 +233,7 @@ class MessageBroker:
     def _declare_dead(self, queue: str, arguments: dict[str, Any], timeout: float) -> dict[str, Any]:
         """Declare the dead-letter queue of a queue; returns the queue's arguments with the way there."""
         if not queue:
-            raise ConfigError("a queue named by the broker cannot have a dead-letter queue", hint="Give it a name.")
+            raise ConfigError("a queue named by the broker cannot have a dead-letter queue", hint="give it a name")
         kind = arguments.get("x-queue-type")
         dead = dead_letter_queue(queue)
         self.declare_queue(dead, arguments={"x-queue-type": kind} if kind == "quorum" else None, timeout=timeout)

@@ -121,12 +121,12 @@ def _units(delay_s: float, envelope: Envelope) -> int:
     if not 0 <= delay_s <= LONGEST_S:  # NaN too
         raise PublishRefused(
             f"a delay must be 0 to {LONGEST_S:,.1f} s (310 days), found {delay_s:g}",
-            hint="Keep what is further away in a database.",
+            hint="keep what is further away in a database",
         )
     if envelope.properties.expiration is not None:
         raise PublishRefused(
             "a delayed message cannot have an expiration: it would run while the message waits",
-            hint="Leave `expiration` out, or the delay.",
+            hint="leave `expiration` out, or the delay",
         )
     return math.ceil(round(delay_s * 1000 / UNIT_MS, 6))
 

@@ -27,15 +27,12 @@ stderr, durations read `500ms 30s 5m 2h`, and [exit codes](exit-codes.md) have o
 
 LIVE_BY_METAVAR = {
     "QUEUE": ["queues"],
-    "[QUEUE]": ["queues"],
-    "QUEUE...": ["queues"],
     "QUEUE MESSAGE": ["queues"],
     "TARGET": ["queues"],
     "EXCHANGE": ["exchanges"],
     "VHOST": ["vhosts"],
-    "[QUEUE|EXCHANGE]": ["queues", "exchanges"],
+    "QUEUE|EXCHANGE": ["queues", "exchanges"],
     "METHOD": ["methods"],
-    "[METHOD]...": ["methods"],
 }
 """Which live names a shell offers, by what an argument or option is called in the help."""
 LIVE_BY_COMMAND = {
@@ -98,7 +95,9 @@ def _table(parameters: list[Any]) -> str:
 
 def _name(parameter: Any) -> str:
     if isinstance(parameter, TyperArgument):
-        return f"`{parameter.metavar or parameter.name.upper()}`"
+        name = str(parameter.metavar or parameter.name.upper())
+        many = "..." if parameter.nargs == -1 else ""
+        return f"`{name if parameter.required else f'[{name}]'}{many}`"
     names = ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
     return names if parameter.is_flag else f"{names} `{_cell(_value(parameter))}`"
 

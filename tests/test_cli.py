@@ -82,12 +82,12 @@ def test_on_a_terminal_a_table_is_coloured_and_fits(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    long = QueueInfo(name="a" * 80, vhost="/", messages=3, consumers=0)
+    long = QueueInfo(name="a" * 80 + "the-end", vhost="/", messages=3, consumers=0)
     shown = output.table(COLUMNS, [long])
     assert "\x1b[33m∅ no consumer\x1b[0m" in shown
     row = re.sub(r"\x1b\[\d+m", "", shown.splitlines()[1])
     assert len(row) == 40
-    assert "…" in row
+    assert re.match("aaa+….*end ", row), "names differ at both ends"
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b" not in output.table(COLUMNS, [long])
 
@@ -135,6 +135,41 @@ def test_an_error_is_one_safe_line_with_what_to_do(capsys: pytest.CaptureFixture
     assert capsys.readouterr().err == "busctl: no queue 'a\\x1b[2Jb\\n' (see busctl queues)\n"
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (errors.CannotConnect("no link", hint="is it up?"), "(is it up? no broker is named: `busctl contexts add"),
+        (errors.VhostNotFound("no vhost 'x'"), "(`busctl vhosts` lists what there is)"),
+        (errors.AccessForbidden("refused"), "`busctl permissions` lists who has which"),
+        (errors.ApiForbidden("may not PUT"), "`busctl contexts check` tells what this user may not"),
+        (errors.ApiForbidden("no tag", hint="ask for it"), "(ask for it)"),
+        (errors.PublishRefused("ACCESS_REFUSED", outcome="REFUSED"), "`busctl permissions` lists who has which"),
+    ],
+)
+def test_an_error_tells_the_next_command(
+    error: errors.BusError, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("BUSCTL_AMQP_URL", "BUSCTL_API_URL"):
+        monkeypatch.delenv(name, raising=False)
+    config_path().parent.mkdir(parents=True, exist_ok=True)
+    config_path().touch()  # the last context was removed: still no broker is named
+    exits.report(error)
+    assert said in capsys.readouterr().err
+
+
+def test_the_log_of_a_node_that_did_not_start_stands_below_the_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    exits.report(errors.SandboxError("it ended\nits log ends so:\nfirst\x1b[2J\nlast", hint="mend it"))
+    assert capsys.readouterr().err == "busctl: it ended (mend it)\nits log ends so:\nfirst\\x1b[2J\nlast\n"
+
+
+def test_a_running_demo_is_not_made_current_and_the_answer_says_how_it_is_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with registered("amqp://demo", "http://demo") as name:
+        assert main.run(["contexts", "use", name]) == 2
+    assert f"-c {name} names it for a command, export BUSCTL_CONTEXT={name} for this shell" in capsys.readouterr().err
+
+
 def test_a_traceback_is_shown_only_with_debug(capsys: pytest.CaptureFixture[str]) -> None:
     try:
         raise errors.TimedOut("too late")
@@ -162,7 +197,11 @@ def test_what_went_to_stdout_stands_before_the_error(monkeypatch: pytest.MonkeyP
     [
         (["quues"], "Did you mean 'queues'?"),
         (["queues", "--nope"], "No such option"),
-        (["queues", "-o", "xml"], "'xml' is not one of"),
+        (["queues", "-o", "xml"], "'--output': 'xml' is not one of"),
+        (["tail", "q", "-n", "x"], "a whole number is needed"),
+        (["demo", "--rate", "x"], "a number is needed"),
+        (["delete", "orders"], "there are: queue, exchange, binding, vhost; see: busctl delete --help"),
+        (["-o", "json", "queues"], "the options of a command stand behind its name"),
         (["queues", "--columns", "nmae"], "did you mean name?"),
         (["queues", "--sort", "-mesages"], "did you mean messages?"),
         (["queues", "--watch", "5x"], "write 500ms"),
@@ -205,6 +244,7 @@ def test_every_command_shows_help_with_the_flags_of_all(capsys: pytest.CaptureFi
         out = capsys.readouterr().out
         assert "--api-url" in out
         assert "--debug" in out
+        assert not re.search(r"<(bool|int|int range|float)>|\[\[", out), "types that say nothing, brackets twice"
 
 
 def test_nobody_on_the_port_is_three(capsys: pytest.CaptureFixture[str]) -> None:

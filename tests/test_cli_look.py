@@ -217,6 +217,9 @@ def test_peek_prints_and_says_what_it_did(bus: Bus) -> None:
     assert numbers(out) == [0, 1]
     assert "4 ready; 2 messages taken and given back in order" in err
     bus.wait("waiting", 4)
+    once = bus.run("peek", "waiting", "-n", "1")[1]
+    assert "1 message taken and given back in order: it is marked redelivered" in once
+    bus.wait("waiting", 4)
     assert numbers(bus.run("peek", "waiting", "-o", "jsonl", "--where", ".body.n > 2")[0]) == [3]
     assert "did you mean waiting?" in bus.run("peek", "waitin", code=4)[1]
     assert "4 ready; 4 messages taken" in bus.run("peek", "waiting", "--jq", "def f: f; f", code=5)[1]

@@ -193,6 +193,7 @@ def test_a_queue_that_fills_up_ends_it_half_way_with_an_account(publish: Publish
 def test_an_exchange_that_is_not_there_is_refused(publish: Publish, broker: MessageBroker) -> None:
     done = publish("-x", "nowhere", "-k", "key", "a=1", code=4)
     assert "no exchange 'nowhere'" in done.stderr
+    assert "`busctl exchanges` lists what there is" in done.stderr
 
 
 def test_an_interruption_ends_it_with_an_account(at: dict[str, str], broker: MessageBroker) -> None:

@@ -42,6 +42,9 @@ def test_from_dead_letters_to_their_replay_by_group(yard: Yard, run: Run) -> Non
     code, out, _ = run("dead", "-o", "json")
     assert code == 0
     assert [each["name"] for each in json.loads(out)] == ["dead"]
+    heads = run("dead", "dead")[1].splitlines()[0].split()
+    assert heads == ["GROUP", "CAUSE", "FROM", "COUNT", "FIRST", "LAST", "REPLAYED"], "the cause has room"
+    assert "routing_key\t" in run("dead", "dead", "-o", "tsv")[1]
     code, out, err = run("dead", "dead", "-o", "json")
     groups = json.loads(out)["groups"]
     assert sum(each["count"] for each in groups) == 10

@@ -46,7 +46,7 @@ def test_a_confirmed_publish_has_a_receipt(broker: MessageBroker) -> None:
 def test_a_publish_never_declares_and_says_how_to(broker: MessageBroker) -> None:
     with pytest.raises(Unroutable, match="'absent'") as caught:
         MessagePublisher(broker).publish("absent", {"n": 1})
-    assert "Declare the queue" in str(caught.value.hint)
+    assert "declare the queue" in str(caught.value.hint)
     assert caught.value.outcome is Outcome.RETURNED  # type: ignore[attr-defined]
 
 

@@ -68,8 +68,40 @@ def test_systemds_busctl_is_told_from_ours(check: Check, tmp_path: Path, monkeyp
     assert name["state"] == "warn"
     assert str(theirs) in name["found"]
     assert "mbusctl" in name["mend"]
-    monkeypatch.setenv("PATH", str(theirs.parent))
-    assert str(Path(sys.executable).parent) in check()[1]["name"]["mend"]
+
+
+@pytest.mark.parametrize(
+    ("mark", "mend"),
+    [("pipx_metadata.json", "pipx ensurepath"), ("uv-receipt.toml", "uv tool update-shell"), (None, "activate")],
+)
+def test_a_program_that_is_not_on_path_is_said_to_be_there_with_what_puts_it_on_path(
+    check: Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mark: str | None, mend: str
+) -> None:
+    here = Path(sys.executable).parent.resolve()
+    if not (here / "activate").exists():
+        pytest.skip("not in a virtual environment")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    if mark is not None:
+        (tmp_path / mark).touch()
+        monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    name = check()[1]["name"]
+    assert name["state"] == "warn"
+    assert name["found"] == f"there is no busctl on PATH; this one is in {here}"
+    assert mend in name["mend"]
+
+
+def test_a_link_to_this_program_is_this_program_and_another_installation_is_not(
+    check: Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = Path(sys.executable).with_name("busctl")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "busctl").symlink_to(ours)
+    assert check()[1]["name"]["state"] == "ok"
+    (tmp_path / "busctl").unlink()
+    (tmp_path / "busctl").write_bytes(ours.read_bytes())
+    (tmp_path / "busctl").chmod(0o755)
+    name = check()[1]["name"]
+    assert (name["state"], "another installation" in name["found"]) == ("warn", True)
 
 
 def test_settings_that_cannot_be_used_are_bad(check: Check, tmp_path: Path) -> None:
@@ -99,7 +131,7 @@ def test_a_password_that_others_can_read_is_told(check: Check) -> None:
 
 def test_a_context_that_needs_the_keyring_where_there_is_none(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
     def absent() -> None:
-        raise ConfigError("not installed", hint="pip install 'busctl[keyring]'")
+        raise ConfigError("not installed", hint="pip install keyring")
 
     monkeypatch.setattr(passwords, "keyring_backend", absent)
     assert check()[1]["keyring"]["state"] == "ok"
@@ -137,6 +169,7 @@ def test_a_dependency_that_is_missing_or_too_new_is_bad(check: Check, monkeypatc
     assert code == 1
     assert "pika is" in found["dependencies"]["found"]
     assert "no-such-thing is not installed" in found["dependencies"]["found"]
+    assert found["dependencies"]["mend"].endswith("-m pip install 'pika<1.0,>=0.9' 'no-such-thing>=1'")
     assert "keyring" not in found["dependencies"]["found"]
 
 

@@ -19,7 +19,7 @@ def bindings(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[GLOB]",
+            metavar="GLOB",
             help="A pattern or a name: of the exchange they start at, or of the queue or exchange they lead to.",
         ),
     ] = None,

@@ -19,7 +19,7 @@ bus = typer.Typer(add_completion=False, no_args_is_help=True, help="The bus file
 def init(
     ctx: typer.Context,
     file: Annotated[
-        str, typer.Argument(metavar="[FILE]", help="Where to write it; - is standard output.", show_default=True)
+        str, typer.Argument(metavar="FILE", help="Where to write it; - is standard output.", show_default=True)
     ] = FILE_NAME,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:

@@ -18,7 +18,7 @@ def channels(
     ctx: typer.Context,
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[GLOB]", help="A pattern or a name: of the channel, its connection or its user."),
+        typer.Argument(metavar="GLOB", help="A pattern or a name: of the channel, its connection or its user."),
     ] = None,
     form: OutputOption = None,
     sort: SortOption = None,

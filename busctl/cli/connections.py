@@ -19,7 +19,7 @@ def connections(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[GLOB]", help="A pattern or a name: of the connection, its client, its user or its peer."
+            metavar="GLOB", help="A pattern or a name: of the connection, its client, its user or its peer."
         ),
     ] = None,
     form: OutputOption = None,

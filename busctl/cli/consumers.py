@@ -18,7 +18,7 @@ def consumers(
     ctx: typer.Context,
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[GLOB]", help="A pattern or a name: a consumer's tag, or its queue."),
+        typer.Argument(metavar="GLOB", help="A pattern or a name: a consumer's tag, or its queue."),
     ] = None,
     form: OutputOption = None,
     sort: SortOption = None,

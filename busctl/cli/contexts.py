@@ -61,7 +61,7 @@ def list_contexts(ctx: typer.Context, form: OutputOption = None) -> None:
 def add(
     ctx: typer.Context,
     name: NameArgument,
-    production: Annotated[bool, typer.Option("--production", help="Ask twice before anything changes.")] = False,
+    production: Annotated[bool, typer.Option("--production", help="Want a name typed before a change.")] = False,
     read_only: Annotated[bool, typer.Option("--read-only", help="Refuse whatever changes the bus.")] = False,
     color: Annotated[str | None, typer.Option("--color", help="Of the console's state line.")] = None,
     tls_ca: Annotated[str | None, typer.Option("--tls-ca", metavar="PEM", help="The authority to trust.")] = None,
@@ -110,7 +110,8 @@ def add(
     config_file.check_free(path, name)
     _take_password(name, context, where, from_stdin=password_stdin)
     config_file.add(path, name, context)
-    exits.note(f"context {name} ({where}) is in {path}; `busctl contexts check {name}` tries it")
+    then = f"`busctl contexts check {name}` tries it, `busctl contexts use {name}` makes it current"
+    exits.note(f"context {name} ({where}) is in {path}; {then}")
 
 
 def _typed_address(ctx: typer.Context, store_password: bool) -> flags.GlobalFlags:
@@ -170,7 +171,7 @@ class Side(msgspec.Struct, omit_defaults=True, kw_only=True):
 @contexts.command()
 def check(
     ctx: typer.Context,
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A context; else the one in effect.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="A context; else the one in effect.")] = None,
     form: OutputOption = None,
 ) -> None:
     """Try a context's AMQP and API: what works, who one is there, what is missing. Exit code 3 when neither works."""

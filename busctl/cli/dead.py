@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     from busctl_lib.deadletters import Triage
     from busctl_lib.envelope import Delivery
 
+_TOLD = ("id", "cause", "queue", "count", "first_seen", "last_seen", "replayed")
+"""The columns of a table of groups: few, so that the cause has room."""
+
 
 def dead(
     ctx: typer.Context,
     queue: Annotated[
-        str | None, typer.Argument(metavar="[QUEUE]", help="Whose dead letters to group by cause.", show_default=False)
+        str | None, typer.Argument(metavar="QUEUE", help="Whose dead letters to group by cause.", show_default=False)
     ] = None,
     group: Annotated[str | None, typer.Option("--group", metavar="ID", help="Show the messages of this group.")] = None,
     sample: Annotated[int, typer.Option("--sample", min=1, help="Look at so many messages, the first ones.")] = 5_000,
@@ -75,9 +78,13 @@ def _show_queue(
     elif form in (output.Format.JSON, output.Format.JSONL):
         (output.write_json if form is output.Format.JSON else output.write_jsonl)(found)
     else:
-        output.write_list(GROUPS, found.groups, form or output.Format.TABLE)
+        columns = None if form is output.Format.TSV else GROUPS.select(_TOLD)
+        output.write_list(GROUPS, found.groups, form or output.Format.TABLE, columns)
         if not found.groups:
-            exits.note("no dead letters: good")
+            exits.note(f"{queue} holds no dead letters")
+            return
+        if output.is_terminal():
+            exits.note(f"--group ID shows the messages of one; `busctl replay {queue} --group ID` sends them back")
     exits.note(f"{queue}: {found.sample} read; {found.looking}")
 
 

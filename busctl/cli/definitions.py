@@ -35,7 +35,7 @@ FileArgument = Annotated[str, typer.Argument(metavar="FILE", help="A file of def
 def export(
     ctx: typer.Context,
     file: Annotated[
-        str | None, typer.Argument(metavar="[FILE]", help="Where to; standard output by default.", show_default=False)
+        str | None, typer.Argument(metavar="FILE", help="Where to; standard output by default.", show_default=False)
     ] = None,
     all_vhosts: AllVhostsOption = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,

@@ -38,7 +38,7 @@ def events(
     ctx: typer.Context,
     glob: Annotated[
         str | None,
-        typer.Argument(metavar="[GLOB]", help="Which, such as 'queue.*'; by default all but channels and logins."),
+        typer.Argument(metavar="GLOB", help="Which, such as 'queue.*'; by default all but channels and logins."),
     ] = None,
     via: Annotated[Via, typer.Option("--via", help="Where they come from.")] = Via.AUTO,
     number: Annotated[int | None, typer.Option("-n", "--count", min=1, help="Stop after so many.")] = None,

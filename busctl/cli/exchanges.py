@@ -25,7 +25,7 @@ def exchanges(
     ctx: typer.Context,
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[GLOB]", help="A pattern such as 'obs_*', or the name of one exchange."),
+        typer.Argument(metavar="GLOB", help="A pattern such as 'obs_*', or the name of one exchange."),
     ] = None,
     form: OutputOption = None,
     sort: SortOption = None,

@@ -89,8 +89,11 @@ def report(error: BaseException, *, debug: bool = False) -> ExitCode:
 
         _write("".join(traceback.format_exception(error)))
     if isinstance(error, errors.BusError):
-        hints = [hint for hint in (error.hint, _next(code)) if hint]
-        _line(f"{error} ({'; '.join(hints)})" if hints else str(error))
+        hints = [hint for hint in (error.hint, _next(error, code)) if hint]
+        text, below = _parts(error)
+        _line(f"{text} ({'; '.join(hints).replace('?;', '?')})" if hints else text)
+        if below:
+            _write(safe_text(below, keep_lines=True) + "\n")
         if isinstance(error, errors.ExpressionInvalid):
             _write(safe_text(error.picture, keep_lines=True) + "\n")
     elif isinstance(error, OSError) and error.errno in _UNWRITABLE and error.filename is None:
@@ -102,16 +105,37 @@ def report(error: BaseException, *, debug: bool = False) -> ExitCode:
     return code
 
 
-def _next(code: ExitCode) -> str | None:
+def _parts(error: errors.BusError) -> tuple[str, str]:
+    """The sentence of an error, and what stands below it: the log of a node that did not start."""
+    text, _, log = str(error).partition("\n") if isinstance(error, errors.SandboxError) else (str(error), "", "")
+    return text, log
+
+
+def _next(error: errors.BusError, code: ExitCode) -> str | None:
     """What to do next where an error's own hint cannot know our commands."""
+    if isinstance(error, errors.VhostNotFound):
+        return "`busctl vhosts` lists what there is"
+    if code is ExitCode.REFUSED and (isinstance(error, errors.AccessForbidden) or "ACCESS_REFUSED" in str(error)):
+        return "ask for the permission: `busctl permissions` lists who has which, rabbitmqctl set_permissions gives it"
+    if isinstance(error, errors.ApiForbidden) and not error.hint:
+        return "`busctl contexts check` tells what this user may not"
     if code is not ExitCode.NO_CONNECTION:
         return None
-    from busctl.contexts import config_path
-
-    given = [name for name in (*os.environ, *sys.argv) if name.startswith(("BUSCTL_A", "--amqp-url", "--api-url"))]
-    if given or config_path().exists():
+    if _names_a_broker():
         return "`busctl contexts check` tells which address came from where"
     return "no broker is named: `busctl contexts add NAME --amqp-url URL` names one, `busctl demo` starts one to try"
+
+
+def _names_a_broker() -> bool:
+    """Whether the command line, the environment, the config file or a running demo does."""
+    from busctl.contexts import config_path, load_with_demos
+
+    if any(name.startswith(("BUSCTL_A", "--amqp-url", "--api-url")) for name in (*os.environ, *sys.argv)):
+        return True
+    try:
+        return bool(load_with_demos(config_path()).contexts)
+    except errors.ConfigError:
+        return True
 
 
 def usage(text: str) -> ExitCode:

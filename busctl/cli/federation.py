@@ -18,7 +18,7 @@ def federation(
     ctx: typer.Context,
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[GLOB]", help="A pattern or a name: of the exchange or queue, or of the upstream."),
+        typer.Argument(metavar="GLOB", help="A pattern or a name: of the exchange or queue, or of the upstream."),
     ] = None,
     form: OutputOption = None,
     sort: SortOption = None,

@@ -34,7 +34,7 @@ def list_keys() -> None:
 @keys.command()
 def generate(
     key_id: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="The new key's id; k1, k2 and so on unless given.")
+        str | None, typer.Argument(metavar="ID", help="The new key's id; k1, k2 and so on unless given.")
     ] = None,
     to_stdout: Annotated[
         bool, typer.Option("--stdout", help="Print a key file with the new key alone, and store nothing.")

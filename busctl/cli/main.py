@@ -163,9 +163,24 @@ def root(
 
 def program() -> Any:
     """Make the group of all commands, none of them loaded."""
+    _name_values_only()
     command = typer.main.get_command(app)
     examples.show(command)
     return command
+
+
+def _name_values_only() -> None:
+    """Let help call a number N, and name no type of what takes no value, nor of arguments, whose name says it."""
+    option = typer.core.TyperOption
+    named = getattr(option, "display_type_rich", None)  # of the typer that we know; another names its types
+    if named is not None and named.__module__ == option.__module__:
+
+        def of_values(self: Any, ctx: Any) -> Any:
+            number = self.metavar is None and self.bare_type() in ("int", "float")
+            return None if self.is_flag else "N" if number else named(self, ctx)
+
+        option.display_type_rich = of_values  # type: ignore[method-assign]
+        typer.core.TyperArgument.display_type_rich = lambda self, ctx: None  # type: ignore[method-assign]
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -195,7 +210,29 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def _usage_text(error: typer.TyperException) -> str:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "busctl"
-    return f"{error.format_message()} (see: {path} --help)"
+    text = error.format_message()
+    for theirs, ours in _PLAINER.items():
+        text = text.replace(theirs, ours)
+    return f"{text} ({_what_there_is(text, context)}see: {path} --help)"
+
+
+def _what_there_is(text: str, context: Any) -> str:
+    """What could have stood there instead: the verbs of a group, or an option behind its command."""
+    if context is None or "Did you mean" in text:
+        return ""
+    if context.parent is None:
+        return "the options of a command stand behind its name; " if text.startswith("No such option") else ""
+    verbs = getattr(context.command, "commands", {})
+    wanted = text.startswith(("No such command", "Missing command")) and "list" not in verbs
+    return f"there are: {', '.join(verbs)}; " if wanted else ""
+
+
+_PLAINER = {
+    "Value error, ": "",
+    "Input should be a valid integer, unable to parse string as an integer": "a whole number is needed",
+    "Input should be a valid number, unable to parse string as a number": "a number is needed",
+}
+"""What typer passes on from the library under it, in our words."""
 
 
 def main() -> NoReturn:

@@ -13,7 +13,7 @@ from busctl.views.nodes import NODES
 
 def nodes(
     ctx: typer.Context,
-    name: Annotated[str | None, typer.Argument(metavar="[GLOB]", help="A pattern, or the name of one node.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="GLOB", help="A pattern, or the name of one node.")] = None,
     form: OutputOption = None,
     sort: SortOption = None,
     columns: ColumnsOption = None,

@@ -43,6 +43,7 @@ ops = typer.Typer(
     cls=_OpsGroup,
     add_completion=False,
     invoke_without_command=True,
+    subcommand_metavar="[ID] | resume ID | undo ID | export ID",
     help="List what busctl changed; `ops ID` shows one; resume, undo or export it.",
 )
 

@@ -172,11 +172,15 @@ def _row(
 
 
 def _cut(text: str, width: int) -> str:
+    """Cut a text from its middle: names and causes differ at both ends."""
     if cell_width(text) <= width:
         return text
-    while cell_width(text) > width - 1:
+    tail = text[-((width - 1) // 3) :]
+    while cell_width(tail) > (width - 1) // 3:
+        tail = tail[1:]
+    while cell_width(text) > width - 1 - cell_width(tail):
         text = text[:-1]
-    return text + "…"
+    return f"{text}…{tail}"
 
 
 def _paint(text: str, tone: Tone) -> str:

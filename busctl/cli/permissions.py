@@ -18,7 +18,7 @@ def permissions(
     ctx: typer.Context,
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[GLOB]", help="A pattern or a name: of users."),
+        typer.Argument(metavar="GLOB", help="A pattern or a name: of users."),
     ] = None,
     form: OutputOption = None,
     sort: SortOption = None,

@@ -39,7 +39,7 @@ def play(
     files: Annotated[
         list[str],
         typer.Argument(
-            metavar="FILE...", help="Captures, folders of rabtap, or - for standard input.", show_default=False
+            metavar="FILE", help="Captures, folders of rabtap, or - for standard input.", show_default=False
         ),
     ],
     to: Annotated[str | None, typer.Option("--to", metavar="QUEUE", help="To this queue, not where they went.")] = None,

@@ -22,7 +22,8 @@ policies = typer.Typer(
     cls=ListGroup,
     add_completion=False,
     subcommand_metavar="[GLOB] | set | clear",
-    help="List policies, or set and clear one.",
+    help="List policies, or set and clear one.\n\n"
+    "The list takes --where, --sort, --columns, --watch, --all-vhosts and -o, as `busctl queues` does.",
 )
 
 
@@ -40,7 +41,7 @@ class ApplyTo(enum.StrEnum):
 @policies.command(DEFAULT, hidden=True)
 def list_(
     ctx: typer.Context,
-    name: Annotated[str | None, typer.Argument(metavar="[GLOB]", help="A pattern, or the name of one policy.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="GLOB", help="A pattern, or the name of one policy.")] = None,
     form: OutputOption = None,
     sort: SortOption = None,
     columns: ColumnsOption = None,

@@ -17,7 +17,7 @@ from busctl.cli.lists import seconds
 from busctl.cli.sending import Letters, Sending, stamped
 from busctl.views import formats
 from busctl_lib.envelope import PROPERTY_NAMES, Envelope, Properties
-from busctl_lib.errors import BusError, ConfigError, InvalidMessage, Unroutable
+from busctl_lib.errors import BusError, ConfigError, InvalidMessage, PublishRefused, Unroutable
 from busctl_lib.schemas import nearest, schema_of, validate
 
 if TYPE_CHECKING:
@@ -241,6 +241,10 @@ def _send(sending: Sending, session: Session, form: ReceiptFormat | None) -> Non
         stopped_by = sending.run(output.write_jsonl if form is ReceiptFormat.JSONL else None)
     except Unroutable as error:
         raise _with_nearest(error, session) from None
+    except PublishRefused as error:
+        if "NOT_FOUND" in str(error):
+            error.hint = session.hint_for_exchange(str(error.facts.get("exchange", "")))
+        raise
     finally:
         if sending.started:
             _account(sending, form)
@@ -272,7 +276,7 @@ def _validate(body: Body) -> None:
         number = error.facts["expected"].startswith(("a number", "an integer"))
         if body.from_pairs and number and isinstance(body.message.get(name), str):
             error.hint = f"write {name}:={found.strip(chr(34))} for a number"
-        error.hint = error.hint or "--no-validate sends it anyway"
+        error.hint = error.hint or "--no-check sends it anyway"
         raise
 
 

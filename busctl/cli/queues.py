@@ -26,7 +26,7 @@ _COUNTED = {"name", "vhost", "type", "messages_ready", "messages_unacknowledged"
 def queues(
     ctx: typer.Context,
     name: Annotated[
-        str | None, typer.Argument(metavar="[GLOB]", help="A pattern such as 'obs_*', or the name of one queue.")
+        str | None, typer.Argument(metavar="GLOB", help="A pattern such as 'obs_*', or the name of one queue.")
     ] = None,
     form: OutputOption = None,
     sort: SortOption = None,

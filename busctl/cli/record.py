@@ -35,7 +35,7 @@ def record(
     ctx: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A new .jsonl or .jsonl.zst file.", show_default=False)],
     queues: Annotated[
-        list[str] | None, typer.Argument(metavar="QUEUE...", help="The queues to watch.", show_default=False)
+        list[str] | None, typer.Argument(metavar="QUEUE", help="The queues to watch.", show_default=False)
     ] = None,
     via: ViaOption = Via.AUTO,
     number: NumberOption = None,

@@ -111,7 +111,7 @@ rpc = typer.Typer(
 def list_(
     ctx: typer.Context,
     form: OutputOption = None,
-    names: Annotated[list[str] | None, typer.Argument(metavar="[METHOD]...", help="Only these.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="METHOD", help="Only these.")] = None,
 ) -> None:
     """List the methods and what they take."""
     bus = flags.bus_file(ctx)

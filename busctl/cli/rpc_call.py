@@ -123,7 +123,11 @@ def call(
     if rate is not None and not rate > 0:  # nan is not
         raise ConfigError("--rate must be above 0")
     way = _Way(timeout_s=_timeout(timeout), retries=retry, raw=raw, form=form)
-    message = _message(method, given, raw=raw)
+    try:
+        message = _message(method, given, raw=raw)
+    except InvalidMessage as error:
+        error.hint = error.hint or f"see: busctl rpc {ctx.info_name} --help"
+        raise
     with flags.open_session(ctx) as session:
         if count > 1 or concurrency > 1:
             return _many(session, method, message, way, count=count, concurrency=concurrency, rate=rate)

@@ -40,7 +40,7 @@ class SpyVia(enum.StrEnum):
 def spy(
     ctx: typer.Context,
     queue: Annotated[
-        str | None, typer.Argument(metavar="[QUEUE]", help="Only requests to this queue.", show_default=False)
+        str | None, typer.Argument(metavar="QUEUE", help="Only requests to this queue.", show_default=False)
     ] = None,
     via: Annotated[
         SpyVia, typer.Option("--via", help="firehose: also in production, where it is never chosen alone.")

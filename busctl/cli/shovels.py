@@ -15,7 +15,7 @@ def shovels(
     ctx: typer.Context,
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[GLOB]", help="A pattern, or the name of one shovel."),
+        typer.Argument(metavar="GLOB", help="A pattern, or the name of one shovel."),
     ] = None,
     form: OutputOption = None,
     sort: SortOption = None,

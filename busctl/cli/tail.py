@@ -34,7 +34,7 @@ class Via(enum.StrEnum):
 
 
 QueuesArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="QUEUE...", help="The queues to watch.", show_default=False)
+    list[str] | None, typer.Argument(metavar="QUEUE", help="The queues to watch.", show_default=False)
 ]
 ViaOption = Annotated[Via, typer.Option("--via", help="The way to see the messages; consume takes them away.")]
 NumberOption = Annotated[int | None, typer.Option("-n", "--count", min=1, help="Stop after so many messages.")]
@@ -83,8 +83,8 @@ def tail(
 ) -> int:
     """Show live messages of queues without taking them.
 
-    The way is chosen so that nothing on the bus changes; what it cannot show is said on stderr. Exit code 5 when --for
-    ended with fewer than -n messages, 9 when no way would be true and harmless.
+    The way is chosen so that no consumer misses or waits for a message; what it cannot show is said on stderr. Exit
+    code 5 when --for ended with fewer than -n messages, 9 when no way would be true and harmless.
     """
     targets = targets_of(queues, exchange, key, everything=everything, via=via, since=since, accept_loss=accept_loss)
     if via is Via.CONSUME and where is not None:

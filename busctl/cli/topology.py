@@ -31,7 +31,7 @@ class Kind(enum.StrEnum):
 def topology(
     ctx: typer.Context,
     name: Annotated[
-        str | None, typer.Argument(metavar="[QUEUE|EXCHANGE]", help="What to look at; everything if none is named.")
+        str | None, typer.Argument(metavar="QUEUE|EXCHANGE", help="What to look at; everything if none is named.")
     ] = None,
     kind: Annotated[Kind | None, typer.Option("--kind", help="Which one, where both have that name.")] = None,
     form: OutputOption = None,

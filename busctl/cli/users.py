@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def users(
     ctx: typer.Context,
-    name: Annotated[str | None, typer.Argument(metavar="[GLOB]", help="A pattern, or the name of one user.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="GLOB", help="A pattern, or the name of one user.")] = None,
     form: OutputOption = None,
     sort: SortOption = None,
     columns: ColumnsOption = None,

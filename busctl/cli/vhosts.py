@@ -15,7 +15,7 @@ def vhosts(
     ctx: typer.Context,
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[GLOB]", help="A pattern, or the name of one virtual host."),
+        typer.Argument(metavar="GLOB", help="A pattern, or the name of one virtual host."),
     ] = None,
     form: OutputOption = None,
     sort: SortOption = None,

@@ -90,16 +90,9 @@ def _plan(session: Session, targets: Targets, queue: str | None, *, explain: boo
             raise ApiUnreachable(f"tail cannot know how to watch without harm: {error}", hint=hint) from error
         raise
     except NotFound as error:
-        meant = session.hint_for_queue(queue) if queue else _nearest_exchange(session, targets.exchange)
+        meant = session.hint_for_queue(queue) if queue else session.hint_for_exchange(targets.exchange or "")
         error.hint = error.hint or meant
         raise
-
-
-def _nearest_exchange(session: Session, exchange: str | None) -> str | None:
-    from busctl_lib.schemas import nearest
-
-    meant = nearest(exchange or "", [info.name for info in session.management.exchanges(session.vhost) if info.name])
-    return f"did you mean {meant}?" if meant else None
 
 
 def allow(session: Session, plans: Sequence[TapPlan], *, yes: bool) -> None:

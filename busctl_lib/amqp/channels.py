@@ -35,7 +35,7 @@ def refusal(code: int, text: str) -> BrokerRefused:
     sentence = re.sub(r"^[A-Z_]+ - ", "", text) or f"AMQP error {code}"
     hint = None
     if code == 406 and "inequivalent arg" in text:
-        hint = "It exists with other settings; declare it as it is, or delete it first."
+        hint = "it exists with other settings; declare it as it is, or delete it first"
     return _REFUSALS.get(code, BrokerRefused)(f"the broker refused: {sentence}", code=code, text=text, hint=hint)
 
 

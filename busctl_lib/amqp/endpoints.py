@@ -105,14 +105,14 @@ class Endpoint:
         if isinstance(error, login) or isinstance(cause, login) or "ACCESS_REFUSED" in text:
             return LoginRefused(
                 f"{self.address} refused the login of user {self.username!r}",
-                hint="Check the user name and the password.",
+                hint="check the user name and the password",
                 **facts,
             )
         if isinstance(error, pika_exceptions.ProbableAccessDeniedError) or "NOT_ALLOWED" in text:
             return VhostNotFound(
                 f"virtual host {self.virtual_host!r} at {self.address} does not exist, "
                 f"or user {self.username!r} has no access to it",
-                hint="Name another one with --vhost or in the address, or ask for permissions.",
+                hint="name another one with --vhost or in the address, or ask for permissions",
                 **facts,
             )
         if (told := failure(cause)) is not None:
@@ -137,8 +137,8 @@ def _plain(cause: BaseException) -> str:
 
 def _hint(cause: BaseException) -> str:
     if _speaks_no_amqp(cause):
-        return "Is this the AMQP port (5672, or 5671 and amqps:// for TLS), and the node healthy?"
-    return "Is the broker up, and the address right?"
+        return "is this the AMQP port (5672, or 5671 and amqps:// for TLS), and the node healthy?"
+    return "is the broker up, and the address right?"
 
 
 def _speaks_no_amqp(cause: BaseException) -> bool:

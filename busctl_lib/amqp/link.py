@@ -81,7 +81,7 @@ class Link:
         """
         with self._lifecycle:
             if self.state is State.CLOSED or self.state is State.CLOSING:
-                raise LinkLost("the broker object is closed", hint="Open a new one.")
+                raise LinkLost("the broker object is closed", hint="open a new one")
             if self._first is None:
                 self._first = Future()
                 self._io.start()
@@ -182,7 +182,7 @@ class Link:
         if self.state in (State.OPEN, State.BLOCKED):
             return
         if self.state in (State.CLOSING, State.CLOSED):
-            raise LinkLost("the broker object is closed", hint="Open a new one.")
+            raise LinkLost("the broker object is closed", hint="open a new one")
         waiting: Pending[None] = Pending()
         self._waiting_open.append(waiting)
         await waiting

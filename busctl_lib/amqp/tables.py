@@ -64,7 +64,7 @@ class _CannotCarry(Exception):
     def told(self, root: str) -> Unencodable:
         """As the caller's error."""
         path = root + self.path
-        return Unencodable(f"{path}: {self} (found {self.found})", field=path, hint="Change or drop that value.")
+        return Unencodable(f"{path}: {self} (found {self.found})", field=path, hint="change or drop that value")
 
 
 def encode_short_string(text: str, what: str) -> bytes:

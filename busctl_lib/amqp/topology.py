@@ -39,7 +39,7 @@ class QueueSpec(msgspec.Struct, kw_only=True):
             ConfigError: a line break in the name, which RabbitMQ drops: the queue would have another name.
         """
         if "\r" in self.queue or "\n" in self.queue:
-            raise ConfigError(f"queue name {self.queue!r} has a line break", hint="RabbitMQ drops it from the name.")
+            raise ConfigError(f"queue name {self.queue!r} has a line break", hint="RabbitMQ drops it from the name")
         return await channel.ask(
             "queue_declare",
             self.queue,
@@ -54,11 +54,11 @@ class QueueSpec(msgspec.Struct, kw_only=True):
 def with_priority(queue: str, arguments: dict[str, Any], max_priority: int) -> dict[str, Any]:
     """The arguments of a queue that hands out by priority. Raises ConfigError where they do not go together."""
     if not 1 <= max_priority <= 255:
-        raise ConfigError(f"max_priority must be 1 to 255, found {max_priority}", hint="Up to 10 is wise.")
+        raise ConfigError(f"max_priority must be 1 to 255, found {max_priority}", hint="up to 10 is wise")
     if arguments.get("x-queue-type", "classic") != "classic":
         raise ConfigError(
             f"queue {queue!r}: max_priority is for classic queues",
-            hint="Quorum queues have two levels by themselves from RabbitMQ 4.0 on: above 4, and the rest.",
+            hint="quorum queues have two levels by themselves from RabbitMQ 4.0 on: above 4, and the rest",
         )
     return {**arguments, "x-max-priority": max_priority}
 

@@ -111,7 +111,7 @@ def encode_publish(
         raise Unencodable(
             f"the headers take {len(header)} bytes, this link carries {frame_max - _RESERVE}",
             field="headers",
-            hint="Move large values into the body.",
+            hint="move large values into the body",
         )
     body = envelope.body
     size = len(body)

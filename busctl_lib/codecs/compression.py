@@ -50,7 +50,7 @@ def expand(body: bytes, step: str, limit: int) -> bytes:
         if size > limit:
             raise BodyTooLarge(
                 f"the body expands to more than {limit:,} bytes ({step}); it was not read further",
-                hint="Allow more where it is read, if the sender is trusted.",
+                hint="allow more where it is read, if the sender is trusted",
                 limit=limit,
             )
         pieces.append(piece)

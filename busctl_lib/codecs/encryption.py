@@ -69,7 +69,7 @@ def open_sealed(body: bytes, keys: Keyring | None, properties: Properties) -> by
     if keys is None:
         raise UnknownKey(
             f"encrypted, key {key_id!r:.80} not held",
-            hint="No keys are held at all; give a keyring.",
+            hint="no keys are held at all; give a keyring",
             key_id=key_id,
         )
     key = keys.key(key_id)

@@ -64,7 +64,7 @@ class Keyring:
         except KeyError:
             raise UnknownKey(
                 f"encrypted, key {key_id!r:.80} not held",
-                hint=f"Held: {', '.join(self._keys)}. Add the key to the key file.",
+                hint=f"held: {', '.join(self._keys)}; add the key to the key file",
                 key_id=key_id,
             ) from None
 
@@ -141,5 +141,5 @@ class Keyring:
     def with_key(self, key_id: str, key: bytes) -> Keyring:
         """Make a keyring that encrypts with a new key and still reads with the old ones. Raises ConfigError."""
         if key_id in self._keys:
-            raise ConfigError(f"there is a key {key_id} already", hint="A new key needs a new id.")
+            raise ConfigError(f"there is a key {key_id} already", hint="a new key needs a new id")
         return Keyring({**self._keys, key_id: key}, key_id)

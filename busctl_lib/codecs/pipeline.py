@@ -93,7 +93,7 @@ def decode_body(envelope: Envelope, *, keys: Keyring | None = None, limit: int =
         else:
             raise UnknownEncoding(
                 f"the body is encoded as {step!r:.40}, which is not known here",
-                hint=f"Known: {', '.join((*COMPRESSIONS, AES))}.",
+                hint=f"known: {', '.join((*COMPRESSIONS, AES))}",
                 encoding=step,
             )
         if len(body) > limit:

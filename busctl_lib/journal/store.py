@@ -334,7 +334,7 @@ class Journal:
         except (sqlite3.Error, OSError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise BusError(
-                f"the journal {self.path} cannot be written: {reason}", hint="Is the disk full, or not yours?"
+                f"the journal {self.path} cannot be written: {reason}", hint="is the disk full, or not yours?"
             ) from error
 
 

@@ -89,15 +89,15 @@ _FAILURES: dict[Outcome, tuple[type[PublishFailed], str, str | None]] = {
     Outcome.RETURNED: (
         Unroutable,
         "no queue took the message",
-        "Declare the queue or the binding first; publishing never does.",
+        "declare the queue or the binding first; publishing never does",
     ),
-    Outcome.NACKED: (Nacked, "a queue refused the message", "It may be full (reject-publish); try again later."),
+    Outcome.NACKED: (Nacked, "a queue refused the message", "it may be full (reject-publish); try again later"),
     Outcome.REFUSED: (PublishRefused, "the broker refused the message", None),
-    Outcome.NEVER_SENT: (NeverSent, "the message was not sent", "It can be sent again without risk."),
+    Outcome.NEVER_SENT: (NeverSent, "the message was not sent", "it can be sent again without risk"),
     Outcome.UNKNOWN: (
         OutcomeUnknown,
         "it is not known whether the broker has the message",
-        "Send it again with the same message id if its consumers tolerate a duplicate.",
+        "send it again with the same message id if its consumers tolerate a duplicate",
     ),
 }
 

@@ -248,7 +248,7 @@ class MessagePublisher:
             built = Properties(headers=inject(dict(headers) if headers else None), **properties)
         except TypeError as error:
             raise PublishRefused(
-                f"not an AMQP property: {error}", hint=f"Known: {', '.join(Properties.__struct_fields__)}."
+                f"not an AMQP property: {error}", hint=f"known: {', '.join(Properties.__struct_fields__)}"
             ) from None
         key = routing_key if routing_key is not None else queue or ""
         made = Envelope(exchange=exchange, routing_key=key, properties=built, body=encode_json(message))

@@ -155,7 +155,7 @@ class _SharedQueue:
         if "x-delivery-count" in delivery.headers:
             self._refused = GuardRefused(
                 f"{self.name!r} is a quorum queue: giving replies of others back would wear them out",
-                hint="Use a classic queue for shared replies, or direct reply-to.",
+                hint="use a classic queue for shared replies, or direct reply-to",
                 queue=self.name,
             )
 

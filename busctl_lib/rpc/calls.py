@@ -253,7 +253,7 @@ class RPCConsumer:
                 if sent.exchange
                 else f"nobody answers on {sent.routing_key!r}: no such queue"
             )
-            hint = "Is the service up? `busctl queues` lists what there is."
+            hint = "is the service up? `busctl queues` lists what there is"
             self._finish(call, None, NoResponder(sentence, queue=sent.routing_key, hint=hint))
         else:
             self._finish(call, None, failure_of(entry))
@@ -319,14 +319,14 @@ class RPCConsumer:
         facts: dict[str, Any] = {"queue": sent.routing_key, "timeout_s": timeout}
         absent = None if sent.exchange else self._why_nobody(sent.routing_key, timeout)
         if absent is not None:
-            return NoResponder(f"nobody answers on {where!r}: {absent}", hint="Start the service.", **facts)
+            return NoResponder(f"nobody answers on {where!r}: {absent}", hint="start the service", **facts)
         uncorrelated = self.strays.uncorrelated - before.uncorrelated
         foreign = self.strays.foreign - before.foreign
-        odd, hint = "", "Allow more time with a longer timeout, or look at the service."
+        odd, hint = "", "allow more time with a longer timeout, or look at the service"
         if uncorrelated or foreign:
             what = "without a correlation id" if uncorrelated else "for a call that was never ours"
             odd = f", but meanwhile {uncorrelated or foreign} came {what}"
-            hint = "The service must copy correlation_id from the request to its reply."
+            hint = "the service must copy correlation_id from the request to its reply"
         sentence = f"no reply from {where!r} within {timeout:g} s{odd}"
         return ReplyTimeout(sentence, hint=hint, uncorrelated=uncorrelated, foreign=foreign, **facts)
 
@@ -344,7 +344,7 @@ def _check_timeout(timeout: float) -> None:
     if not (math.isfinite(timeout) and 0 < timeout <= TIMEOUT_MAX_S):
         raise ConfigError(
             f"a call's timeout is above 0 and at most {TIMEOUT_MAX_S} s (49 days), found {timeout:g}",
-            hint="It travels as the message's expiration, which cannot be longer.",
+            hint="it travels as the message's expiration, which cannot be longer",
             timeout_s=timeout,
         )
 

@@ -33,6 +33,7 @@ _USER = "busctl"
 _TRIES = 5
 _LOG_LINES = 15
 _LOG_WIDTH = 300
+_NO_LOCALHOST = "this machine does not know localhost: put the line `127.0.0.1 localhost` into /etc/hosts"
 _PORT_TAKEN = re.compile(r"eaddrinuse|already.in.use|port_in_use|dist_port_already_used", re.IGNORECASE)
 
 
@@ -299,7 +300,8 @@ class PrivateBroker:
             if taken:
                 raise _PortTaken(f"the private RabbitMQ found a port taken: {taken[:_LOG_WIDTH]}")
             what = "ended while starting" if ended else "was not ready in time"
-            raise SandboxError(f"the private RabbitMQ {what}:\n{_last_lines(written)}")
+            hint = _NO_LOCALHOST if "nxdomain" in written else None
+            raise SandboxError(f"the private RabbitMQ {what}\nits log ends so:\n{_last_lines(written)}", hint=hint)
 
     def _config_lines(self) -> dict[str, str | int]:
         ports = self._listens

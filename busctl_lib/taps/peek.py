@@ -45,8 +45,11 @@ class Peeked(msgspec.Struct, kw_only=True):
         if not count:
             return f"nothing was taken from {budget.queue}"
         if not self.given_back:
-            return f"{count:,} messages read; a stream does not change by it"
-        counted = f" and each counts one more delivery; {budget.text}" if budget.delivery_limit is not None else ""
+            return f"{count:,} message{'s' * (count > 1)} read; a stream does not change by it"
+        who = "counts" if count == 1 else "each counts"
+        counted = f" and {who} one more delivery; {budget.text}" if budget.delivery_limit is not None else ""
+        if count == 1:
+            return f"1 message taken and given back in order: it is marked redelivered{counted}"
         return f"{count:,} messages taken and given back in order: they are marked redelivered{counted}"
 
 

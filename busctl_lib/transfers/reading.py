@@ -128,7 +128,7 @@ class Reading:
             if mover.failure is not None:
                 raise mover.failure
             if mover.epoch != epoch:
-                raise BusError("the link was lost while the queue was read: nothing was done", hint="Try again.")
+                raise BusError("the link was lost while the queue was read: nothing was done", hint="try again")
             if of_window >= WINDOW // 2 and self._again:
                 mover.renew()
                 of_window = 0
