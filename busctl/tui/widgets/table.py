@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Hashable, Sequence
 from operator import indexOf
 from typing import ClassVar, Generic, TypeAlias, TypeVar
@@ -265,10 +266,15 @@ class LiveTable(Rows, Generic[T]):
         index = y - 1 + self.scroll_offset.y
         if index < len(self._rows):
             return self._row(index, width, base)
-        if not self._rows and y == 2:
+        if not self._rows and y >= 2 and (line := self._empty_line(y - 2, width - 3)):
             style = base + self.get_component_rich_style("live-table--muted", partial=True)
-            return Strip([Segment(set_cell_size(f"  {self.empty}", width), style)], width)
+            return Strip([Segment(set_cell_size(f"  {line}", width), style)], width)
         return Strip.blank(width, base)
+
+    def _empty_line(self, number: int, width: int) -> str:
+        """A line of what stands there instead of rows."""
+        lines = textwrap.wrap(self.empty, max(width, 1))
+        return lines[number] if number < len(lines) else ""
 
     def _header(self, width: int, base: Style) -> Strip:
         plain = base + self.get_component_rich_style("live-table--header", partial=True)
