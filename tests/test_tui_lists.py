@@ -13,6 +13,7 @@ from busctl.contexts import ConsoleConfig, config_path
 from busctl.tui.screens.table_place import TablePlace
 from busctl.tui.widgets.table import LiveTable
 from busctl_lib import MessageBroker, MessageConsumer, MessagePublisher
+from busctl_lib.journal import Journal, Operation
 from busctl_lib.management.transport import Transport
 from busctl_lib.pytest_plugin import TestBroker
 
@@ -128,6 +129,22 @@ async def test_who_may_not_see_nodes_is_told_what_to_ask_for(vhost: TestBroker, 
     finally:
         api.change("DELETE", f"users/{name}")
         api.close()
+
+
+@on_loop
+async def test_operations_of_other_brokers_are_shown_when_asked_for(vhost: TestBroker) -> None:
+    async with opened(vhost) as console:
+        await console.shows("no alarms")
+        here = console.app.feed.session.management.overview().cluster_name
+        with Journal() as journal:
+            for id, source, broker in (("a1", "near", here or ""), ("b2", "far", "elsewhere")):  # noqa: A001
+                journal.begin(Operation(id=id, kind="move", source=source, target="there", broker=broker))
+        await console.press("9")
+        assert "far" not in await console.shows("operations", "near")
+        await console.press("a")
+        await console.shows("operations of all brokers", "near", "far")
+        await console.press("a")
+        await console.hides("of all brokers", "far")
 
 
 @on_loop

@@ -32,6 +32,7 @@ from busctl_lib.errors import ConfigError
 
 if TYPE_CHECKING:
     from busctl.session import Session
+    from busctl.tui.feed import Feed
     from busctl_lib.deadletters import DeadLetterQueue
     from busctl_lib.journal import Operation
     from busctl_lib.management import AccountInfo, FederationLinkInfo, PermissionInfo, ShovelInfo
@@ -78,6 +79,8 @@ class Noun(Generic[T]):
     """Whether what was listed last is shown at once the next time."""
     counted: str = ""
     """What the rows are, where that is not the noun."""
+    here: Callable[[Feed, T], bool] | None = None
+    """Which rows are of this broker, where the list holds those of others as well."""
     words: Sequence[str] = ()
     """What stands behind the noun on the command line."""
     hidden: Sequence[str] = ()
@@ -307,6 +310,12 @@ def _operations(_: Session) -> Sequence[Operation]:
         return journal.operations(500)
 
 
+def _changed_here(feed: Feed, operation: Operation) -> bool:
+    """Whether an operation is of this broker; while its name is not known, each may be."""
+    overview = feed.snapshot.overview
+    return overview is None or overview.cluster_name in (None, operation.broker)
+
+
 def _dead(session: Session) -> Sequence[DeadLetterQueue]:
     from busctl_lib.deadletters import dead_letter_queues
 
@@ -354,8 +363,9 @@ _OPERATIONS: Noun[Operation] = Noun(
         "resume": lambda operation: OpenTransfer(resume=operation.id),
     },
     sort="-started_at",
-    empty="Nothing was changed from this machine yet.",
+    empty="Nothing was changed here from this machine yet.",
     command="ops",
+    here=_changed_here,
     least={"started_at": 19, "state": 11, "kind": 8, "id": 10},
     first=("started_at", "kind", "source", "state", "moved", "planned", "id"),
 )
