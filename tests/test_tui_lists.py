@@ -11,6 +11,7 @@ from textual.widgets import Input
 
 from busctl.contexts import ConsoleConfig, config_path
 from busctl.tui.screens.table_place import TablePlace
+from busctl.tui.widgets.path_line import PathLine
 from busctl.tui.widgets.table import LiveTable
 from busctl_lib import MessageBroker, MessageConsumer, MessagePublisher
 from busctl_lib.journal import Journal, Operation
@@ -53,6 +54,8 @@ async def test_lists_lead_into_each_other_and_back(vhost: TestBroker, bus: Messa
         await console.shows("overview › consumers", " 7 ")
         await console.press("c")
         await console.shows("connections 127.0.0.1", "analytics", timeout=20)  # its name takes the broker up to 5 s
+        await console.pilot.click(PathLine, offset=(3, 0))
+        await console.shows("Needs attention")
         await console.press("4")
         await console.shows("overview › dead-letter queues")
         await console.press("8")
@@ -188,3 +191,9 @@ async def test_another_context_without_leaving_and_a_frame_in_production(vhost: 
         await console.until(lambda: len(labels(console)) == 3, "these queues again")
         await console.command("context nowhere")
         await console.shows("no context 'nowhere'")
+        await console.command("exchanges @live")
+        await console.shows("live", "overview › exchanges")
+        await console.press("minus")
+        await console.shows("mine", "overview › queues")
+        await console.press("minus")
+        await console.shows("live", "overview › exchanges")

@@ -85,7 +85,9 @@ class Job:
         self._decided.set()
 
     def leave(self) -> None:
-        """Do nothing; what was read is given back."""
+        """Do nothing; what was read is given back. What was agreed to is not left."""
+        if self._unasked:
+            return
         self._decided.set()
         if self._transfer is not None and self.phase == "planning":
             self._transfer.stop("cancelled")

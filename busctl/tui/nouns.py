@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from textual.message import Message
 
-from busctl.tui.messages import OpenDead, OpenList, OpenQueue, OpenTopology, OpenTransfer, SwitchTo, SwitchVhost
+from busctl.tui.messages import (
+    OpenDead,
+    OpenList,
+    OpenOperation,
+    OpenQueue,
+    OpenTopology,
+    OpenTransfer,
+    SwitchTo,
+    SwitchVhost,
+)
 from busctl.tui.widgets.slots import Slot
 from busctl.views.bindings import BINDINGS
 from busctl.views.channels import CHANNELS
@@ -358,6 +367,7 @@ _OPERATIONS: Noun[Operation] = Noun(
     fetch=_operations,
     key=lambda operation: operation.id,
     label=lambda operation: f"{operation.kind} {operation.source} {operation.target or ''} {operation.state}",
+    opens=OpenOperation,
     jumps={
         "undo": lambda operation: OpenTransfer(undo=operation.id),
         "resume": lambda operation: OpenTransfer(resume=operation.id),

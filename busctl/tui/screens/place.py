@@ -211,6 +211,12 @@ class Place(Screen[None]):
             said = formats.safe_text(repr(event.worker.error), 300)
             self.notify(said, title="A fault of busctl", severity="error", timeout=30, markup=False)
 
+    @on(PathLine.Chosen)
+    def _go_up(self, event: PathLine.Chosen) -> None:
+        with self.app.batch_update():
+            for _ in range(event.up):
+                self.app.pop_screen()
+
     # --- keys
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:

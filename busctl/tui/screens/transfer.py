@@ -15,7 +15,7 @@ from textual.widgets import Input, ProgressBar, Static
 
 from busctl.tui.feed import Feed
 from busctl.tui.jobs import DECISION_S, UNDOABLE, Job
-from busctl.tui.messages import JobChanged, OpenTransfer
+from busctl.tui.messages import OpenTransfer
 from busctl.tui.requests import command_words, flags_for, flags_of, with_flags
 from busctl.tui.screens.place import Place
 from busctl.tui.widgets.hanging_text import HangingText
@@ -79,16 +79,18 @@ class TransferScreen(Place):
         self.set_class(self.job.kind in DESTRUCTIVE, "-destructive")
         self.show_job()
 
-    @on(JobChanged)
-    def _changed(self, message: JobChanged) -> None:
-        if message.job is self.job:
-            self.show_job()
+    def on_unmount(self) -> None:
+        """Give up a plan that nobody sees any more: it keeps messages from others."""
+        if self.job.phase in ("planning", "asking"):
+            self.job.leave()
 
     # --- showing
 
     def show_job(self) -> None:
         """Show the plan, how far it is, or its account."""
         job = self.job
+        if not self.query("#transfer-input"):  # told while it is being built or taken down
+            return
         self.refresh_way()
         self.query_one("#transfer-title", Static).update(self._title())
         self.query_one("#transfer-text", HangingText).show(self._lines())
@@ -266,12 +268,10 @@ class TransferScreen(Place):
         self.post_message(OpenTransfer(undo=self.job.account.operation.id))
 
     def action_up(self) -> None:
-        """Close the line, else leave: a plan is given up, what runs goes on."""
+        """Close the line, else leave: what runs goes on."""
         if self.query_one("#transfer-input").display:
             self._hide_line()
             return
-        if self.job.phase in ("planning", "asking"):
-            self.job.leave()
-        elif self.job.phase == "running":
-            self.notify(f"operation {self.job.id} goes on; :operations shows it", markup=False)
+        if self.job.phase == "running":
+            self.notify(f"operation {self.job.id} goes on; :operations leads back to it", markup=False)
         super().action_up()
