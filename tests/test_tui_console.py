@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from api_at_socket import Road
-from consoles import Console, on_loop, opened
+from consoles import KEYS, Console, on_loop, opened
 from textual import events
 from textual.widgets import Input
 
@@ -380,3 +380,13 @@ async def test_letters_typed_right_behind_the_sign_are_no_keys_of_the_screen(
             console.app.post_message(events.Key(key, character))  # all at once, as a paste or a fast hand does
         await console.until(lambda: rows(console) == ["tes_requests"], "the whole filter")
         await console.shows("/tes", "READY▾")
+
+
+@on_loop
+async def test_what_is_typed_behind_a_command_is_for_where_it_leads(vhost: TestBroker) -> None:
+    """As over a slow line: all keys at once."""
+    async with opened(vhost) as console:
+        await console.shows("no alarms")
+        for key in (*":queues", "enter", *"/dead", "enter", "N"):
+            console.app.post_message(events.Key(KEYS.get(key, key), key if len(key) == 1 else None))
+        await console.shows("overview › queues /dead", "NAME▴")

@@ -224,6 +224,12 @@ async def test_a_lost_broker(snapshot: SnapshotAssertion) -> None:
     assert await picture((120, 24), "2", state=lost) == snapshot
 
 
+@pytest.mark.parametrize("line", ["overview", "queue obs_requests", "rpc get_orderbook AAPL"])
+@on_loop
+async def test_a_pane_of_a_few_lines_shows_what_matters_most(line: str, snapshot: SnapshotAssertion) -> None:
+    assert await picture((80, 12), f":{line}") == snapshot
+
+
 @on_loop
 async def test_help(snapshot: SnapshotAssertion) -> None:
     assert await picture((120, 60), "2", "?") == snapshot
