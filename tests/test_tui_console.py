@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -277,6 +278,15 @@ async def test_a_call_shows_its_reply_and_each_failure_its_own_way(vhost: TestBr
 
 
 @on_loop
+async def test_the_methods_are_those_of_the_bus_file_that_was_named(vhost: TestBroker, tmp_path: Path) -> None:
+    path = tmp_path / "bus.toml"
+    path.write_text('[methods.fib]\nqueue = "rpc_queue"\n')
+    async with opened(vhost, bus_file=path) as console:
+        await console.press("3")
+        assert "get_orderbook" not in await console.shows("fib", "rpc_queue")
+
+
+@on_loop
 async def test_the_end_of_an_earlier_call_is_not_shown_as_the_end_of_the_last(
     vhost: TestBroker, bus: MessageBroker
 ) -> None:
@@ -293,7 +303,7 @@ async def test_the_end_of_an_earlier_call_is_not_shown_as_the_end_of_the_last(
         console.app.screen.query_one("#rpc-line", Input).value = "get_orderbook AAPL"
         await console.press("enter")
         await console.shows("call two")
-        (consumer_of_calls,) = console.app.feed.caller._consumers.values()
+        (consumer_of_calls,) = console.app.feed.session.caller._consumers.values()
         calls = consumer_of_calls._calls
         assert len(calls) == 1
         go_on.set()

@@ -95,6 +95,12 @@ def asking(job: Job) -> None:
     job.phase, job.id, job.plan = "asking", PLAN.operation, PLAN if job.kind == "replay" else DISCARD
 
 
+def asking_in_vain(job: Job) -> None:
+    asking(job)
+    stuck = [msgspec.structs.replace(target, problem="no queue is bound to it") for target in PLAN.targets]
+    job.plan = msgspec.structs.replace(PLAN, targets=stuck)
+
+
 def running(job: Job) -> None:
     asking(job)
     job.phase, job.paused = "running", True
@@ -136,7 +142,7 @@ async def test_a_plan(size: tuple[int, int], snapshot: SnapshotAssertion) -> Non
     assert await picture(size, REPLAY, stands=asking) == snapshot
 
 
-@pytest.mark.parametrize("stands", [reading, running, ended, refused, late])
+@pytest.mark.parametrize("stands", [reading, asking_in_vain, running, ended, refused, late])
 @on_loop
 async def test_a_replay(stands: Callable[[Job], None], snapshot: SnapshotAssertion) -> None:
     assert await picture(LEAST, REPLAY, stands=stands) == snapshot

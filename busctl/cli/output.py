@@ -164,16 +164,18 @@ def _row(
 ) -> str:
     parts: list[str] = []
     for cell, column, width in zip(cells, columns, widths, strict=True):
-        text = _cut(cell.text, width)
+        text = cut(cell.text, width)
         room = " " * (width - cell_width(text))
         shown = paint(text, cell.tone)
         parts.append(room + shown if column.align == "right" else shown + room)
     return _GAP.join(parts).rstrip()
 
 
-def _cut(text: str, width: int) -> str:
+def cut(text: str, width: int) -> str:
+    """Give as much of a text as fits."""
     if cell_width(text) <= width:
         return text
+    text = text[: width - 1]
     while cell_width(text) > width - 1:
         text = text[:-1]
     return text + "…"

@@ -37,7 +37,6 @@ from busctl.views.shovels import SHOVELS
 from busctl.views.users import USERS
 from busctl.views.vhosts import VHOSTS
 from busctl.views.view import View
-from busctl_lib.errors import ConfigError
 
 if TYPE_CHECKING:
     from busctl.session import Session
@@ -162,30 +161,15 @@ def _consumers_of(info: ChannelInfo) -> Message:
 
 
 def _contexts(session: Session) -> list[ContextInfo]:
-    from busctl.config import address, config_path, vhost_of
-    from busctl.contexts import DemoContext, load_with_demos
+    from busctl.config import config_path, info_of
+    from busctl.contexts import load_with_demos
 
     file = load_with_demos(config_path())
-    current = session.settings.context
-    found = []
-    for name, context in file.contexts.items():
-        try:
-            where, vhost = address(context), vhost_of(context)
-        except ConfigError:
-            where, vhost = "(cannot be read)", ""
-        found.append(
-            ContextInfo(
-                name=name,
-                address=where,
-                vhost=vhost,
-                current=name == current,
-                production=context.production,
-                read_only=context.read_only,
-                running_demo=isinstance(context, DemoContext),
-                color=context.color,
-            )
-        )
-    return found
+    here = session.settings.context
+    return [
+        info_of(name, context, current=name == here, previous=name == file.previous)
+        for name, context in file.contexts.items()
+    ]
 
 
 _EXCHANGES: Noun[ExchangeInfo] = Noun(

@@ -86,7 +86,8 @@ class Switching(Working):
     @work(thread=True, exclusive=True, exit_on_error=False, group="switch")
     def _open_session(self, settings: Settings, line: str) -> None:
         try:
-            session = Session(settings)  # may run a command that knows the password
+            # It may run a command that knows the password.
+            session = Session(settings, bus_file=self.feed.session.bus_file)
             _ = session.broker, session.management
         except BusError as error:
             self.post_message(SwitchFailed(error))

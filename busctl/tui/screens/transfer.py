@@ -160,11 +160,17 @@ class TransferScreen(Place):
             )
         return Content("")
 
+    @property
+    def _going(self) -> int:
+        """How many messages would move."""
+        targets = self.job.plan.targets if self.job.plan is not None else ()
+        return sum(target.count for target in targets if not target.problem)
+
     def _question(self) -> Content:
         job = self.job
-        assert job.plan is not None
-        going = sum(target.count for target in job.plan.targets if not target.problem)
-        count = counted(going, "message")
+        if not self._going:
+            return Content.assemble("Nothing of it would move.  ", *self._other_keys())
+        count = counted(self._going, "message")
         name = safe_text(job.source, 60)
         if self.feed.session.settings.production:
             context = safe_text(self.feed.context)
@@ -174,9 +180,12 @@ class TransferScreen(Place):
         style = "bold $text-error" if job.kind in DESTRUCTIVE else "bold"
         return Content.assemble(
             (f"{plans.verb(job.kind).capitalize()} {count} of {name}?{back}\n", style),
-            ("enter", "bold $text-accent"), " start  ", *self._canary_key(), ("e", "bold $text-accent"), " change  ",
-            ("esc", "bold $text-accent"), " leave it",
+            ("enter", "bold $text-accent"), " start  ", *self._canary_key(), *self._other_keys(),
         )  # fmt: skip
+
+    @staticmethod
+    def _other_keys() -> Sequence[str | tuple[str, str]]:
+        return (("e", "bold $text-accent"), " change  ", ("esc", "bold $text-accent"), " leave it")
 
     def _canary_key(self) -> Sequence[str | tuple[str, str]]:
         if not self.check_action("canary", ()):
@@ -189,7 +198,7 @@ class TransferScreen(Place):
         """Each key in its phase."""
         job = self.job
         allowed = {
-            "start": job.phase == "asking",
+            "start": job.phase == "asking" and self._going > 0,
             "change": job.request is not None and (job.phase == "asking" or (job.phase == "ended" and not job.account)),
             "canary": job.phase == "asking" and job.kind == "replay" and not (job.request and job.request.canary),
             "pause": job.phase == "running",
