@@ -21,7 +21,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
@@ -31,6 +31,9 @@ from busctl.contexts import config_path as config_path
 from busctl.passwords import PasswordSource, with_password
 from busctl_lib.errors import ConfigError
 from busctl_lib.tls import TlsFiles
+
+if TYPE_CHECKING:
+    from busctl.views.contexts import ContextInfo
 
 DEFAULT_AMQP_URL = "amqp://guest:guest@localhost:5672"
 DEFAULT = "default"
@@ -197,6 +200,29 @@ def address(context: ContextConfig) -> str:
 def vhost_of(context: ContextConfig) -> str:
     """Give the virtual host of a context."""
     return _vhost([_Layer("", context.amqp_url, None, context.vhost, True)]).text
+
+
+def info_of(name: str, context: ContextConfig, *, current: bool = False, previous: bool = False) -> ContextInfo:
+    """Describe a context as it may be shown."""
+    from busctl.views.contexts import ContextInfo
+
+    try:
+        where, vhost = address(context), vhost_of(context)
+    except ConfigError:
+        where, vhost = "(cannot be read)", ""
+    source = context.password_source(name, "")
+    return ContextInfo(
+        name=name,
+        address=where,
+        vhost=vhost,
+        current=current,
+        previous=previous,
+        production=context.production,
+        read_only=context.read_only,
+        running_demo=isinstance(context, DemoContext),
+        password=str(source) if source is not None else None,
+        color=context.color,
+    )
 
 
 def _password(layer: _Layer, parts: _AmqpParts, name: str | None, context: ContextConfig) -> PasswordSource | None:

@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import wraps
+from pathlib import Path
 from typing import Any, TypeVar
 
 from textual.pilot import Pilot
@@ -94,10 +95,11 @@ async def opened(
     amqp_url: str | None = None,
     context: str | None = None,
     console: ConsoleConfig | None = None,
+    bus_file: Path | None = None,
 ) -> AsyncIterator[Console]:
     """Open the console on a virtual host, or on a context of the config file."""
     flags = Flags(amqp_url=amqp_url or broker.amqp_url, api_url=api_url or broker.api_url)
-    with Session(resolve(Flags(context=context) if context else flags)) as session:
+    with Session(resolve(Flags(context=context) if context else flags), bus_file=bus_file) as session:
         assert session.broker is not None
         app = ConsoleApp(session, console)
         async with app.run_test(size=size, notifications=True) as pilot:

@@ -141,7 +141,7 @@ def test_the_overview_of_a_large_bus_knows_consumers_and_says_what_it_does_not_k
         assert main.run(["overview"]) == 0
         return capfd.readouterr().out
 
-    wait_until(lambda: "full  1 ready, no consumer" in shown(), timeout=30)
+    wait_until(lambda: "full  no consumer, 1 ready" in shown(), timeout=30)
     assert "whether queues grow is not looked at" in shown()
 
 

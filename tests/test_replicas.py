@@ -49,7 +49,7 @@ def test_it_stands_out_and_the_overview_names_it() -> None:
     assert queues.state(quorum(3, 2)).tone is Tone.WARN
     found = overview.attention([quorum(3, 3, messages=0), quorum(3, 2, messages=0, messages_ready=0, consumers=2)])
     assert [(each.name, each.text, each.tone) for each in found] == [
-        ("q", "0 ready, one from stopping, 2 consumers", Tone.WARN)
+        ("q", "one from stopping, 0 ready, 2 consumers", Tone.WARN)
     ]
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from api_at_socket import Road
-from consoles import Console, on_loop, opened
+from consoles import KEYS, Console, on_loop, opened
 from textual import events
 from textual.widgets import Input
 
@@ -278,6 +279,15 @@ async def test_a_call_shows_its_reply_and_each_failure_its_own_way(vhost: TestBr
 
 
 @on_loop
+async def test_the_methods_are_those_of_the_bus_file_that_was_named(vhost: TestBroker, tmp_path: Path) -> None:
+    path = tmp_path / "bus.toml"
+    path.write_text('[methods.fib]\nqueue = "rpc_queue"\n')
+    async with opened(vhost, bus_file=path) as console:
+        await console.press("3")
+        assert "get_orderbook" not in await console.shows("fib", "rpc_queue")
+
+
+@on_loop
 async def test_the_end_of_an_earlier_call_is_not_shown_as_the_end_of_the_last(
     vhost: TestBroker, bus: MessageBroker
 ) -> None:
@@ -294,7 +304,7 @@ async def test_the_end_of_an_earlier_call_is_not_shown_as_the_end_of_the_last(
         console.app.screen.query_one("#rpc-line", Input).value = "get_orderbook AAPL"
         await console.press("enter")
         await console.shows("call two")
-        (consumer_of_calls,) = console.app.feed.caller._consumers.values()
+        (consumer_of_calls,) = console.app.feed.session.caller._consumers.values()
         calls = consumer_of_calls._calls
         assert len(calls) == 1
         go_on.set()
@@ -381,3 +391,13 @@ async def test_letters_typed_right_behind_the_sign_are_no_keys_of_the_screen(
             console.app.post_message(events.Key(key, character))  # all at once, as a paste or a fast hand does
         await console.until(lambda: rows(console) == ["tes_requests"], "the whole filter")
         await console.shows("/tes", "READY▾")
+
+
+@on_loop
+async def test_what_is_typed_behind_a_command_is_for_where_it_leads(vhost: TestBroker) -> None:
+    """As over a slow line: all keys at once."""
+    async with opened(vhost) as console:
+        await console.shows("no alarms")
+        for key in (*":queues", "enter", *"/dead", "enter", "N"):
+            console.app.post_message(events.Key(KEYS.get(key, key), key if len(key) == 1 else None))
+        await console.shows("overview › queues /dead", "NAME▴")

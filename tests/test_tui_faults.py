@@ -5,7 +5,7 @@ A short form with every test run: a stack of screens over one kill. The long one
 
 from __future__ import annotations
 
-import threading
+import asyncio
 
 import pytest
 from consoles import Console, on_loop, opened
@@ -57,23 +57,15 @@ def _messages(victim: Victim) -> None:
         MessagePublisher(broker).publish("orders.dead", {"n": 2})
 
 
-def in_background(work: object) -> threading.Thread:
-    """The console must live on meanwhile."""
-    thread = threading.Thread(target=work, daemon=True)  # type: ignore[arg-type]
-    thread.start()
-    return thread
-
-
 async def killed(console: Console, victim: Victim) -> str:
-    """Kill the node, and wait until the screen says so."""
-    in_background(victim.kill)
+    """Kill the node, and wait until the screen says so; the console lives on meanwhile."""
+    await asyncio.to_thread(victim.kill)
     return await console.shows("✖ local", "last seen", timeout=BACK_S)
 
 
 async def back(console: Console, victim: Victim) -> None:
     """Start the node again, and wait until the console has found it."""
-    starting = in_background(lambda: victim.start(2 * BACK_S))
-    await console.until(lambda: not starting.is_alive(), "the node runs again", 2 * BACK_S)
+    await asyncio.to_thread(victim.start, 2 * BACK_S)
     await console.shows("● local", timeout=BACK_S)
 
 

@@ -11,8 +11,10 @@ from textual.widgets import Input
 
 from busctl.contexts import ConsoleConfig, config_path
 from busctl.tui.screens.table_place import TablePlace
+from busctl.tui.widgets.path_line import PathLine
 from busctl.tui.widgets.table import LiveTable
 from busctl_lib import MessageBroker, MessageConsumer, MessagePublisher
+from busctl_lib.journal import Journal, Operation
 from busctl_lib.management.transport import Transport
 from busctl_lib.pytest_plugin import TestBroker
 
@@ -52,6 +54,8 @@ async def test_lists_lead_into_each_other_and_back(vhost: TestBroker, bus: Messa
         await console.shows("overview › consumers", " 7 ")
         await console.press("c")
         await console.shows("connections 127.0.0.1", "analytics", timeout=20)  # its name takes the broker up to 5 s
+        await console.pilot.click(PathLine, offset=(3, 0))
+        await console.shows("Needs attention")
         await console.press("4")
         await console.shows("overview › dead-letter queues")
         await console.press("8")
@@ -131,6 +135,22 @@ async def test_who_may_not_see_nodes_is_told_what_to_ask_for(vhost: TestBroker, 
 
 
 @on_loop
+async def test_operations_of_other_brokers_are_shown_when_asked_for(vhost: TestBroker) -> None:
+    async with opened(vhost) as console:
+        await console.shows("no alarms")
+        here = console.app.feed.session.management.overview().cluster_name
+        with Journal() as journal:
+            for id, source, broker in (("a1", "near", here or ""), ("b2", "far", "elsewhere")):  # noqa: A001
+                journal.begin(Operation(id=id, kind="move", source=source, target="there", broker=broker))
+        await console.press("9")
+        assert "far" not in await console.shows("operations", "near")
+        await console.press("a")
+        await console.shows("operations of all brokers", "near", "far")
+        await console.press("a")
+        await console.hides("of all brokers", "far")
+
+
+@on_loop
 async def test_commands_come_back_and_are_suggested(vhost: TestBroker, bus: MessageBroker) -> None:
     config = ConsoleConfig(aliases={"obs": "queues obs_*"}, keys={"queues.tail": "T", "queues.tial": "x"})
     async with opened(vhost, (120, 90), console=config) as console:
@@ -171,3 +191,9 @@ async def test_another_context_without_leaving_and_a_frame_in_production(vhost: 
         await console.until(lambda: len(labels(console)) == 3, "these queues again")
         await console.command("context nowhere")
         await console.shows("no context 'nowhere'")
+        await console.command("exchanges @live")
+        await console.shows("live", "overview › exchanges")
+        await console.press("minus")
+        await console.shows("mine", "overview › queues")
+        await console.press("minus")
+        await console.shows("live", "overview › exchanges")

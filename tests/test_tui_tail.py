@@ -12,8 +12,8 @@ from proxy import Proxy
 from waiting import wait_until
 
 from busctl.tui.screens.tail import TailScreen
-from busctl.tui.widgets.message_log import KEPT_ROWS, MessageLog
-from busctl_lib import MessageBroker, MessagePublisher
+from busctl.tui.widgets.message_log import KEPT_BYTES, KEPT_ROWS, MessageLog
+from busctl_lib import Delivery, MessageBroker, MessagePublisher, Properties
 from busctl_lib.management import ManagementClient
 from busctl_lib.pytest_plugin import TestBroker
 
@@ -48,6 +48,16 @@ async def test_messages_appear_and_the_bus_keeps_them(vhost: TestBroker, bus: Me
         publish(bus, 0, 5)
         await console.shows('{"action":"trade","n":4}', "market:trade.AAPL", "5 seen")
         assert bus.declare_queue("trades", passive=True).message_count == 5
+
+
+def test_what_comes_while_paused_is_bounded_in_bytes_too() -> None:
+    log = MessageLog()
+    log.set_reactive(MessageLog.following, False)
+    large = b"x" * 2**20
+    for _ in range(KEPT_BYTES // len(large) + 20):
+        came = {"queue": "trades", "received_at": 0.0, "exchange": "", "routing_key": "k"}
+        log.add([Delivery(**came, properties=Properties(), body=large)])  # type: ignore[arg-type]
+    assert log.waiting == KEPT_BYTES // len(large)
 
 
 @on_loop

@@ -18,9 +18,11 @@ from api_at_socket import Road
 from consoles import on_loop, opened
 from textual.widgets import Input, TextArea
 
+from busctl.tui.messages import OpenTransfer
 from busctl.tui.screens.peek import PeekScreen
 from busctl_lib import MessageBroker, MessagePublisher
 from busctl_lib.pytest_plugin import TestBroker
+from busctl_lib.transfers import Request
 
 
 @pytest.fixture
@@ -116,6 +118,50 @@ async def test_emptied_queues_are_asked_for_by_name_and_count_and_come_back(
         await console.press("enter")
         await console.shows("undo", "done: 3 of 3 done", timeout=30)
         assert count(bus, "orders") == 3
+
+
+@on_loop
+async def test_a_plan_that_nobody_sees_any_more_keeps_no_messages(vhost: TestBroker, bus: MessageBroker) -> None:
+    for number in range(3):
+        MessagePublisher(bus).publish("orders.dead", {"n": number})
+    async with opened(vhost) as console:
+        await console.command("replay orders.dead --to orders")
+        await console.shows("Replay 3 messages of orders.dead?")
+        assert count(bus, "orders.dead") == 0
+        await console.press("2")
+        await console.until(lambda: count(bus, "orders.dead") == 3, "all are given back")
+
+
+@on_loop
+async def test_an_operation_that_was_left_is_found_again_paused_and_stopped(
+    vhost: TestBroker, bus: MessageBroker
+) -> None:
+    for number in range(30):
+        MessagePublisher(bus).publish("orders", {"n": number})
+    async with opened(vhost) as console:
+        await console.command("move orders orders.dead --rate 1")
+        await console.shows("Move 30 messages of orders?")
+        await console.press("enter")
+        await console.shows("▶ moving")
+        await console.press("escape")
+        await console.shows("goes on")
+        await console.press("9")
+        await console.shows("running")
+        await console.press("enter")
+        await console.shows("▶ moving")
+        await console.press("space")
+        await console.shows("‖ PAUSED")
+        await console.press("x")
+        await console.shows("cancelled: ", "of 30 done")
+        assert count(bus, "orders") + count(bus, "orders.dead") == 30
+
+
+@on_loop
+async def test_what_failed_elsewhere_is_told_without_raw_names(vhost: TestBroker) -> None:
+    async with opened(vhost) as console:
+        console.app.begin(OpenTransfer(request=Request(kind="discard", source="evil\x1b[31m")))
+        screen = await console.shows("discard evil\\x1b[31m")
+        assert "\x1b" not in screen
 
 
 @on_loop

@@ -288,8 +288,8 @@ def test_attention_lists_the_worst_and_the_fullest_first() -> None:
     assert [(item.mark, item.name, item.text) for item in found] == [
         ("✖", "n", "down"),
         ("✖", "q.dead", "318 dead letters"),
-        ("▲", "many", "900 ready, growing 41/s, 1 consumer"),
-        ("∅", "few", "1 ready, no consumer"),
+        ("▲", "many", "growing 41/s, 900 ready, 1 consumer"),
+        ("∅", "few", "no consumer, 1 ready"),
     ]
 
 

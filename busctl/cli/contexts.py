@@ -14,9 +14,9 @@ from busctl import contexts as config_file
 from busctl import passwords
 from busctl.cli import exits, flags, output
 from busctl.cli.lists import OutputOption
-from busctl.config import DEFAULT, address, resolve, vhost_of, without_password
+from busctl.config import DEFAULT, address, info_of, resolve, without_password
 from busctl.session import Session
-from busctl.views.contexts import CONTEXTS, ContextInfo
+from busctl.views.contexts import CONTEXTS
 from busctl.views.formats import safe_text
 from busctl.views.view import Tone
 from busctl_lib.errors import ApiError, BusError, ConfigError
@@ -49,7 +49,7 @@ def list_contexts(ctx: typer.Context, form: OutputOption = None) -> None:
     effective = _settings(ctx)
     current = effective.context if effective is not None else known.current
     infos = [
-        _info(name, context, current=name == current, previous=name == known.previous)
+        info_of(name, context, current=name == current, previous=name == known.previous)
         for name, context in known.contexts.items()
     ]
     output.write_list(CONTEXTS, CONTEXTS.sorted(infos), form or output.Format.TABLE)
@@ -143,7 +143,7 @@ def remove(
         if not sys.stdin.isatty():
             raise ConfigError("there is no terminal to ask at", hint="--yes removes it without a question")
         if not typer.confirm(
-            f"Remove context {safe_text(name)} ({safe_text(_info(name, context).address)})?", err=True
+            f"Remove context {safe_text(name)} ({safe_text(info_of(name, context).address)})?", err=True
         ):
             exits.note("nothing was removed")
             raise typer.Exit(exits.ExitCode.GUARD)
@@ -248,28 +248,6 @@ def _settings(ctx: typer.Context) -> Settings | None:
         return resolve(ctx.obj)
     except ConfigError:
         return None
-
-
-def _info(
-    name: str, context: config_file.ContextConfig, *, current: bool = False, previous: bool = False
-) -> ContextInfo:
-    try:
-        where, vhost = address(context), vhost_of(context)
-    except ConfigError:
-        where, vhost = "(cannot be read)", ""
-    source = context.password_source(name, "")
-    return ContextInfo(
-        name=name,
-        address=where,
-        vhost=vhost,
-        current=current,
-        previous=previous,
-        production=context.production,
-        read_only=context.read_only,
-        running_demo=isinstance(context, config_file.DemoContext),
-        password=str(source) if source is not None else None,
-        color=context.color,
-    )
 
 
 def _has_password(url: str | None) -> bool:

@@ -164,15 +164,25 @@ def _row(
 ) -> str:
     parts: list[str] = []
     for cell, column, width in zip(cells, columns, widths, strict=True):
-        text = _cut(cell.text, width)
+        text = _cut_inside(cell.text, width)
         room = " " * (width - cell_width(text))
         shown = paint(text, cell.tone)
         parts.append(room + shown if column.align == "right" else shown + room)
     return _GAP.join(parts).rstrip()
 
 
-def _cut(text: str, width: int) -> str:
-    """Cut a text from its middle: names and causes differ at both ends."""
+def cut(text: str, width: int) -> str:
+    """Give as much of a text as fits."""
+    if cell_width(text) <= width:
+        return text
+    text = text[: width - 1]
+    while cell_width(text) > width - 1:
+        text = text[:-1]
+    return text + "…"
+
+
+def _cut_inside(text: str, width: int) -> str:
+    """Cut a text in its middle: names and causes differ at both ends."""
     if cell_width(text) <= width:
         return text
     tail = text[-((width - 1) // 3) :]

@@ -90,7 +90,7 @@ class Pretty(Printer):
         body = row.body
         if output.is_terminal():
             room = shutil.get_terminal_size().columns - len(row.time) - 2 - cell_width(head)
-            body = _fitted(body, max(room, 8))
+            body = output.cut(body, max(room, 8))
             body = _NAME.sub(lambda name: output.paint(name[0], Tone.MUTED), body)
         return f"{output.paint(row.time, Tone.MUTED)}  {head}{body}".rstrip().encode() + b"\n"
 
@@ -196,14 +196,3 @@ def _padded(text: str, width: int) -> str:
     from busctl.views.formats import cell_width
 
     return text + " " * max(0, width - cell_width(text))
-
-
-def _fitted(text: str, width: int) -> str:
-    from busctl.views.formats import cell_width
-
-    if cell_width(text) <= width:
-        return text
-    text = text[: width - 1]
-    while cell_width(text) > width - 1:
-        text = text[:-1]
-    return text + "…"

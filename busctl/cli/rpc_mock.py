@@ -15,6 +15,7 @@ import typer
 from busctl.cli import exits, flags
 from busctl.cli.confirm import Change, YesOption, allow
 from busctl.cli.lists import seconds
+from busctl.cli.selecting import piped
 from busctl_lib.codecs import decode_json
 from busctl_lib.errors import ConfigError, InvalidMessage, NotFound, RemoteError
 from busctl_lib.methods import Method, content_type_of
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from busctl_lib.rpc.responder import Responder
 
 _LOOK_S = 0.2
+_COMMAND_S = 60.0
+"""How long a command may take for a reply."""
 
 Body = Callable[["Delivery"], bytes]
 
@@ -101,11 +104,13 @@ def _body(reply: Path | None, command: str | None, *, echo: bool) -> Body:
 
 
 def _run(command: str, request: Delivery) -> bytes:
-    done = subprocess.run(command, shell=True, input=request.body, capture_output=True, check=False)  # noqa: S602 - the user's own
-    if done.returncode != 0:
-        said = done.stderr.decode("utf-8", "replace").strip() or f"exit code {done.returncode}"
-        raise RemoteError(said, type="CommandFailed")
-    return done.stdout
+    try:
+        code, made, said = piped(["/bin/sh", "-c", command], request.body, _COMMAND_S)
+    except subprocess.TimeoutExpired:
+        raise RemoteError(f"the command was not done within {_COMMAND_S:g} s", type="CommandFailed") from None
+    if code != 0:
+        raise RemoteError(said or f"exit code {code}", type="CommandFailed")
+    return made
 
 
 def _place(session: Session, method: Method) -> str:

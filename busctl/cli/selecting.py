@@ -122,7 +122,7 @@ class Selection(contextlib.ExitStack):
         if self._translate is None:
             return delivery
         try:
-            code, made, said = _piped(self._translate, delivery.body)
+            code, made, said = piped(self._translate, delivery.body, _TRANSLATE_S)
         except subprocess.TimeoutExpired:
             self._translate = None
             exits.note(f"--translate: {_TRANSLATE_S:g} s were not enough for a body; from here on all are as they are")
@@ -156,13 +156,17 @@ def _command(text: str) -> list[str]:
     return ["/bin/sh", "-c", text]
 
 
-def _piped(command: list[str], body: bytes) -> tuple[int, bytes, str]:
-    """Give a body to a command: its exit code, what it made and what it complained of. What it started ends with it."""
+def piped(command: list[str], body: bytes, timeout_s: float) -> tuple[int, bytes, str]:
+    """Give a body to a command: its exit code, what it made and what it complained of. What it started ends with it.
+
+    Raises:
+        subprocess.TimeoutExpired: it took longer.
+    """
     with subprocess.Popen(  # noqa: S603 - the command is the user's own
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     ) as process:
         try:
-            made, said = process.communicate(body, timeout=_TRANSLATE_S)
+            made, said = process.communicate(body, timeout=timeout_s)
         except BaseException:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

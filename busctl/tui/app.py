@@ -63,6 +63,8 @@ _OPENS: dict[str, Callable[[str], Message]] = {
     "vhost": SwitchVhost,
 }
 """What a command with one argument opens."""
+_NO_PLACES = {*VERBS, "undo", "resume", "context", "vhost", "theme", "help", "q"}
+"""Commands that one does not go back to."""
 
 
 class ConsoleApp(Opening):
@@ -118,7 +120,13 @@ class ConsoleApp(Opening):
             priority=True,
         ),
         Binding(
-            "minus", "again", "again", id="app.again", key_display="-", show=False, tooltip="The last command again."
+            "minus",
+            "step_back",
+            "step back",
+            id="app.again",
+            key_display="-",
+            show=False,
+            tooltip="Back to where the command before the last one led, also at another broker.",
         ),
         Binding(
             "ctrl+z",
@@ -150,6 +158,7 @@ class ConsoleApp(Opening):
     def on_mount(self) -> None:
         """Show the overview at once, and begin to ask."""
         self.push_screen(OverviewScreen(self.feed))
+        self.step("overview")
         self.feed.poller.start()
         for sentence in keys.mistakes(self.feed.console):
             self.notify(safe_text(sentence), title="Config", severity="warning", timeout=15, markup=False)
@@ -184,30 +193,29 @@ class ConsoleApp(Opening):
 
     def action_overview(self) -> None:
         """Go to the overview."""
+        self.step("overview")
         self.go()
 
     def action_queues(self) -> None:
         """Go to the queues."""
+        self.step("queues")
         if not isinstance(self.screen, QueuesScreen):
             self.go(QueuesScreen(self.feed))
 
     def action_noun(self, noun: str) -> None:
         """Go to a list."""
+        self.step(noun)
         self.go(self.list_place(OpenList(noun)))
 
     def action_rpc(self) -> None:
         """Go to the workbench for calls."""
+        self.step("rpc")
         self.open_rpc("")
 
     def action_prompt(self, kind: str) -> None:
         """Open the command bar or the filter."""
         if isinstance(self.screen, Place):
             self.screen.open_prompt(":" if kind == ":" else "/")
-
-    def action_again(self) -> None:
-        """Give the last command again."""
-        if self.feed.history.lines:
-            self.post_message(RunCommand(self.feed.history.lines[-1]))
 
     def action_help(self) -> None:
         """Show the keys of the place in front."""
@@ -231,7 +239,7 @@ class ConsoleApp(Opening):
             if isinstance(place.focused, Input) and place.focused.check_consume_key("colon", str(parameters[0])):
                 return False
             return parameters[0] == ":" or place.FILTERS
-        if action in ("overview", "queues", "rpc", "help", "noun", "again", "undo_last"):
+        if action in ("overview", "queues", "rpc", "help", "noun", "step_back", "undo_last"):
             return isinstance(self.screen, Place)
         return super().check_action(action, parameters)
 
@@ -259,6 +267,8 @@ class ConsoleApp(Opening):
         if typed.context and typed.context != self.feed.session.settings.context:
             self.post_message(SwitchTo(typed.context, message.line))
             return
+        if typed.command.name not in _NO_PLACES:
+            self.step(message.line)
         if typed.command.usage == "[GLOB]":
             self.go(self.list_place(_list_of(typed, filtered)))
         else:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from busctl.session import Session
     from busctl_lib.management.infos import QueueInfo
     from busctl_lib.methods import Method
-    from busctl_lib.rpc.caller import MethodCaller
 
 HAPPENINGS_KEPT = 200
 
@@ -102,19 +101,10 @@ class Feed:
         return self.session.settings.context or "local"
 
     @cached_property
-    def caller(self) -> MethodCaller:
-        """The one caller of the workbench: it keeps its reply addresses open."""
-        from busctl_lib.rpc.caller import MethodCaller
-
-        return MethodCaller(self.session.broker)
-
-    @cached_property
     def methods(self) -> Mapping[str, Method]:
         """What can be called: the bus file's methods, else those of the sample bus."""
-        from busctl import busfile
-
         try:
-            return busfile.load().methods()
+            return self.session.methods
         except ConfigError as error:
             self.bus_file_trouble = str(error)
             return METHODS

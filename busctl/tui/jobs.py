@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Phase = Literal["planning", "asking", "running", "ended"]
 _LOG = logging.getLogger(__name__)
-_DECISION_S = 600.0
+DECISION_S = 600.0
 """How long a plan is held: it holds the queue for itself, and on a quorum queue its messages."""
 UNDOABLE = ("move", "park", "copy", "discard")
 
@@ -85,7 +85,9 @@ class Job:
         self._decided.set()
 
     def leave(self) -> None:
-        """Do nothing; what was read is given back."""
+        """Do nothing; what was read is given back. What was agreed to is not left."""
+        if self._unasked:
+            return
         self._decided.set()
         if self._transfer is not None and self.phase == "planning":
             self._transfer.stop("cancelled")
@@ -159,7 +161,7 @@ class Job:
         self.plan.require_safe()
         if not self._unasked:
             self._become("asking")
-            self._decided.wait(_DECISION_S)
+            self._decided.wait(DECISION_S)
         if self._agreed or self._unasked:
             self._become("running")
             return True

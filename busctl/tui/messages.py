@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from busctl_lib.deadletters import Group, Triage
     from busctl_lib.envelope import Delivery
     from busctl_lib.errors import BusError
+    from busctl_lib.journal import Operation
     from busctl_lib.management.infos import ChannelInfo, QueueInfo
     from busctl_lib.poller import Snapshot
     from busctl_lib.rpc import Reply
@@ -281,10 +282,10 @@ class OpenTransfer(Message):
 
 
 @dataclass
-class OpenJob(Message):
-    """Show a job that was begun."""
+class OpenOperation(Message):
+    """Show an operation: as it runs, where it was begun here; else what is known of it."""
 
-    job: Job
+    operation: Operation
 
 
 @dataclass

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from textual.message import Message
 
-from busctl.tui.messages import OpenDead, OpenList, OpenQueue, OpenTopology, OpenTransfer, SwitchTo, SwitchVhost
+from busctl.tui.messages import (
+    OpenDead,
+    OpenList,
+    OpenOperation,
+    OpenQueue,
+    OpenTopology,
+    OpenTransfer,
+    SwitchTo,
+    SwitchVhost,
+)
 from busctl.tui.widgets.slots import Slot
 from busctl.views.bindings import BINDINGS
 from busctl.views.channels import CHANNELS
@@ -28,10 +37,10 @@ from busctl.views.shovels import SHOVELS
 from busctl.views.users import USERS
 from busctl.views.vhosts import VHOSTS
 from busctl.views.view import View
-from busctl_lib.errors import ConfigError
 
 if TYPE_CHECKING:
     from busctl.session import Session
+    from busctl.tui.feed import Feed
     from busctl_lib.deadletters import DeadLetterQueue
     from busctl_lib.journal import Operation
     from busctl_lib.management import AccountInfo, FederationLinkInfo, PermissionInfo, ShovelInfo
@@ -78,6 +87,8 @@ class Noun(Generic[T]):
     """Whether what was listed last is shown at once the next time."""
     counted: str = ""
     """What the rows are, where that is not the noun."""
+    here: Callable[[Feed, T], bool] | None = None
+    """Which rows are of this broker, where the list holds those of others as well."""
     words: Sequence[str] = ()
     """What stands behind the noun on the command line."""
     hidden: Sequence[str] = ()
@@ -150,30 +161,15 @@ def _consumers_of(info: ChannelInfo) -> Message:
 
 
 def _contexts(session: Session) -> list[ContextInfo]:
-    from busctl.config import address, config_path, vhost_of
-    from busctl.contexts import DemoContext, load_with_demos
+    from busctl.config import config_path, info_of
+    from busctl.contexts import load_with_demos
 
     file = load_with_demos(config_path())
-    current = session.settings.context
-    found = []
-    for name, context in file.contexts.items():
-        try:
-            where, vhost = address(context), vhost_of(context)
-        except ConfigError:
-            where, vhost = "(cannot be read)", ""
-        found.append(
-            ContextInfo(
-                name=name,
-                address=where,
-                vhost=vhost,
-                current=name == current,
-                production=context.production,
-                read_only=context.read_only,
-                running_demo=isinstance(context, DemoContext),
-                color=context.color,
-            )
-        )
-    return found
+    here = session.settings.context
+    return [
+        info_of(name, context, current=name == here, previous=name == file.previous)
+        for name, context in file.contexts.items()
+    ]
 
 
 _EXCHANGES: Noun[ExchangeInfo] = Noun(
@@ -307,6 +303,12 @@ def _operations(_: Session) -> Sequence[Operation]:
         return journal.operations(500)
 
 
+def _changed_here(feed: Feed, operation: Operation) -> bool:
+    """Whether an operation is of this broker; while its name is not known, each may be."""
+    overview = feed.snapshot.overview
+    return overview is None or overview.cluster_name in (None, operation.broker)
+
+
 def _dead(session: Session) -> Sequence[DeadLetterQueue]:
     from busctl_lib.deadletters import dead_letter_queues
 
@@ -349,13 +351,15 @@ _OPERATIONS: Noun[Operation] = Noun(
     fetch=_operations,
     key=lambda operation: operation.id,
     label=lambda operation: f"{operation.kind} {operation.source} {operation.target or ''} {operation.state}",
+    opens=OpenOperation,
     jumps={
         "undo": lambda operation: OpenTransfer(undo=operation.id),
         "resume": lambda operation: OpenTransfer(resume=operation.id),
     },
     sort="-started_at",
-    empty="Nothing was changed from this machine yet.",
+    empty="Nothing was changed here from this machine yet.",
     command="ops",
+    here=_changed_here,
     least={"started_at": 19, "state": 11, "kind": 8, "id": 10},
     first=("started_at", "kind", "source", "state", "moved", "planned", "id"),
 )

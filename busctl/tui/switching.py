@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -34,6 +35,24 @@ class Switching(Working):
         self.held = Held()
         self._own: list[Session] = []
         """Sessions that were opened here."""
+        self._steps: deque[tuple[Settings, str]] = deque(maxlen=2)
+        """Where the last two commands led, and at whom they looked."""
+
+    def step(self, line: str) -> None:
+        """Remember where a command led, for the way back."""
+        here = (self.feed.session.settings, line)
+        self._steps = deque([*(step for step in self._steps if step != here), here], maxlen=2)
+
+    def action_step_back(self) -> None:
+        """Go back to where the command before the last one led, also at another broker."""
+        if len(self._steps) < 2:
+            self.notify("no command before this one", severity="warning", markup=False)
+            return
+        settings, line = self._steps[0]
+        if settings == self.feed.session.settings:
+            self.post_message(RunCommand(line))
+        else:
+            self._open_session(settings, line)
 
     def _on_beat(self, feed: Feed, snapshot: Snapshot) -> None:
         raise NotImplementedError
@@ -67,7 +86,8 @@ class Switching(Working):
     @work(thread=True, exclusive=True, exit_on_error=False, group="switch")
     def _open_session(self, settings: Settings, line: str) -> None:
         try:
-            session = Session(settings)  # may run a command that knows the password
+            # It may run a command that knows the password.
+            session = Session(settings, bus_file=self.feed.session.bus_file)
             _ = session.broker, session.management
         except BusError as error:
             self.post_message(SwitchFailed(error))
@@ -92,6 +112,8 @@ class Switching(Working):
         self.feed.poller.start()
         if message.line:
             self.post_message(RunCommand(message.line))
+        else:
+            self.step("overview")
         self._close_session(before)
 
     @work(thread=True, exit_on_error=False, group="close")

@@ -9,9 +9,10 @@ from textual import on
 from textual.app import App
 
 from busctl.tui.jobs import Job
-from busctl.tui.messages import JobChanged, OpenBulk, OpenJob, OpenTransfer
+from busctl.tui.messages import Describe, JobChanged, OpenBulk, OpenOperation, OpenTransfer
 from busctl.views import formats, plans
 from busctl.views.formats import safe_text
+from busctl.views.operations import OPERATIONS
 
 if TYPE_CHECKING:
     from busctl.tui.feed import Feed
@@ -80,13 +81,23 @@ class Working(App[None]):
 
     @on(OpenTransfer)
     def _open_transfer(self, message: OpenTransfer) -> None:
-        self._open_job(OpenJob(self.begin(message)))
+        self._show_job(self.begin(message))
 
-    @on(OpenJob)
-    def _open_job(self, message: OpenJob) -> None:
+    @on(OpenOperation)
+    def _open_operation(self, message: OpenOperation) -> None:
+        from busctl.tui.screens.table_place import described
+
+        operation = message.operation
+        job = next((job for job in self.jobs if job.id == operation.id), None)
+        if job is not None:
+            self._show_job(job)
+        else:
+            self.post_message(Describe(safe_text(f"{operation.kind} {operation.id}"), described(OPERATIONS, operation)))
+
+    def _show_job(self, job: Job) -> None:
         from busctl.tui.screens.transfer import TransferScreen
 
-        self.push_screen(TransferScreen(self.feed, message.job))
+        self.push_screen(TransferScreen(self.feed, job))
 
     @on(JobChanged)
     def _job_changed(self, message: JobChanged) -> None:
@@ -102,7 +113,8 @@ class Working(App[None]):
 
     def _say_ended(self, job: Job) -> None:
         if job.error is not None:
-            self.notify(safe_text(str(job.error)), title=f"{job.kind} {job.source}", severity="error", markup=False)
+            title = safe_text(f"{job.kind} {job.source}", 80)
+            self.notify(safe_text(str(job.error)), title=title, severity="error", markup=False)
         elif job.account is not None:
             undo = f"\n^z or :undo {job.id} puts it back" if job.undoable else ""
             self.notify(safe_text(plans.summary(job.account.operation)) + undo, timeout=10, markup=False)

@@ -30,7 +30,7 @@ class Attention(NamedTuple):
     name: str
     """Of the node or queue, safe to show."""
     text: str
-    """What is the matter, numbers included."""
+    """What is the matter, numbers included: clauses with commas between, what matters most first."""
     mark: str
     tone: Tone
     key: tuple[str, str] | None = None
@@ -135,7 +135,7 @@ def _held_back(info: ConnectionInfo) -> Attention:
 def _about(info: QueueInfo, state: queues.State) -> str:
     if state.word == "dead letters":
         return f"{formats.count(info.messages)} dead letter{'s' if info.messages != 1 else ''}"
-    parts = [f"{formats.count(info.messages_ready)} ready", state.word]
+    parts = [state.word, f"{formats.count(info.messages_ready)} ready"]
     if info.consumers:
         parts.append(formats.counted(info.consumers, "consumer"))
     return formats.safe_text(", ".join(parts))

@@ -73,11 +73,15 @@ def _reach(target: Target) -> str:
 
 def progress_line(progress: Progress) -> str:
     """How far it is, in one line."""
-    done = f"{progress.done:,} of {progress.planned:,}  {formats.rate(progress.rate)}/s"
     left = f"  {formats.duration(progress.left_s)} left" if progress.left_s is not None else ""
+    return f"{progress.phase} {done_line(progress)}  {formats.rate(progress.rate)}/s{left}"
+
+
+def done_line(progress: Progress) -> str:
+    """What is done, without how fast."""
     kept = progress.returned + progress.failed
     stays = f"  {kept:,} stay" if kept else ""
-    return f"{progress.phase} {done}{left}{stays}"
+    return f"{progress.done:,} of {progress.planned:,}{stays}"
 
 
 def summary(operation: Operation) -> str:

@@ -16,6 +16,7 @@ from textual.widgets import Static
 from busctl.tui.feed import Feed
 from busctl.tui.messages import OpenGroup, OpenQueue, OpenTopology, OpenTransfer, Triaged
 from busctl.tui.screens.table_place import TablePlace
+from busctl.tui.widgets.hanging_text import HangingText
 from busctl.tui.widgets.slots import Slot
 from busctl.tui.widgets.table import LiveTable
 from busctl.views import formats
@@ -120,7 +121,7 @@ class DeadScreen(TablePlace[Group]):
         yield from super().compose_place()
         with VerticalScroll(id="dead-example", classes="panel", can_focus=False) as example:
             example.border_title = "The newest of the group"
-            yield Static("", id="dead-example-text", markup=False)
+            yield HangingText(9, id="dead-example-text")
 
     # --- looking: the worker never touches a widget
 
@@ -206,7 +207,7 @@ class DeadScreen(TablePlace[Group]):
     def _show_example(self) -> None:
         group = self.table.row
         text = Content("") if group is None else group_text(group)
-        self.query_one("#dead-example-text", Static).update(text)
+        self.query_one("#dead-example-text", HangingText).show(text)
         self.query_one("#dead-example").display = group is not None
 
     @on(LiveTable.Opened)

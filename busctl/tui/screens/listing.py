@@ -49,6 +49,7 @@ class ListScreen(TablePlace[Any]):
         ),
         Binding("u", "jump('undo')", "undo", id="list.undo", tooltip="Plan to put back what the operation did."),
         Binding("R", "jump('resume')", "resume", id="list.resume", tooltip="Go on with an interrupted operation."),
+        Binding("a", "all", "all brokers", id="list.all", tooltip="Those of other brokers too, or of this one alone."),
     ]
 
     def __init__(
@@ -64,6 +65,7 @@ class ListScreen(TablePlace[Any]):
         super().__init__(feed, noun.view, filtered, of=of, only=only)
         known = feed.lists.get(noun.view.noun) if noun.kept else None
         self._rows: Sequence[Any] | None = None if known is None else self.belonging(known)
+        self._everywhere = False
         self._error: BusError | None = None
         self._taken_at: float | None = None
         self._wake = threading.Event()
@@ -98,6 +100,11 @@ class ListScreen(TablePlace[Any]):
         return self.view.sort if self.noun.sort == "" else self.noun.sort
 
     @property
+    def crumb(self) -> str:
+        """The noun, and what it belongs to."""
+        return f"{super().crumb} of all brokers" if self._everywhere else super().crumb
+
+    @property
     def counted_as(self) -> str:
         """What the rows are."""
         return self.noun.counted or self.view.noun
@@ -115,8 +122,11 @@ class ListScreen(TablePlace[Any]):
         return self.noun.label(row)
 
     def known_rows(self) -> Sequence[Any] | None:
-        """What was listed last."""
-        return self._rows
+        """What was listed last; of this broker alone, as long as no more is asked for."""
+        here = self.noun.here
+        if self._rows is None or here is None or self._everywhere:
+            return self._rows
+        return [row for row in self._rows if here(self.feed, row)]
 
     # --- asking: the worker never touches a widget
 
@@ -189,6 +199,8 @@ class ListScreen(TablePlace[Any]):
         """Only some rows lead elsewhere."""
         if action == "jump":
             return parameters[0] in self.noun.jumps
+        if action == "all":
+            return self.noun.here is not None
         return super().check_action(action, parameters)
 
     def action_jump(self, where: str) -> None:
@@ -196,6 +208,12 @@ class ListScreen(TablePlace[Any]):
         row = self.table.row
         if row is not None and (message := self.noun.jumps[where](row)) is not None:
             self.post_message(message)
+
+    def action_all(self) -> None:
+        """Show those of other brokers too, or of this one alone."""
+        self._everywhere = not self._everywhere
+        self.refresh_way()
+        self.show_filtered()
 
     def action_refresh_now(self) -> None:
         """Ask now."""

@@ -20,6 +20,7 @@ from busctl.tui.filters import Filter
 from busctl.tui.messages import OpenPublish, Sifted
 from busctl.tui.screens.place import Place
 from busctl.tui.widgets.body_text import body_text
+from busctl.tui.widgets.hanging_text import HangingText
 from busctl.tui.widgets.message_log import MessageLog, matched_text
 from busctl.views import formats
 from busctl.views.formats import safe_text
@@ -90,7 +91,7 @@ class MessagesPlace(Place):
                 yield Static("", id="messages-body-text", markup=False)
             with VerticalScroll(id="messages-facts", classes="panel") as facts:
                 facts.border_title = "Properties and headers"
-                yield Static("", id="messages-facts-text", markup=False)
+                yield HangingText(4, id="messages-facts-text")
 
     def on_unmount(self) -> None:
         """End what runs elsewhere."""
@@ -123,7 +124,7 @@ class MessagesPlace(Place):
     def show_detail(self, delivery: Delivery) -> None:
         """Show one message in full."""
         self.query_one("#messages-body-text", Static).update(body_text(delivery.body))
-        self.query_one("#messages-facts-text", Static).update(self.facts_of(delivery))
+        self.query_one("#messages-facts-text", HangingText).show(self.facts_of(delivery))
         self.query_one("#messages-body").scroll_home(animate=False)
         self.query_one("#messages-facts").scroll_home(animate=False)
 

@@ -51,6 +51,14 @@ def rate_series(name: str, details: Details | None, samples: Sequence[tuple[floa
     return Series(name, points, rate)
 
 
+def _clauses(matter: Attention, width: int) -> str:
+    """As many whole clauses as there is room for: half of one says nothing."""
+    text = matter.text
+    while len(text) > width and ", " in text:
+        text = text.rpartition(", ")[0]
+    return text
+
+
 class OverviewScreen(Place):
     """The first place, below all others."""
 
@@ -86,7 +94,7 @@ class OverviewScreen(Place):
                     ATTENTION,
                     [
                         Slot(column=ATTENTION.column("name"), least=18, most=44, rank=0),
-                        Slot(column=ATTENTION.column("text"), least=16, most=60, rank=1),
+                        Slot(column=ATTENTION.column("text"), least=16, most=60, rank=1, draw=_clauses),
                     ],
                     key=lambda matter: (matter.key, matter.name),
                     empty="asking the broker …",
@@ -120,8 +128,8 @@ class OverviewScreen(Place):
             Slot(column=column("in"), least=6, rank=1),
             Slot(column=column("out"), least=6, rank=2),
             Slot(column=column("messages_ready"), least=6, rank=3),
-            Slot(column=column("consumers"), least=5, rank=4),
-            Slot(column=column("state"), least=14, most=22, rank=5),
+            Slot(column=column("consumers"), least=5, rank=5),
+            Slot(column=column("state"), least=14, most=22, rank=4),
         ]
         return LiveTable(
             queues.QUEUES, slots, key=lambda info: info.key, sort="-in", empty="Nothing moves.", id="overview-moving"

@@ -33,6 +33,7 @@ class PeekScreen(MessagesPlace):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("p", "look", "look again", id="peek.look", tooltip="Look again; a quorum queue counts each look."),
     ]
+    clock = staticmethod(time.monotonic)
 
     def __init__(self, feed: Feed, queue: str) -> None:
         super().__init__(feed)
@@ -92,7 +93,7 @@ class PeekScreen(MessagesPlace):
                 ("✖ ", "bold $text-error"), f"{word}{safe_text(str(error))}", (hint, "$muted")
             )
         elif found is not None:
-            self._looked_at = time.monotonic()
+            self._looked_at = self.clock()
             waiting = f"{formats.count(found.ready)} waited"
             self._account = Content.assemble(
                 (f"{len(found.messages)} of {waiting}", "bold"), f"  {safe_text(found.account)}"
@@ -108,7 +109,7 @@ class PeekScreen(MessagesPlace):
         else:
             text = self._account
             if self._looked_at is not None:
-                text += Content.styled(f"  · {formats.age(time.monotonic() - self._looked_at)}, not repeated", "$muted")
+                text += Content.styled(f"  · {formats.age(self.clock() - self._looked_at)}, not repeated", "$muted")
             if self.filter_trouble:
                 text += Content.styled(f"  the filter {safe_text(self.filter_trouble, 80)}", "bold $text-warning")
         self.query_one("#peek-account", Static).update(text)

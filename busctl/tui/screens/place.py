@@ -30,6 +30,7 @@ class Place(Screen[None]):
 
     AUTO_FOCUS = "LiveTable"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]  # noqa: RUF012 - as the base class has it
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (18, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "up", "back", id="place.up", tooltip="Clear the filter, or go up to where you came from."),
         Binding(
@@ -189,10 +190,14 @@ class Place(Screen[None]):
         except ValueError as error:
             self.query_one(Prompt).trouble(str(error))
             return
+        finally:
+            behind = self.query_one(Prompt).typed_behind()
         self._close_prompt()
         if event.kind == ":" and event.text.strip():
             self.feed.history.add(event.text.strip())
             self.post_message(RunCommand(event.text))
+        for key in behind:  # behind what the command opens
+            self.call_later(self.app.call_later, self.app.post_message, key)
 
     @on(Prompt.Left)
     def _left(self, event: Prompt.Left) -> None:
@@ -210,6 +215,12 @@ class Place(Screen[None]):
         if event.state is WorkerState.ERROR:
             said = formats.safe_text(repr(event.worker.error), 300)
             self.notify(said, title="A fault of busctl", severity="error", timeout=30, markup=False)
+
+    @on(PathLine.Chosen)
+    def _go_up(self, event: PathLine.Chosen) -> None:
+        with self.app.batch_update():
+            for _ in range(event.up):
+                self.app.pop_screen()
 
     # --- keys
 

@@ -101,6 +101,7 @@ class RpcScreen(Place):
             Slot(column=column("queue"), least=12, most=24, rank=3),
             Slot(column=column("help"), least=20, most=50, rank=2),
         ]
+        example = safe_text(" ".join(f"{each.name} {each.signature}" for each in [*self._methods.values()][:1]), 60)
         with Container(id="rpc-grid"):
             with Vertical(classes="panel", id="rpc-methods-panel") as methods:
                 methods.border_title = "Methods"
@@ -110,7 +111,7 @@ class RpcScreen(Place):
                 call.border_subtitle = "enter calls it"
                 yield _Line(
                     self._line,
-                    placeholder="method and arguments: get_orderbook AAPL",
+                    placeholder=f"method and arguments: {example}",
                     suggester=SuggestFromList([f"{name} " for name in self._methods], case_sensitive=True),
                     select_on_focus=False,
                     id="rpc-line",
@@ -209,7 +210,7 @@ class RpcScreen(Place):
 
     @work(thread=True, exclusive=True, exit_on_error=False, group="rpc")
     def _call(self, method: Method, message: object) -> None:
-        caller = self.feed.caller
+        caller = self.feed.session.caller
         reply: Reply | None = None
         try:
             reply = caller.request(method, message, method.timeout_s or TIMEOUT_S)

@@ -14,12 +14,13 @@ from textual.content import Content
 from textual.widgets import Input, ProgressBar, Static
 
 from busctl.tui.feed import Feed
-from busctl.tui.jobs import UNDOABLE, Job
-from busctl.tui.messages import JobChanged, OpenTransfer
+from busctl.tui.jobs import DECISION_S, UNDOABLE, Job
+from busctl.tui.messages import OpenTransfer
 from busctl.tui.requests import command_words, flags_for, flags_of, with_flags
 from busctl.tui.screens.place import Place
+from busctl.tui.widgets.hanging_text import HangingText
 from busctl.views import plans
-from busctl.views.formats import counted, safe_text
+from busctl.views.formats import counted, duration, safe_text
 
 DESTRUCTIVE = ("discard",)
 CANARY = ("--canary", "5", "--watch", "30s")
@@ -67,7 +68,7 @@ class TransferScreen(Place):
         """The lines, the bar, the flags."""
         yield Static("", id="transfer-title", markup=False)
         with VerticalScroll(id="transfer-lines"):
-            yield Static("", id="transfer-text", markup=False)
+            yield HangingText(10, id="transfer-text")
         yield ProgressBar(id="transfer-bar", show_eta=False)
         yield Static("", id="transfer-state", markup=False)
         yield Input(id="transfer-input", compact=True, select_on_focus=False)
@@ -78,20 +79,22 @@ class TransferScreen(Place):
         self.set_class(self.job.kind in DESTRUCTIVE, "-destructive")
         self.show_job()
 
-    @on(JobChanged)
-    def _changed(self, message: JobChanged) -> None:
-        if message.job is self.job:
-            self.show_job()
+    def on_unmount(self) -> None:
+        """Give up a plan that nobody sees any more: it keeps messages from others."""
+        if self.job.phase in ("planning", "asking"):
+            self.job.leave()
 
     # --- showing
 
     def show_job(self) -> None:
         """Show the plan, how far it is, or its account."""
         job = self.job
+        if not self.query("#transfer-input"):  # told while it is being built or taken down
+            return
         self.refresh_way()
         self.query_one("#transfer-title", Static).update(self._title())
-        self.query_one("#transfer-text", Static).update(self._lines())
-        self.query_one("#transfer-state", Static).update(self._state())
+        self.query_one("#transfer-text", HangingText).show(self._lines())
+        self._say_state()
         bar = self.query_one("#transfer-bar", ProgressBar)
         progress = job.progress
         bar.display = job.phase in ("planning", "running") and progress is not None
@@ -129,25 +132,45 @@ class TransferScreen(Place):
             parts += [(f"{label:<9} ", "$muted"), f"{safe_text(text)}\n"]
         return Content.assemble(*parts)
 
+    def _say_state(self) -> None:
+        said = self._state()
+        line = self.query_one("#transfer-state", Static)
+        line.update(said)
+        line.display = bool(said)
+
     def _state(self) -> Content:
         job = self.job
         if job.phase == "asking":
             return self._question()
         if job.phase == "running" and job.progress is not None:
             waiting = f"  waiting: {safe_text(job.progress.waiting)}" if job.progress.waiting else ""
-            paused = ("‖ PAUSED  ", "bold $text-warning") if job.paused else ("▶ ", "bold $text-success")
-            return Content.assemble(paused, plans.progress_line(job.progress), (waiting, "$text-warning"))
+            if job.paused:
+                done = plans.done_line(job.progress)
+                return Content.assemble(("‖ PAUSED  ", "bold $text-warning"), done)
+            said = plans.progress_line(job.progress)
+            return Content.assemble(("▶ ", "bold $text-success"), said, (waiting, "$text-warning"))
         if job.phase == "planning" and job.progress is not None:
             return Content.styled(f"reading: {job.progress.moved:,} of {job.progress.planned:,}", "$muted")
-        if self.job.undoable:
+        if job.undoable:
             return Content.assemble(("u", "bold $text-accent"), " puts it back")
+        if job.phase == "ended" and job.account is None and job.error is None:
+            kept = duration(DECISION_S)
+            return Content.styled(
+                f"nothing was done: a plan is kept for {kept}, this one was given up", "$text-warning"
+            )
         return Content("")
+
+    @property
+    def _going(self) -> int:
+        """How many messages would move."""
+        targets = self.job.plan.targets if self.job.plan is not None else ()
+        return sum(target.count for target in targets if not target.problem)
 
     def _question(self) -> Content:
         job = self.job
-        assert job.plan is not None
-        going = sum(target.count for target in job.plan.targets if not target.problem)
-        count = counted(going, "message")
+        if not self._going:
+            return Content.assemble("Nothing of it would move.  ", *self._other_keys())
+        count = counted(self._going, "message")
         name = safe_text(job.source, 60)
         if self.feed.session.settings.production:
             context = safe_text(self.feed.context)
@@ -156,10 +179,13 @@ class TransferScreen(Place):
         back = "" if job.kind not in UNDOABLE else "  (it can be undone)"
         style = "bold $text-error" if job.kind in DESTRUCTIVE else "bold"
         return Content.assemble(
-            (f"{plans.verb(job.kind).capitalize()} {count} of {name}?{back}  ", style),
-            ("enter", "bold $text-accent"), " start  ", *self._canary_key(), ("e", "bold $text-accent"), " change  ",
-            ("esc", "bold $text-accent"), " leave it",
+            (f"{plans.verb(job.kind).capitalize()} {count} of {name}?{back}\n", style),
+            ("enter", "bold $text-accent"), " start  ", *self._canary_key(), *self._other_keys(),
         )  # fmt: skip
+
+    @staticmethod
+    def _other_keys() -> Sequence[str | tuple[str, str]]:
+        return (("e", "bold $text-accent"), " change  ", ("esc", "bold $text-accent"), " leave it")
 
     def _canary_key(self) -> Sequence[str | tuple[str, str]]:
         if not self.check_action("canary", ()):
@@ -172,12 +198,12 @@ class TransferScreen(Place):
         """Each key in its phase."""
         job = self.job
         allowed = {
-            "start": job.phase == "asking",
+            "start": job.phase == "asking" and self._going > 0,
             "change": job.request is not None and (job.phase == "asking" or (job.phase == "ended" and not job.account)),
             "canary": job.phase == "asking" and job.kind == "replay" and not (job.request and job.request.canary),
             "pause": job.phase == "running",
             "stop": job.phase == "running",
-            "undo": self.job.undoable,
+            "undo": job.undoable,
         }
         return allowed[action] if action in allowed else super().check_action(action, parameters)
 
@@ -235,7 +261,7 @@ class TransferScreen(Place):
     def _hide_line(self) -> None:
         self.query_one("#transfer-input").display = False
         self.query_one("#transfer-lines").focus()
-        self.query_one("#transfer-state", Static).update(self._state())
+        self._say_state()
 
     def action_pause(self) -> None:
         """Pause, or go on."""
@@ -251,12 +277,10 @@ class TransferScreen(Place):
         self.post_message(OpenTransfer(undo=self.job.account.operation.id))
 
     def action_up(self) -> None:
-        """Close the line, else leave: a plan is given up, what runs goes on."""
+        """Close the line, else leave: what runs goes on."""
         if self.query_one("#transfer-input").display:
             self._hide_line()
             return
-        if self.job.phase in ("planning", "asking"):
-            self.job.leave()
-        elif self.job.phase == "running":
-            self.notify(f"operation {self.job.id} goes on; :operations shows it", markup=False)
+        if self.job.phase == "running":
+            self.notify(f"operation {self.job.id} goes on; :operations leads back to it", markup=False)
         super().action_up()

@@ -130,7 +130,7 @@ class MessageLog(Rows):
             return
         if not self.following:
             self._held += rows
-            del self._held[: max(0, len(self._held) - KEPT_ROWS)]
+            del self._held[: _too_many(self._held)]
             return
         self._append(rows)
 
@@ -317,6 +317,16 @@ def matched_text(row: Row) -> str:
     if not isinstance(row, Delivery):
         return row.text
     return f"{row.routing_key} {row.body[:_MATCHED_BYTES].decode('utf-8', 'replace')}"
+
+
+def _too_many(rows: Sequence[Row]) -> int:
+    """How many of the oldest are more than can be kept; the newest is kept in any case."""
+    weight = 0
+    for count, row in enumerate(reversed(rows)):
+        weight += _weight([row])
+        if count and (count == KEPT_ROWS or weight > KEPT_BYTES):
+            return len(rows) - count
+    return 0
 
 
 def _weight(rows: Sequence[Row]) -> int:

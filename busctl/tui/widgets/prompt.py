@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
@@ -27,6 +27,28 @@ class _Completions(Suggester):
 
     async def get_suggestion(self, value: str) -> str | None:
         return self._complete(value)
+
+
+class _Field(Input):
+    """What is typed behind enter is meant for where that leads: it is kept, not typed into what was entered."""
+
+    behind: list[events.Key] | None = None
+
+    async def _on_key(self, event: events.Key) -> None:
+        is_open = self.parent is not None and self.parent.display
+        if is_open and self.behind is None and event.key != "enter":
+            await super()._on_key(event)
+            return
+        event.stop()
+        event.prevent_default()
+        key = events.Key(event.key, event.character)
+        if not is_open:  # it was on its way already when the prompt was closed
+            self.app.call_later(self.app.post_message, key)
+        elif self.behind is not None:
+            self.behind.append(key)
+        else:
+            self.behind = []
+            await self.action_submit()
 
 
 class Prompt(Horizontal):
@@ -91,7 +113,7 @@ class Prompt(Horizontal):
     def compose(self) -> ComposeResult:
         """The sign, the text, and what is wrong with it."""
         yield Label(":", id="prompt-sign", markup=False)
-        yield Input(compact=True, id="prompt-text", select_on_focus=False)
+        yield _Field(compact=True, id="prompt-text", select_on_focus=False)
         yield Label("", id="prompt-trouble", markup=False)
 
     @property
@@ -103,7 +125,8 @@ class Prompt(Horizontal):
         """Begin to type; `lines` are what was typed before, the newest last."""
         self.kind = kind
         self._lines, self._typed_line, self._recalled = lines, text, 0
-        field = self.query_one("#prompt-text", Input)
+        field = self.query_one("#prompt-text", _Field)
+        field.behind = None
         field.suggester = self._commands if kind == ":" else None
         with field.prevent(Input.Changed):
             field.value = text
@@ -122,6 +145,12 @@ class Prompt(Horizontal):
         came_from = self._came_from
         self.display = False
         self.screen.set_focus(came_from if came_from is not None and came_from.is_attached else None)
+
+    def typed_behind(self) -> list[events.Key]:
+        """Give the keys that came after enter; from now on they are typed again."""
+        field = self.query_one("#prompt-text", _Field)
+        keys, field.behind = field.behind or [], None
+        return keys
 
     def trouble(self, text: str) -> None:
         """Say what is wrong with what was typed."""
