@@ -70,6 +70,7 @@ class Aimer:
             target = request.target or ""
             aim = Aim(
                 Envelope(exchange="", routing_key=target, properties=steady(delivery.properties), body=delivery.body),
+                stripped="CC" in delivery.headers,
             )
         if self._edit is not None:
             aim.envelope.body = edited(self._edit, delivery)
