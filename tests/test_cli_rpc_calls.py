@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from waiting import wait_until
 
+from busctl.cli import rpc_mock
 from busctl.cli.main import run
 from busctl.cli.rpc_call import _complete
 from busctl_lib import Delivery, Envelope, MessageBroker, MessagePublisher, Properties, RPCConsumer, RPCServer
@@ -275,12 +276,18 @@ def test_a_mock_answers_as_told_and_leaves_nothing(
 
 
 def test_a_mock_may_run_a_command_echo_fail_and_stop_by_itself(
-    vhost: TestBroker, cli: Cli, broker: MessageBroker, capfd: pytest.CaptureFixture[str]
+    vhost: TestBroker,
+    cli: Cli,
+    broker: MessageBroker,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     broker.declare_queue("texts")
     rpc = RPCConsumer(broker)
+    monkeypatch.setattr(rpc_mock, "_COMMAND_S", 2.0)
     for words, message, expected in [
         (("--command", "tr a-z A-Z"), b'"abc"', "ABC"),
+        (("--command", "exec sleep 600"), b"1", "CommandFailed: it took more than 2 s"),
         (("--command", "echo no such thing >&2; exit 3"), b"1", "CommandFailed: no such thing"),
         (("--echo", "--delay", "10ms"), {"n": 1}, {"n": 1}),
         (("--echo", "--fail-rate", "1"), {}, "MockFailure"),

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from busctl_lib.rpc.responder import Responder
 
 _LOOK_S = 0.2
+_COMMAND_S = 30.0
+"""How long --command may take for one reply."""
 
 Body = Callable[["Delivery"], bytes]
 
@@ -101,7 +103,12 @@ def _body(reply: Path | None, command: str | None, *, echo: bool) -> Body:
 
 
 def _run(command: str, request: Delivery) -> bytes:
-    done = subprocess.run(command, shell=True, input=request.body, capture_output=True, check=False)  # noqa: S602 - the user's own
+    try:
+        done = subprocess.run(  # noqa: S602 - the user's own
+            command, shell=True, input=request.body, capture_output=True, check=False, timeout=_COMMAND_S
+        )
+    except subprocess.TimeoutExpired:
+        raise RemoteError(f"it took more than {_COMMAND_S:g} s", type="CommandFailed") from None
     if done.returncode != 0:
         said = done.stderr.decode("utf-8", "replace").strip() or f"exit code {done.returncode}"
         raise RemoteError(said, type="CommandFailed")
