@@ -95,9 +95,8 @@ def play(
 def _check(speed: float | None, rate: float | None) -> None:
     if speed is not None and rate is not None:
         raise ConfigError("--speed keeps the gaps in proportion, --rate ignores them: choose one")
-    for name, value in (("--speed", speed), ("--rate", rate)):
-        if value is not None and not value > 0:  # nan is not
-            raise ConfigError(f"{name} must be above 0")
+    lists.require_above_0(speed, "--speed")
+    lists.require_above_0(rate, "--rate")
 
 
 class Playlist(contextlib.ExitStack):
