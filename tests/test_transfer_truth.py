@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +16,11 @@ from waiting import wait_until
 
 from busctl_lib import MessageBroker
 from busctl_lib.amqp.movers import Mode, Mover
+from busctl_lib.amqp.topology import QueueSpec
 from busctl_lib.envelope import Envelope, Properties
-from busctl_lib.errors import BusError
+from busctl_lib.errors import BusError, GuardRefused
 from busctl_lib.journal import Operation
-from busctl_lib.transfers import Request, Transfer, boomerangs, empty_into_trash, lull, undo_of
+from busctl_lib.transfers import Request, Transfer, boomerangs, definition_of, empty_into_trash, lull, undo_of
 from busctl_lib.transfers.boomerangs import Watch
 
 
@@ -123,3 +126,44 @@ def test_a_watch_that_holds_all_it_may_does_not_claim_to_have_seen_the_rest(
         mover.close()
     finally:
         yard.close()
+
+
+def test_a_queue_that_was_not_durable_comes_back_by_undo(yard: Yard) -> None:
+    yard.broker.ensure([QueueSpec(queue="brief", durable=False, exclusive=False, auto_delete=False, arguments={})])
+    yard.publish([Envelope(exchange="", routing_key="brief", properties=Properties(), body=b"{}")])
+    plan = {"definition": definition_of(yard.management, yard.broker.virtual_host, "brief")}
+    cluster = yard.management.overview().cluster_name or ""
+    made = Operation(id="aa", kind="delete queue", source="brief", vhost=yard.broker.virtual_host, broker=cluster)
+    made.plan = plan
+    with yard.journal() as journal:
+        journal.begin(made)
+        made.moved = empty_into_trash(yard.broker, "brief", made, 1)
+        yard.broker.delete_queue("brief")
+        journal.set_state(made, "done")
+        with undo_of(yard.broker, yard.management, journal, "aa") as undo:
+            for _ in undo.planning():
+                pass
+            for _ in undo.running():
+                pass
+    assert yard.waiting("brief") == 1
+    assert yard.management.queue(yard.broker.virtual_host, "brief").durable is False
+
+
+def test_an_operation_that_another_process_runs_leaves_nothing_open_here(yard: Yard) -> None:
+    yard.put(3)
+    with yard.journal() as ours, yard.journal() as theirs:
+        operation = Operation(id="aa", kind="move", source="dead", target="elsewhere", state="interrupted")
+        operation.vhost, operation.broker = yard.broker.virtual_host, yard.management.overview().cluster_name or ""
+        operation.plan = {"request": {"kind": "move", "source": "dead", "target": "elsewhere", "where": ".body.n == 1"}}
+        theirs.begin(operation)
+        with pytest.raises(GuardRefused, match="running in another process"):
+            Transfer.resume(yard.broker, yard.management, ours, "aa")
+    assert not [child for child in command_lines_of_children() if "busctl_lib.expressions" in child]
+
+
+def command_lines_of_children() -> list[str]:
+    """The command lines of this process's children."""
+    found = subprocess.run(
+        ["ps", "-o", "args=", "--ppid", str(os.getpid())], capture_output=True, text=True, timeout=10
+    )
+    return found.stdout.splitlines()

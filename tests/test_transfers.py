@@ -401,6 +401,16 @@ def test_cancel_gives_an_account_and_resume_goes_on(yard: Yard) -> None:
     assert sorted(yard.numbers("elsewhere")) == list(range(600))
 
 
+def test_what_stopped_an_operation_is_not_told_of_it_when_it_is_done(yard: Yard) -> None:
+    operation = interrupted(yard)
+    with yard.journal() as journal:
+        journal.set_state(operation, "interrupted", "the link was lost")
+        assert journal.operation(operation.id).note == "the link was lost"
+    assert resume(yard, operation.id).state == "done"
+    with yard.journal() as journal:
+        assert journal.operation(operation.id).note is None
+
+
 def interrupted(yard: Yard, *, fast: bool = False) -> Operation:
     """A move of 600 messages that was interrupted early."""
     yard.put(600)

@@ -329,13 +329,8 @@ class Engine:
     def _progress(self, waiting: str | None = None) -> Progress:
         self._told_at = time.monotonic()
         operation, rate = self._books.operation, self._pace.rate
-        return Progress(
-            operation=operation.id,
-            planned=operation.planned,
-            moved=operation.moved,
-            returned=operation.returned,
-            failed=operation.failed,
-            unknown=operation.unknown,
+        return Progress.of(
+            operation,
             rate=round(rate, 1),
             left_s=self._books.left() / rate if rate > 0 else None,
             waiting=waiting,

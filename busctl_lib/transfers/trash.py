@@ -10,6 +10,7 @@ from typing import Any
 import platformdirs
 
 from busctl_lib.amqp.movers import Mode, Mover
+from busctl_lib.amqp.topology import QueueSpec
 from busctl_lib.broker import MessageBroker
 from busctl_lib.captures import CaptureWriter
 from busctl_lib.envelope import Delivery, Outcome
@@ -147,12 +148,14 @@ def definition_of(management: ManagementClient, vhost: str, queue: str) -> dict[
 
 def declare_again(broker: MessageBroker, queue: str, definition: dict[str, Any]) -> None:
     """Declare a queue as it was; a binding whose exchange is gone is left out."""
-    broker.declare_queue(
-        queue,
+    spec = QueueSpec(
+        queue=queue,
         durable=definition["durable"],
+        exclusive=False,
         auto_delete=definition["auto_delete"],
         arguments=definition["arguments"],
     )
+    broker.ensure([spec])
     for binding in definition["bindings"]:
         with suppress(NotFound):
             broker.bind_queue(queue, binding["source"], binding["routing_key"], binding["arguments"])

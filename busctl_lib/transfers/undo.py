@@ -253,7 +253,7 @@ class Restore:
         for verdict in verdicts:
             name = verdict.outcome
             setattr(operation, name, getattr(operation, name) + 1)
-        return Progress(operation=operation.id, planned=operation.planned, moved=operation.moved)
+        return Progress.of(operation)
 
 
 def _verdict(intent: Intent, entry: Entry | None) -> Verdict:
