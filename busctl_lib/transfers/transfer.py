@@ -137,8 +137,8 @@ class Transfer:
             GuardRefused: the queue cannot be read without harm, somebody else is at it, or the plan no longer fits.
             NotFound: no such queue.
         """
-        request, vhost = self.request, self._broker.virtual_host
-        info = self._management.queue(vhost, request.source)
+        request = self.request
+        info = self._management.queue(self._broker.virtual_host, request.source)
         waiting = self._broker.declare_queue(request.source, passive=True).message_count
         require_readable(info, waiting, request)
         spending = self._spend(info)
@@ -155,10 +155,15 @@ class Transfer:
         )
         for read in reading.run():
             yield Progress(operation=self.operation.id, planned=reading.most, moved=read, phase="reading")
+        self._conclude(info, waiting, sums, reading, made)
+
+    def _conclude(self, info: QueueInfo, waiting: int, sums: Sums, reading: Reading, made: Plan | None) -> None:
+        """Make the plan of what was read; one that was `made` before must still fit."""
+        request = self.request
         total = sums.selected if reading.whole else min(waiting, request.limit or waiting)
         plan = sums.plan(
             operation=self.operation.id,
-            vhost=vhost,
+            vhost=self._broker.virtual_host,
             broker=self._cluster,
             source=request.source,
             source_type=info.type or "classic",
