@@ -20,7 +20,7 @@ from busctl_lib.amqp.subscriptions import Subscription
 from busctl_lib.amqp.topology import BindingSpec, ExchangeSpec, QueueSpec, Topology, with_priority
 from busctl_lib.dead_names import dead_letter_queue
 from busctl_lib.envelope import Delivery
-from busctl_lib.errors import ConfigError, GuardRefused
+from busctl_lib.errors import ConfigError, GuardRefused, TimedOut
 from busctl_lib.tracing import Tracer
 
 T = TypeVar("T")
@@ -391,5 +391,9 @@ class MessageBroker:
             exact=exact,
             rename=self.links.topology.actual,
         )
-        link.run(subscription.subscribe, timeout)
+        try:
+            link.run(subscription.subscribe, timeout)
+        except TimedOut:
+            subscription.abandon()
+            raise
         return subscription

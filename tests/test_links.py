@@ -180,3 +180,26 @@ def test_a_vhost_that_takes_no_more_connections_is_not_called_absent(vhost: Any)
     with pytest.raises(CannotConnect, match=r"takes no more connections: connection limit \(0\)") as caught:
         MessageBroker(url=vhost.amqp_url).connect()
     assert not isinstance(caught.value, VhostNotFound)
+
+
+def test_a_consumer_that_began_too_late_for_its_caller_holds_nothing(vhost: Any) -> None:
+    with (
+        Proxy(vhost.host, vhost.port) as proxy,
+        MessageBroker(url=vhost.amqp_url) as other,
+        MessageBroker(url=proxy.url(vhost.amqp_url)) as broker,
+    ):
+        other.declare_queue("q")
+        MessagePublisher(other).publish("q", {"n": 1})
+        proxy.stall()
+        with pytest.raises(TimedOut):
+            broker.subscribe("q", lambda _delivery: None, timeout=0.3)
+        proxy.resume()
+        assert broker.declare_queue("q", passive=True).queue == "q"
+        wait_until(lambda: ready_and_consumers(other) == (1, 0))
+        broker.declare_queue("another")
+        assert ready_and_consumers(other) == (1, 0)
+
+
+def ready_and_consumers(broker: MessageBroker) -> tuple[int, int]:
+    found = broker.declare_queue("q", passive=True)
+    return found.message_count, found.consumer_count

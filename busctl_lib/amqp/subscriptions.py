@@ -127,6 +127,15 @@ class Subscription:
         """Do not start again when the link or the queue is lost: what was delivered would come a second time."""
         self._stopping = True
 
+    def abandon(self) -> None:
+        """Whoever asked for it did not wait: should it begin all the same, it ends, and gives back what it was sent."""
+        self.link.submit(self._abandon)
+
+    def _abandon(self) -> None:
+        self._stopping = True
+        if self._begun:  # else it ends itself when it has
+            spawn(self.finish())
+
     def pause(self, timeout: float = 5.0) -> None:
         """Take no more messages, but keep what was delivered open for settling."""
         self._stopping = True
@@ -153,6 +162,8 @@ class Subscription:
             self.link.free_number(self._number)
             raise
         self.link.add_started(self)
+        if self._stopping:
+            await self.finish()
 
     async def start(self, connection: LinkConnection) -> None:
         """Start on a new connection; where the broker refuses, try again later."""

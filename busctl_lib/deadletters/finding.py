@@ -16,8 +16,9 @@ from busctl_lib.deadletters.dialects import failure_of
 from busctl_lib.errors import BusError
 from busctl_lib.management import BindingInfo, ExchangeInfo, History, ManagementClient, QueueInfo
 from busctl_lib.taps.peek import peek
+from busctl_lib.taps.plans import TAP_PREFIX
 
-_OWN = ("busctl.lock.", "busctl.tap.")
+_OWN = ("busctl.lock.", TAP_PREFIX)
 _HOUR = History(age_s=3600, step_s=60)
 
 
