@@ -97,6 +97,15 @@ def test_a_password_that_cannot_be_had_once_is_asked_for_again(vhost: Any) -> No
             assert broker.declare_queue("q").queue == "q"
 
 
+def test_a_password_that_cannot_be_had_is_told_at_once_with_what_to_do() -> None:
+    def locked() -> str:
+        raise ConfigError("the vault is locked", hint="unlock it")
+
+    with pytest.raises(CannotConnect, match="the vault is locked") as caught:
+        MessageBroker(password=locked).connect()
+    assert caught.value.hint == "unlock it"
+
+
 def test_a_connection_that_is_ending_is_a_lost_link_and_not_an_error_of_pikas(vhost: Any) -> None:
     with MessageBroker(url=vhost.amqp_url) as broker:
         link = broker.links.consume

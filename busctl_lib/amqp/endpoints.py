@@ -145,7 +145,9 @@ def _plain(cause: BaseException) -> str:
     return str(cause) or type(cause).__name__
 
 
-def _hint(cause: BaseException) -> str:
+def _hint(cause: BaseException) -> str | None:
+    if isinstance(cause, ConfigError):  # of who was asked for the password
+        return cause.hint
     if _speaks_no_amqp(cause):
         return "Is this the AMQP port (5672, or 5671 and amqps:// for TLS), and the node healthy?"
     return "Is the broker up, and the address right?"
