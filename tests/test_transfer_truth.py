@@ -31,13 +31,10 @@ def yard(vhost: Any, tmp_path: Path) -> Iterator[Yard]:
     yard.close()
 
 
-@pytest.mark.parametrize("header", ["CC", "BCC"])
 @pytest.mark.parametrize("fast", [False, True], ids=["exact", "fast"])
-def test_a_moved_message_goes_to_its_target_alone_whoever_had_a_copy_before(
-    yard: Yard, header: str, fast: bool
-) -> None:
+def test_a_moved_message_goes_to_its_target_alone_whoever_had_a_copy_before(yard: Yard, fast: bool) -> None:
     yard.broker.declare_queue("copied")
-    properties = Properties(message_id="one", delivery_mode=2, headers={header: ["copied"], "kept": 1})
+    properties = Properties(message_id="one", delivery_mode=2, headers={"CC": ["copied"], "kept": 1})
     yard.publish([Envelope(exchange="", routing_key="dead", properties=properties, body=b"{}")])
     assert len(yard.drain("copied")) == 1
     account = yard.run(Request(kind="move", source="dead", target="elsewhere", fast=fast))
