@@ -17,7 +17,8 @@ _COUNTS = ("x-delivery-count", "x-acquired-count", "x-stream-offset")
 """What the broker changes in a message each time it hands it out."""
 _LEFT_OUT = (*_COUNTS, "CC")
 """And more routing keys, which are no part of the message: moved with them, it would go to other queues as well."""
-_LEFT_OUT_RAW = {bytes((len(name),)) + name.encode(): name.encode() for name in _LEFT_OUT}
+_LEFT_OUT_RAW = tuple(bytes((len(name),)) + name.encode() for name in _LEFT_OUT)
+"""With the length that stands before a name."""
 
 
 class Operation(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -122,7 +123,7 @@ def identity_of(properties: bytes, body: bytes) -> bytes:
 
 def steady_header(header: bytes) -> bytes:
     """`steady` for properties as they were on the wire: nothing but those headers is changed in them."""
-    return wire.cut_headers(header, [name for raw, name in _LEFT_OUT_RAW.items() if raw in header])
+    return wire.cut_headers(header, [raw[1:] for raw in _LEFT_OUT_RAW if raw in header])
 
 
 def steady(properties: Properties) -> Properties:
