@@ -8,10 +8,15 @@ import msgspec
 
 from busctl_lib import topology_map
 from busctl_lib.errors import BusError
-from busctl_lib.management import BindingInfo, ConsumerInfo, ExchangeInfo, ManagementClient
+from busctl_lib.management import (
+    BindingInfo,
+    ConsumerInfo,
+    ExchangeInfo,
+    ManagementClient,
+    alternate_of,
+    definitions_of,
+)
 
-ALTERNATE = "alternate-exchange"
-"""The argument of an exchange, and the key of a policy, that names its alternate exchange."""
 _COLUMNS = ("name", "vhost", "type", "state", "arguments", "effective_policy_definition", "messages")
 
 
@@ -92,17 +97,12 @@ def of_exchange(api: ManagementClient, vhost: str, name: str) -> ExchangeBlast:
     """
     api.exchange(vhost, name)
     path = f"exchanges/{quote(vhost, safe='')}/{quote(name, safe='')}/bindings/destination"
-    policies = {info.name: info.definition or {} for info in api.policies(vhost)}
+    definitions = definitions_of(api.policies(vhost))
     return ExchangeBlast(
         exchange=name,
         outgoing=api.exchange_bindings(vhost, name),
         incoming=msgspec.convert(api.get_json(path), list[BindingInfo]),
-        alternate_of=sorted(
-            info.name
-            for info in api.exchanges(vhost)
-            # an argument goes before the policy
-            if (info.arguments or {}).get(ALTERNATE, policies.get(info.policy or "", {}).get(ALTERNATE)) == name
-        ),
+        alternate_of=sorted(info.name for info in api.exchanges(vhost) if alternate_of(info, definitions) == name),
         dead_letterers=sorted(queue for queue, (exchange, _) in _dead_letter_routes(api, vhost) if exchange == name),
     )
 

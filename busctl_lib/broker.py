@@ -18,8 +18,9 @@ from busctl_lib.amqp.links import BrokerStats, CloseReport, Links
 from busctl_lib.amqp.states import LinkEvent, State
 from busctl_lib.amqp.subscriptions import Subscription
 from busctl_lib.amqp.topology import BindingSpec, ExchangeSpec, QueueSpec, Topology, with_priority
+from busctl_lib.dead_names import dead_letter_queue
 from busctl_lib.envelope import Delivery
-from busctl_lib.errors import ConfigError, GuardRefused
+from busctl_lib.errors import ConfigError, GuardRefused, TimedOut
 from busctl_lib.tracing import Tracer
 
 T = TypeVar("T")
@@ -35,11 +36,6 @@ class QueueDeclared(msgspec.Struct, frozen=True):
     message_count: int
     """Messages ready, not those delivered and unacked."""
     consumer_count: int
-
-
-def dead_letter_queue(queue: str) -> str:
-    """The name of a queue's dead-letter queue."""
-    return f"{queue}.dead"
 
 
 class MessageBroker:
@@ -395,5 +391,9 @@ class MessageBroker:
             exact=exact,
             rename=self.links.topology.actual,
         )
-        link.run(subscription.subscribe, timeout)
+        try:
+            link.run(subscription.subscribe, timeout)
+        except TimedOut:
+            subscription.abandon()
+            raise
         return subscription

@@ -32,7 +32,8 @@ GAP = "busctl.gap"
 _MOST_WAITING = 10_000
 _OUR_QUEUE = "busctl.tap.events."
 _LIFTED = ("timestamp_in_ms", "vhost", "user_who_performed_action", "name")
-_SECRET_IN_URL = re.compile(r"(\w+://[^:/@\s]*):[^@\s]*@")
+_SECRET_IN_URL = re.compile(r"((?<!\w)\w+://[^:/@\s]*):[^@\s]*(@)?")
+"""What has no @ is matched as well, and left as it is: to look for one from each of its places would take too long."""
 
 
 class Event(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -247,7 +248,7 @@ def _name_of(event: str, headers: dict[str, Any]) -> str | None:
 def masked(value: Any) -> Any:
     """Blot out the passwords of addresses, as in the settings of a shovel, wherever they stand."""
     if isinstance(value, str):
-        return _SECRET_IN_URL.sub(r"\1:***@", value)
+        return _SECRET_IN_URL.sub(lambda found: f"{found[1]}:***@" if found[2] else found[0], value)
     if isinstance(value, dict):
         return {key: masked(each) for key, each in value.items()}
     if isinstance(value, list):

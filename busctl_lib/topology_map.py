@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import msgspec
 
 from busctl_lib import delays
+from busctl_lib.management.alternates import alternate_of, definitions_of
 from busctl_lib.management.infos import BindingInfo, ExchangeInfo, PolicyInfo, QueueInfo
 from busctl_lib.taps import keys
 
@@ -321,11 +322,9 @@ def _steps(
             target = Place("queue" if binding.destination_type == "queue" else "exchange", binding.destination)
             source = Place("exchange", binding.source)
             yield Step("binding", source, target, binding.routing_key, binding.arguments)
-    definitions = {policy.name: policy.definition or {} for policy in policies}
+    definitions = definitions_of(policies)
     for info in exchanges.values():
-        by_policy = definitions.get(info.policy or "", {}).get("alternate-exchange")
-        alternate = (info.arguments or {}).get("alternate-exchange", by_policy)
-        if isinstance(alternate, str):
+        if (alternate := alternate_of(info, definitions)) is not None:
             yield Step("alternate", Place("exchange", info.name), Place("exchange", alternate))
     for queue in queues.values():
         exchange, key = dead_letter_route(queue, policies)

@@ -263,3 +263,9 @@ def test_exact_types_come_through_a_tap(vhost: TestBroker, tmp_path: Path, via: 
     again = delivery_of(line_of(delivery))
     assert encode_table(again.headers) == encode_table(headers)
     assert again.body == b"\xff"
+
+
+def test_a_file_of_rabtap_that_cannot_be_read_is_told_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "rabtap-1.json").mkdir()
+    with pytest.raises(ConfigError, match="cannot be read"):
+        list(CaptureReader(tmp_path))

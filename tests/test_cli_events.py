@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -167,3 +169,10 @@ def test_a_password_in_an_events_address_is_blotted_out() -> None:
     value = {"src-uri": ["amqp://ann:s3cret@h/v"], "more": {"uri": "x amqps://bob:p@h"}, "count": 3, "on": True}
     shown = masked(value)
     assert shown == {"src-uri": ["amqp://ann:***@h/v"], "more": {"uri": "x amqps://bob:***@h"}, "count": 3, "on": True}
+
+
+@pytest.mark.parametrize("text", ["'a' * 300_000", "'a://b:' * 50_000"], ids=["words", "addresses"])
+def test_a_long_property_of_a_client_stops_no_events(text: str) -> None:
+    code = f"from busctl_lib.events import masked\nprint(masked({text} + ' amqp://u:secret@h')[-12:])"
+    ended = subprocess.run([sys.executable, "-c", code], timeout=60, check=True, capture_output=True, text=True)
+    assert ended.stdout.strip().endswith("u:***@h")

@@ -232,6 +232,20 @@ def test_peek_prints_and_says_what_it_did(bus: Bus) -> None:
 # --- captures
 
 
+def test_what_is_played_to_a_queue_goes_to_no_other(bus: Bus, tmp_path: Path) -> None:
+    file = tmp_path / "c.jsonl"
+    line = {"exchange": "", "routing_key": "work", "via": "x", "received_at": "2026-01-02T03:04:05Z", "text": "{}"}
+    file.write_text(json.dumps({**line, "headers": {"CC": ["copied"], "kept": 1}}) + "\n")
+    for queue in ("work", "again", "copied"):
+        bus.broker.declare_queue(queue)
+    bus.run("play", str(file), "--to", "again")
+    bus.wait("again", 1)
+    assert (bus.ready("copied"), bus.ready("work")) == (0, 0)
+    bus.run("play", str(file))
+    bus.wait("copied", 1)
+    assert (bus.ready("again"), bus.ready("work")) == (1, 1)
+
+
 def test_what_is_recorded_is_played_again_exactly(bus: Bus, tmp_path: Path) -> None:
     file = tmp_path / "c.jsonl.zst"
     bus.fill("work", 5, STREAM)

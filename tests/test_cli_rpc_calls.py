@@ -282,9 +282,9 @@ def test_a_mock_may_run_a_command_echo_fail_and_stop_by_itself(
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(rpc_mock, "_COMMAND_S", 2.0)
     broker.declare_queue("texts")
     rpc = RPCConsumer(broker)
+    monkeypatch.setattr(rpc_mock, "_COMMAND_S", 2.0)
     for words, message, expected in [
         (("--command", "tr a-z A-Z"), b'"abc"', "ABC"),
         (("--command", "echo no such thing >&2; exit 3"), b"1", "CommandFailed: no such thing"),

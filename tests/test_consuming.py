@@ -13,6 +13,7 @@ from waiting import wait_until
 
 from busctl_lib import Envelope, MessageBroker, MessageConsumer, MessagePublisher, Properties
 from busctl_lib.consumers import Reject
+from busctl_lib.consumers.running import Running
 from busctl_lib.errors import ConfigError, LoginRefused, NotFound, ResourceLocked
 
 
@@ -351,3 +352,26 @@ def test_no_password_in_any_repr_or_log(vhost: Any, caplog: pytest.LogCaptureFix
     assert "the-wrong-secret" not in caplog.text
     if vhost.password != vhost.username:  # guest's password is its name
         assert vhost.password not in caplog.text + shown
+
+
+def test_the_time_of_a_stop_is_for_all_queues_together(broker: MessageBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[float] = []
+    genuine = Running.stop
+
+    def noted(self: Running, timeout: float) -> None:
+        given.append(timeout)
+        genuine(self, timeout)
+
+    monkeypatch.setattr(Running, "stop", noted)
+    busy, let_go = threading.Semaphore(0), threading.Event()
+    consumer = MessageConsumer(broker)
+    consumer.register_default(lambda _message, _properties: (busy.release(), let_go.wait(60), None)[-1])
+    for queue in ("one", "two"):
+        broker.declare_queue(queue)
+        MessagePublisher(broker).publish(queue, {"n": 1})
+        consumer.start_consuming(queue, background=True)
+    assert busy.acquire(timeout=30)
+    assert busy.acquire(timeout=30)
+    consumer.stop(2.0)
+    let_go.set()
+    assert given[1] < given[0]

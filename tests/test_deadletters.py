@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -126,6 +128,18 @@ def test_foreign_headers_never_raise(headers: dict[str, Any]) -> None:
     for name in ("x-death", "x-exception-message", "MT-Fault-Timestamp", "NServiceBus.FailedQ", "busctl-error-type"):
         failure = failure_of(letter(**{**headers, name: next(iter(headers.values()), 7)}))
         assert len(fingerprint(failure)) == 10
+
+
+@pytest.mark.parametrize(
+    "text", ["'a.' * 60_000", r"'\n' * 120_000", r"'at x(\n' * 20_000"], ids=["dots", "lines", "calls"]
+)
+def test_a_long_text_by_whoever_stops_no_triage(text: str) -> None:
+    code = (
+        "from busctl_lib.deadletters import Failure, fingerprint\n"
+        f"print(fingerprint(Failure(dialect='none', error={text}, stack={text})))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], timeout=60, check=True, capture_output=True)
+    assert len(ended.stdout.strip()) == 10
 
 
 def test_a_fingerprint_stays_when_numbers_and_ids_differ() -> None:

@@ -338,11 +338,22 @@ def test_text_that_is_not_utf8_does_not_hide_the_rest() -> None:
 
 
 def test_user_tags_are_read_from_a_list_and_from_a_string() -> None:
-    assert UserInfo(name="u", tags="a, b").tag_names == UserInfo(name="u", tags=["b", "a"]).tag_names
-    assert UserInfo(name="u", tags="").tag_names == frozenset()
+    assert UserInfo(name="u", tags="a, b").tag_names == UserInfo(name="u", tags=["a", "b"]).tag_names == ["a", "b"]
+    assert UserInfo(name="u", tags="").tag_names == []
 
 
 @pytest.mark.parametrize("name", [".", ".."])
 def test_a_name_that_a_path_cannot_hold_reaches_no_other_object(api: ManagementClient, name: str) -> None:
     with pytest.raises(GuardRefused):
         api.queue("/", name)
+
+
+@pytest.mark.parametrize("levels", [5_000, 100_000])
+def test_a_queue_with_arguments_nested_beyond_all_use_does_not_hide_the_others(levels: int) -> None:
+    deep = b'{"a]":[' * levels + b"1" + b"]}" * levels
+    queues = b'[{"name":"deep","vhost":"/","arguments":%b},{"name":"}\\"[","vhost":"/"}]' % deep
+    with answering(queues) as url:
+        found = ManagementClient(url)._http.get("queues", list[QueueInfo])
+    assert [info.name for info in found] == ["deep", '}"[']
+    assert found[0].arguments is not None
+    assert found[0].arguments["a]"][0]["a]"] is not None

@@ -107,3 +107,17 @@ def test_a_vhost_that_a_user_may_not_enter_is_said_to_be_that(run_as: Run) -> No
     code, out, err = run_as("management", "queues", "--vhost", "/")
     assert (code, out) == (3, "")
     assert "has no access to it" in err
+
+
+def test_a_user_without_a_tag_learns_the_count_of_a_queue_by_its_name(run_as: Run, orders: None) -> None:
+    code, out, err = run_as("", "queues", "orders", "-o", "json")
+    assert code == 0, err
+    told = json.loads(out)
+    assert (told["name"], told["messages_ready"], told["consumers"]) == ("orders", 0, 0)
+    assert "messages" not in told
+    assert "needs the tag 'management'" in err
+    code, out, err = run_as("", "queues", "orders")
+    assert code == 0
+    assert "orders" in out
+    assert run_as("", "queues", "nothing")[0] == 4
+    assert run_as("", "queues", "ord*")[0] == 4

@@ -340,3 +340,14 @@ def waiting_in(node, queue):
         return None
     channel.connection.close()
     return count
+
+
+def test_a_guardian_that_does_not_answer_is_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = tmp_path / "silent.py"
+    silent.write_text("import time\ntime.sleep(600)\n")
+    monkeypatch.setattr(guarded.guardian, "__file__", str(silent))
+    monkeypatch.setattr(guarded, "_ANSWER_S", 0.2)
+    with pytest.raises(SandboxError, match="true could not be started in time"):
+        guarded.Guarded(["true"], env={}, folder=tmp_path, log=tmp_path / "log", mark="true")

@@ -15,6 +15,7 @@ from waiting import wait_until
 
 from busctl_lib import Envelope, MessageBroker, MessagePublisher, Properties
 from busctl_lib.amqp import tables, wire
+from busctl_lib.envelope import TypedFloat
 from busctl_lib.errors import PublishRefused
 from busctl_lib.journal import steady_header
 
@@ -133,6 +134,8 @@ def bus(node: Any) -> Any:
         ({5: "number"}, "name 5"),
         ({"a": [math.inf]}, "inf"),
         ({"a": math.nan}, "nan"),
+        ({"a": TypedFloat(math.nan)}, "nan"),
+        ({"a": TypedFloat(1e300)}, "does not fit 32 bits"),
     ],
 )
 def test_a_header_amqp_cannot_carry_is_refused_by_name(header: dict[Any, Any], says: str) -> None:
@@ -156,6 +159,42 @@ def test_a_property_amqp_cannot_carry_is_refused_by_name(values_: dict[str, Any]
     envelope = Envelope(exchange="", routing_key="q", properties=Properties(**values_), body=b"")
     with pytest.raises(PublishRefused, match=says):
         wire.encode_publish(1, envelope, True, 131072)
+
+
+def nested(levels: int, kind: bytes) -> bytes:
+    """A header table around so many tables or arrays, each in the one before, as a hostile client may send it."""
+    inner = b""
+    for _ in range(levels):
+        inner = (b"\x01a" if kind == b"F" else b"") + kind + len(inner).to_bytes(4, "big") + inner
+    inner = inner if kind == b"F" else b"\x01a" + inner
+    return len(inner).to_bytes(4, "big") + inner
+
+
+@pytest.mark.parametrize("kind", [b"F", b"A"], ids=["tables", "arrays"])
+@pytest.mark.parametrize("exact", [False, True])
+def test_what_is_nested_too_deeply_is_kept_as_bytes_and_refused_when_written_anew(kind: bytes, exact: bool) -> None:
+    table, end = tables.decode_table(nested(15_000, kind), 0, exact=exact)
+    assert end == len(nested(15_000, kind))
+    with pytest.raises(tables.Unencodable, match="nested deeper than 100 levels"):
+        tables.encode_table(table)
+    assert tables.encode_table(tables.decode_table(nested(100, kind), 0, exact=exact)[0]) == nested(100, kind)
+    assert tables.decode_shared_table(nested(15_000, kind), 0)[0] == table
+
+
+def test_a_hostile_nesting_does_not_end_the_connection_of_its_consumer(vhost: Any) -> None:
+    with MessageBroker(url=vhost.amqp_url) as broker:
+        broker.declare_queue("q")
+        MessagePublisher(broker).publish("q", {})
+        channel = broker.links.publish_channel
+        envelope = Envelope(exchange="", routing_key="q", properties=Properties(), body=b"hostile")
+        header = (1 << 13).to_bytes(2, "big") + nested(5_000, b"F")
+        frames = wire.encode_publish(channel.number, envelope, False, 131_072, header)
+        channel.link.submit(lambda: channel.link.connection.emit(frames))  # type: ignore[union-attr]
+        got: list[Any] = []
+        broker.subscribe("q", got.append, auto_ack=True)
+        wait_until(lambda: len(got) == 2)
+        assert got[-1].body == b"hostile"
+        assert broker.stats().reconnects == 0
 
 
 def test_headers_larger_than_a_frame_are_refused_before_they_close_the_link() -> None:

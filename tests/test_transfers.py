@@ -181,6 +181,7 @@ def test_move_changes_nothing_but_the_route(yard: Yard) -> None:
     assert account.operation.state == "done"
     (moved,) = yard.drain("elsewhere")
     assert (moved.exchange, moved.routing_key, moved.body) == ("", "elsewhere", b"\x00\xff")
+    del headers["CC"]  # more keys to route by
     assert moved.properties == properties
     assert type(moved.headers["short"]) is TypedInt
 
@@ -398,6 +399,16 @@ def test_cancel_gives_an_account_and_resume_goes_on(yard: Yard) -> None:
         assert transfer.account is not None
         assert (transfer.account.operation.state, transfer.account.operation.moved) == ("done", 600)
     assert sorted(yard.numbers("elsewhere")) == list(range(600))
+
+
+def test_what_stopped_an_operation_is_not_told_of_it_when_it_is_done(yard: Yard) -> None:
+    operation = interrupted(yard)
+    with yard.journal() as journal:
+        journal.set_state(operation, "interrupted", "the link was lost")
+        assert journal.operation(operation.id).note == "the link was lost"
+    assert resume(yard, operation.id).state == "done"
+    with yard.journal() as journal:
+        assert journal.operation(operation.id).note is None
 
 
 def interrupted(yard: Yard, *, fast: bool = False) -> Operation:

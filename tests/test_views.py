@@ -15,7 +15,7 @@ from busctl.views import formats
 from busctl.views.happenings import happened
 from busctl.views.nodes import NODES
 from busctl.views.overview import attention, facts
-from busctl.views.queues import QUEUES, dead_letter_queue, features, is_dead_letter_queue, rates_between, state
+from busctl.views.queues import QUEUES, dead_letter_queue, features, rates_between, state
 from busctl.views.takers import Taker, holds, share
 from busctl.views.view import Tone
 from busctl_lib.errors import ApiUnreachable, ConfigError
@@ -205,14 +205,16 @@ def test_a_word_says_the_state_of_a_queue(info: QueueInfo, word: str, tone: Tone
     assert state(info).tone is tone
 
 
-@pytest.mark.parametrize("name", ["q.dead", "q.dlq", "orders_error", "DLQ", "x-dead-letter", "orders.DEAD"])
+@pytest.mark.parametrize(
+    "name", ["q.dead", "q.dlq", "orders_error", "DLQ", "x-dead-letter", "orders.DEAD", "x.errors", "x.parked"]
+)
 def test_dead_letter_queues_are_known_by_their_name(name: str) -> None:
-    assert is_dead_letter_queue(name)
+    assert state(queue(name, messages=1)).word == "dead letters"
 
 
 @pytest.mark.parametrize("name", ["deadline", "q.deadly", "undead", "orders"])
 def test_other_queues_are_not_dead_letter_queues(name: str) -> None:
-    assert not is_dead_letter_queue(name)
+    assert state(queue(name, messages=1)).word != "dead letters"
 
 
 def test_what_is_not_known_is_never_shown_as_zero() -> None:

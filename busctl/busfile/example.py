@@ -7,11 +7,11 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+from busctl_lib.dead_names import is_dead_letter_queue
 from busctl_lib.management import BindingInfo, ExchangeInfo, QueueInfo
 
 _REQUESTS = re.compile(r"(^|[._-])(rpc|req|requests?|calls?|commands?)($|[._-])", re.IGNORECASE)
 _RESPONSES = re.compile(r"(^|[._-])(res|resp|responses?|repl(y|ies)|results?)($|[._-])", re.IGNORECASE)
-_DEAD = re.compile(r"[._-](dead|dlq|dlx)$", re.IGNORECASE)
 _NOT_OURS = re.compile(r"^(amq\.|busctl\.)")
 _MOST = 12
 _HEAD = """\
@@ -88,7 +88,9 @@ def write(
 
 def _methods(names: Sequence[str]) -> Iterable[str]:
     requests = (
-        [name for name in names if _REQUESTS.search(name) and not _DEAD.search(name)] or list(names[:1]) or ["requests"]
+        [name for name in names if _REQUESTS.search(name) and not is_dead_letter_queue(name)]
+        or list(names[:1])
+        or ["requests"]
     )
     responses = [name for name in names if _RESPONSES.search(name)]
     for number, queue in enumerate(requests[:_MOST]):

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from busctl.cli import exits, output
-from busctl.cli.lists import seconds
+from busctl.cli.lists import require_above_0, seconds
 from busctl.views import formats
-from busctl_lib.errors import BusError, ConfigError
+from busctl_lib.errors import BusError
 
 if TYPE_CHECKING:
     from busctl.demo.runner import Demo
@@ -39,8 +39,7 @@ def demo(
     Without a terminal: when the bus answers, one JSON object with amqp_url and api_url on stdout, then the queues on
     stderr every few seconds. Everything it started ends with it.
     """
-    if not rate > 0:  # nan is not
-        raise ConfigError("--rate must be above 0")
+    require_above_0(rate, "--rate")
     for_s = None if for_ is None else seconds(for_, "--for")
     from busctl.demo.registry import registered
     from busctl.demo.runner import Demo

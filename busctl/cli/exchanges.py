@@ -54,7 +54,7 @@ def _detail(api: ManagementClient, info: ExchangeInfo) -> lists.Detail:
 
 def _losing(api: ManagementClient, vhost: str) -> list[ChannelInfo] | None:
     """Channels whose messages find no queue now, where those of others may be seen."""
-    if not api.whoami().tag_names & {"monitoring", "administrator"}:
+    if not {"monitoring", "administrator"}.intersection(api.whoami().tag_names):
         return None
     return [info for info in api.channels(vhost, columns=_STATS) if view.loses(info.message_stats)]
 

@@ -277,6 +277,12 @@ def seconds(text: str, option: str) -> float:
         raise ConfigError(f"{option}: {error}") from error
 
 
+def require_above_0(number: float | None, option: str) -> None:
+    """Refuse a rate or factor that is none. Raises ConfigError."""
+    if number is not None and not 0 < number < float("inf"):  # nan is not, either
+        raise ConfigError(f"{option} must be above 0")
+
+
 def show(once: Callable[[], None], watch: str | None) -> None:
     """Run `once`, or run it again and again; a broker that goes away meanwhile is told and waited for."""
     if watch is None:

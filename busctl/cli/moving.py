@@ -16,7 +16,7 @@ from busctl.cli import confirm, exits, output
 from busctl.cli.progress import Progress
 from busctl.views.formats import counted, safe_text
 from busctl.views.plans import account_lines, plan_lines, progress_line, summary, verb
-from busctl_lib.errors import ConfigError, NotFound
+from busctl_lib.errors import NotFound
 
 if TYPE_CHECKING:
     from busctl.session import Session
@@ -55,12 +55,6 @@ def selection(where: str | None, group: str | None, ids: str | None, limit: int 
     """The part of a request that says which messages."""
     given = [each.strip() for each in (ids or "").split(",") if each.strip()]
     return {"where": where, "group": group, "ids": given, "limit": limit}
-
-
-def check_rate(rate: float | None) -> None:
-    """Refuse a rate that is none."""
-    if rate is not None and not 0 < rate < float("inf"):
-        raise ConfigError("--rate must be above 0")
 
 
 @contextlib.contextmanager

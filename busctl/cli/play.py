@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from busctl_lib.expressions import Expression, GuardedExpression
 
 _BATCH = 64
-_STREAM_OFFSET = "x-stream-offset"
+_OF_A_STREAM = frozenset({"x-stream-offset"})
+_KEYS = frozenset({"CC", "BCC"})
+"""Headers by which a message goes to other queues as well."""
 
 
 def play(
@@ -95,9 +97,8 @@ def play(
 def _check(speed: float | None, rate: float | None) -> None:
     if speed is not None and rate is not None:
         raise ConfigError("--speed keeps the gaps in proportion, --rate ignores them: choose one")
-    for name, value in (("--speed", speed), ("--rate", rate)):
-        if value is not None and not value > 0:  # nan is not
-            raise ConfigError(f"{name} must be above 0")
+    lists.require_above_0(speed, "--speed")
+    lists.require_above_0(rate, "--rate")
 
 
 class Playlist(contextlib.ExitStack):
@@ -176,10 +177,11 @@ def _edited(delivery: Delivery, guarded: GuardedExpression) -> Delivery:
 
 
 def _envelope(delivery: Delivery, to: str | None) -> Envelope:
-    """Make what is sent: the message as it was; only what a stream adds on reading stays away."""
+    """Make what is sent: the message as it was, without what a stream adds on reading, or more keys beside --to."""
     properties = delivery.properties
-    if properties.headers and _STREAM_OFFSET in properties.headers:
-        kept = {name: value for name, value in properties.headers.items() if name != _STREAM_OFFSET}
+    left_out = _OF_A_STREAM if to is None else _OF_A_STREAM | _KEYS
+    if properties.headers and not left_out.isdisjoint(properties.headers):
+        kept = {name: value for name, value in properties.headers.items() if name not in left_out}
         properties = msgspec.structs.replace(properties, headers=kept or None)
     return Envelope(
         exchange=delivery.exchange if to is None else "",

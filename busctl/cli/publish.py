@@ -13,7 +13,7 @@ import typer
 from busctl.cli import confirm, exits, flags, output, templates
 from busctl.cli.bodies import PAIR, Body, body_of, object_of, of_bytes
 from busctl.cli.confirm import YesOption
-from busctl.cli.lists import seconds
+from busctl.cli.lists import require_above_0, seconds
 from busctl.cli.sending import Letters, Sending, stamped
 from busctl.views import formats
 from busctl_lib.envelope import PROPERTY_NAMES, Envelope, Properties
@@ -103,8 +103,7 @@ def publish(
 ) -> None:
     """Publish a message and wait until the broker has it."""
     queue, rest = _split(words or [], exchange, key)
-    if rate is not None and not rate > 0:  # nan is not
-        raise ConfigError("--rate must be above 0")
+    require_above_0(rate, "--rate")
     timeout_s = seconds(timeout, "--timeout")
     if not timeout_s:
         raise ConfigError("--timeout must be above 0: a publish without a confirm is not known to have arrived")

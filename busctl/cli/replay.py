@@ -71,7 +71,7 @@ def replay(
     """
     from busctl_lib.transfers import Request, read_plan
 
-    moving.check_rate(rate)
+    lists.require_above_0(rate, "--rate")
     if canary is not None and watch is None:
         raise ConfigError("--canary needs --watch: how long to look whether messages come back")
     watch_s = None if watch is None else lists.seconds(watch, "--watch")

@@ -14,7 +14,7 @@ import msgspec
 import typer
 
 from busctl.cli import exits, flags, output
-from busctl.cli.lists import seconds
+from busctl.cli.lists import require_above_0, seconds
 from busctl.cli.progress import Progress
 from busctl.views import calls, formats
 from busctl_lib.errors import BusError, CodecError, ConfigError, InvalidMessage, RemoteError
@@ -120,8 +120,7 @@ def call(
     for word in given:
         if not raw and word.startswith("-") and word != "-" and not _NUMBER.match(word):
             raise ConfigError(f"no such option: {word}", hint=f"see: busctl rpc {ctx.info_name} --help")
-    if rate is not None and not rate > 0:  # nan is not
-        raise ConfigError("--rate must be above 0")
+    require_above_0(rate, "--rate")
     way = _Way(timeout_s=_timeout(timeout), retries=retry, raw=raw, form=form)
     try:
         message = _message(method, given, raw=raw)

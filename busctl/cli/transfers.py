@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from busctl.cli import exits, flags, moving
+from busctl.cli import exits, flags, lists, moving
 from busctl.cli.confirm import YesOption
 from busctl_lib.errors import ConfigError
 
@@ -119,7 +119,7 @@ def _transfer(
 ) -> int:
     from busctl_lib.transfers import Request
 
-    moving.check_rate(facts["rate"])
+    lists.require_above_0(facts["rate"], "--rate")
     if source == target:
         raise ConfigError("the source and the target are one queue")
     request = Request(kind=kind, source=source, target=target, **facts)

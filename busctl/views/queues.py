@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from busctl.views import columns, formats
 from busctl.views.replicas import MEMBERS, STOPPED, trouble
 from busctl.views.view import Column, Tone, View
+from busctl_lib.dead_names import is_dead_letter_queue
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,6 @@ GROWING_FROM = 20
 """Fewer messages than this are not a backlog either."""
 
 _BROKEN = ("down", "crashed", "stopped", "minority")
-_DEAD = re.compile(r"(\.|_|-|^)(dead|dlq|dlx|dead[-_.]?letters?|error|skipped|parking)$", re.IGNORECASE)
 
 
 class State(NamedTuple):
@@ -35,11 +34,6 @@ class State(NamedTuple):
     def text(self) -> str:
         """Mark and word."""
         return f"{self.mark} {self.word}".strip()
-
-
-def is_dead_letter_queue(name: str) -> bool:
-    """Tell by its name whether a queue keeps dead letters: ours end in `.dead`, others in `.dlq`, `_error` ..."""
-    return _DEAD.search(name) is not None
 
 
 def dead_letter_queue(info: QueueInfo) -> str | None:

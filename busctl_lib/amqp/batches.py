@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import msgspec
 
-from busctl_lib.amqp import wire
 from busctl_lib.envelope import Envelope, Outcome, Properties
 from busctl_lib.errors import BrokerRefused, BusError
 
@@ -147,39 +146,6 @@ class Confirms:
             lone = isinstance(reason, BrokerRefused) and len(batch.envelopes) == 1
             outcome = outcome_of(reason) if lone and isinstance(reason, BrokerRefused) else Outcome.UNKNOWN
             batch.end(outcome, str(reason))
-
-
-class Acks:
-    """Acks of one channel in as few frames as is safe: with "and all before" only where nothing before is held.
-
-    Args:
-        channel: Its number.
-    """
-
-    _MOST = 10_000
-    """Settled tags that are remembered behind a held one."""
-
-    def __init__(self, channel: int) -> None:
-        self._channel = channel
-        self._below = 0
-        """Every tag up to this one is settled."""
-        self._beyond: set[int] = set()
-        """Settled as well."""
-
-    def encode(self, tags: Sequence[int]) -> bytes:
-        """The frames that settle these deliveries, each of which is settled once."""
-        beyond, top = self._beyond, self._below
-        beyond.update(tags)
-        while top + 1 in beyond:
-            top += 1
-            beyond.remove(top)
-        self._below = top
-        if len(beyond) > self._MOST:  # something is held for good: all that follows goes singly
-            self._beyond = set()
-        last = max((tag for tag in tags if tag <= top), default=0)
-        frames = [wire.encode_ack(self._channel, last, multiple=True)] if last else []
-        frames += [wire.encode_ack(self._channel, tag, multiple=False) for tag in tags if tag > top]
-        return b"".join(frames)
 
 
 def outcome_of(error: BrokerRefused) -> Outcome:

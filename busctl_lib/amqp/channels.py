@@ -90,7 +90,10 @@ class Channel:
     async def open(self) -> Channel:
         """Open it on the broker."""
         opened: Pending[Any] = self._expect()
-        self._pika = self.connection.channel(self.number, on_open_callback=opened.resolve)
+        try:
+            self._pika = self.connection.channel(self.number, on_open_callback=opened.resolve)
+        except pika_exceptions.AMQPError as error:  # the connection is ending, and has not told yet
+            raise reason_of(error) from None
         self._pika.add_on_close_callback(self._closed)
         await opened
         if self._sink is not None:
@@ -144,14 +147,10 @@ class Channel:
         self, queue: str, *, auto_ack: bool, exclusive: bool = False, arguments: dict[str, Any] | None = None
     ) -> str:
         """Start a consumer; deliveries go to the sink. Returns the consumer tag."""
-        answer = self._expect()
-        if answer.done:
-            return str(await answer)
-        tag = self._pika.basic_consume(
-            queue, lambda *_: None, auto_ack=auto_ack, exclusive=exclusive, arguments=arguments, callback=answer.resolve
+        frame = await self.ask(
+            "basic_consume", queue, lambda *_: None, auto_ack=auto_ack, exclusive=exclusive, arguments=arguments
         )
-        await answer
-        return str(tag)
+        return str(frame.consumer_tag)
 
     def on_server_cancel(self, callback: Callable[[], None]) -> None:
         """Call back when the broker cancels a consumer of this channel (its queue is gone)."""

@@ -10,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-import threading
-import time
 from collections import deque
 from collections.abc import Callable
 
@@ -21,6 +19,7 @@ from busctl_lib.amqp.endpoints import FRAME_MAX
 from busctl_lib.amqp.link import Link
 from busctl_lib.amqp.pika_compat import LinkConnection
 from busctl_lib.amqp.tasks import Pending, spawn
+from busctl_lib.amqp.window import Window
 from busctl_lib.envelope import Envelope, Outcome
 from busctl_lib.errors import BrokerRefused, BusError
 
@@ -78,41 +77,6 @@ class Entry:
         self.alone = False
 
 
-class Window:
-    """How many messages and bytes may be on their way at once; callers wait here, never on the I/O thread."""
-
-    def __init__(self, max_messages: int, max_bytes: int) -> None:
-        self.max_messages = max_messages
-        self.max_bytes = max_bytes
-        self.messages = 0
-        self.bytes = 0
-        self._waiting = 0
-        self._changed = threading.Condition()
-
-    def acquire(self, size: int, deadline: float) -> bool:
-        """Take room for one message; False when there was none before the deadline (monotonic)."""
-        with self._changed:
-            while self.messages and (self.messages >= self.max_messages or self.bytes + size > self.max_bytes):
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    return False
-                self._waiting += 1
-                self._changed.wait(left)
-                self._waiting -= 1
-            self.messages += 1
-            self.bytes += size
-            return True
-
-    def release(self, messages: int, size: int) -> None:
-        """Give room back; waiters are woken once there is a quarter of it, not for each message."""
-        with self._changed:
-            self.messages -= messages
-            self.bytes -= size
-            roomy = self.messages <= self.max_messages * 3 // 4 and self.bytes <= self.max_bytes * 3 // 4
-            if self._waiting and (roomy or self.messages == 0):
-                self._changed.notify_all()
-
-
 class PublishChannel:
     """A confirming channel that survives reconnects. A `Part` of a link and the `Sink` of its channel.
 
@@ -133,6 +97,7 @@ class PublishChannel:
         self._lowest = 1
         self._lone: Entry | None = None
         self._proven: set[str] = {""}
+        link.at_end(self._give_up)
         link.submit(lambda: link.add(self))
 
     # -- any thread
@@ -267,13 +232,11 @@ class PublishChannel:
         """Remember the return with its publish; the confirm that follows settles it."""
         code, text, exchange, key = wire.decode_return(method)
         properties = wire.decode_properties(header)
-        for seq in range(self._lowest, self._seq + 1):
-            entry = self._unconfirmed.get(seq)
-            if entry is None or entry.returned is not None:
-                continue
+        for entry in self._unconfirmed.values():  # in the order sent
             sent = entry.envelope
             if (
-                sent.properties.message_id == properties.message_id
+                entry.returned is None
+                and sent.properties.message_id == properties.message_id
                 and sent.routing_key == key
                 and sent.exchange == exchange
                 and (properties.message_id is not None or sent.body == body)
@@ -344,6 +307,14 @@ class PublishChannel:
             self._settle(entry, Outcome.NEVER_SENT, reason)
 
     # -- losing the channel
+
+    def _give_up(self, gone: BusError) -> None:
+        queue, self._queue = self._queue, deque()
+        for entry in queue:
+            self._settle(entry, Outcome.NEVER_SENT, str(gone))
+        unconfirmed, self._unconfirmed = self._unconfirmed, {}
+        for entry in unconfirmed.values():
+            self._settle(entry, Outcome.UNKNOWN, str(gone))
 
     def _channel_closed(self, channel: Channel, reason: BusError) -> None:
         if channel is not self._channel:

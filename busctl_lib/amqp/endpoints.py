@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from busctl_lib.tls import failure
 
 FRAME_MAX = 131_072
 _BACKOFF_S, _BACKOFF_MAX_S = 0.5, 30.0
+_LIMIT = re.compile(r"(?:user )?connection limit \(\d+\) is reached")
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,10 @@ class Endpoint:
     tls: ssl.SSLContext | None = field(default=None, repr=False)
     heartbeat_s: int = 15
     server_name: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.heartbeat_s < 1 << 16:
+            raise ConfigError(f"heartbeat must be 0 to 65535 seconds, found {self.heartbeat_s}")
 
     @property
     def address(self) -> str:
@@ -108,6 +114,10 @@ class Endpoint:
                 hint="check the user name and the password",
                 **facts,
             )
+        if (full := _LIMIT.search(text)) is not None:
+            return CannotConnect(
+                f"{self.address} takes no more connections: {full[0]}", hint="Close some, or raise the limit.", **facts
+            )
         if isinstance(error, pika_exceptions.ProbableAccessDeniedError) or "NOT_ALLOWED" in text:
             return VhostNotFound(
                 f"virtual host {self.virtual_host!r} at {self.address} does not exist, "
@@ -135,7 +145,9 @@ def _plain(cause: BaseException) -> str:
     return str(cause) or type(cause).__name__
 
 
-def _hint(cause: BaseException) -> str:
+def _hint(cause: BaseException) -> str | None:
+    if isinstance(cause, ConfigError):  # of who was asked for the password
+        return cause.hint
     if _speaks_no_amqp(cause):
         return "is this the AMQP port (5672, or 5671 and amqps:// for TLS), and the node healthy?"
     return "is the broker up, and the address right?"
@@ -150,7 +162,7 @@ def _speaks_no_amqp(cause: BaseException) -> bool:
 
 
 def _whole_number(text: str) -> int:
-    if not text.isdigit():
+    if not text.isdecimal():
         raise ConfigError(f"heartbeat must be whole seconds, found {text!r:.40}")
     return int(text)
 

@@ -56,13 +56,15 @@ class IoThread:
 
     def start(self) -> None:
         """Start the thread; commands submitted before run first."""
-        self.ended.clear()
+        self.ended = ended = threading.Event()  # the former thread, if it is still ending, keeps its own
         loop = IOLoop()
         loop.add_callback_threadsafe(self._drain)
         loop.call_later(TICK_S, lambda: self._tick(time.monotonic() + TICK_S))
         self._woken = True
         self.loop = loop
-        self._thread = threading.Thread(target=self._run, args=(loop,), name=f"busctl-link-{self.name}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, args=(loop, ended), name=f"busctl-link-{self.name}", daemon=True
+        )
         self._thread.start()
 
     def submit(self, command: Callable[[], Any]) -> None:
@@ -106,9 +108,9 @@ class IoThread:
         assert self.loop is not None
         self.loop.stop()
 
-    def _run(self, loop: IOLoop) -> None:
+    def _run(self, loop: IOLoop, ended: threading.Event) -> None:
         quiet_pika()
-        while not self.ended.is_set():
+        while not ended.is_set():
             try:
                 loop.start()
             except Exception:

@@ -55,12 +55,13 @@ class Link:
         self._client_properties = client_properties or {}
         self._on_event = on_event
         self._parts: list[Part] = []
+        self._at_end: list[Callable[[LinkLost], None]] = []
         self._waiting_open: list[Pending[None]] = []
         self._first: Future[None] | None = None
         self._redial: object | None = None
         self._reason: str | None = None
-        self._heard = (0, 0.0)
-        """Bytes received, and when their count last changed (monotonic)."""
+        self._heard_at = 0.0
+        """When the peer last sent anything (monotonic)."""
         self._lifecycle = threading.Lock()
         self._io = IoThread(name, on_turn=self._turn, on_tick=self._tick, on_failure=self._callback_failed)
         numbers = ChannelNumbers()
@@ -112,17 +113,11 @@ class Link:
 
         async def when_open() -> T:
             await self.until_open()
+            if future.cancelled():  # its caller was told that it timed out, and may have done something else since
+                raise LinkLost("the link came back too late")
             return await work()
 
-        def settle(outcome: Pending[T]) -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            if outcome.error is not None:
-                future.set_exception(outcome.error)
-            else:
-                future.set_result(outcome.result())
-
-        self.submit(lambda: spawn(when_open()).when_done(settle))
+        self.submit(lambda: spawn(when_open()).settle_into(future))
         try:
             return future.result(timeout)
         except FutureTimeout:
@@ -172,6 +167,10 @@ class Link:
         """Take in a part that has started itself, so that its first failure reached its owner."""
         self._parts.append(part)
 
+    def at_end(self, tell: Callable[[LinkLost], None]) -> None:
+        """Call back when the link is closed for good: nothing that waits for it will be done."""
+        self._at_end.append(tell)
+
     def remove(self, part: Part) -> None:
         """Let a part go; it is not started again."""
         if part in self._parts:
@@ -214,19 +213,10 @@ class Link:
                 connection.flush()
 
     def _tick(self, now: float) -> None:
-        self._check_alive(now)
+        if self.connection is not None and self.connection.is_open:
+            self._heard_at = self.connection.check_alive(now)
         for part in list(self._parts):
             part.tick(now)
-
-    def _check_alive(self, now: float) -> None:
-        """Give up a peer that sent nothing for two heartbeats; it sends one twice in each, and pika waits longer."""
-        connection = self.connection
-        if connection is None or not connection.is_open:
-            return
-        if connection.bytes_received != self._heard[0]:
-            self._heard = (connection.bytes_received, now)
-        elif now - self._heard[1] > connection.silence_s:
-            connection.force_close(f"nothing heard for {now - self._heard[1]:.0f} s")
 
     def _callback_failed(self) -> None:
         if self.connection is not None:
@@ -238,7 +228,7 @@ class Link:
             return
         logger.info("link %s: %s -> %s%s", self.name, old.value, new.value, f" ({reason})" if reason else "")
         if self._on_event is not None:
-            heard_at = time.time() - (time.monotonic() - self._heard[1]) if self.epoch else None
+            heard_at = time.time() - (time.monotonic() - self._heard_at) if self.epoch else None
             self._on_event(LinkEvent(self.name, old, new, reason, self.epoch, time.time(), heard_at))
 
     def _dial(self) -> None:
@@ -247,7 +237,11 @@ class Link:
             return
         endpoint = self._rotation.current
         self._set_state(State.CONNECTING if self.epoch == 0 else State.RECOVERING, self._reason)
-        parameters = endpoint.parameters(self._connect_timeout_s, self._client_properties)
+        try:
+            parameters = endpoint.parameters(self._connect_timeout_s, self._client_properties)
+        except Exception as error:  # noqa: BLE001 - whoever knows the password may know it at the next dial
+            self._dial_failed(endpoint, error)
+            return
         connection = LinkConnection(
             parameters,
             on_open_callback=self._opened,
@@ -301,13 +295,15 @@ class Link:
         self.server_properties = dict(connection.server_properties or {})
         connection.add_on_connection_blocked_callback(lambda _c, frame: self._blocked(frame.method.reason))
         connection.add_on_connection_unblocked_callback(lambda _c, _frame: self._unblocked())
-        self._heard = (0, time.monotonic())
+        self._heard_at = connection.check_alive(time.monotonic())
         self._set_state(State.REPLAYING, None)
         self._deadline.set(_REPLAY_DEADLINE_S, lambda: connection.force_close("the replay took too long"))
         spawn(self._bring_up(connection)).when_done(lambda outcome: self._brought_up(outcome, connection))
 
     async def _bring_up(self, connection: LinkConnection) -> None:
-        for part in list(self._parts):
+        up: list[Part] = []
+        while (part := next((each for each in self._parts if each not in up), None)) is not None:  # more may come
+            up.append(part)
             await part.start(connection)
 
     def _brought_up(self, outcome: Pending[None], connection: LinkConnection) -> None:
@@ -358,8 +354,7 @@ class Link:
     def _begin_close(self) -> None:
         if self.state is State.CLOSING:
             return
-        up = self.state in (State.OPEN, State.BLOCKED)
-        if up:
+        if self.state in (State.OPEN, State.BLOCKED):
             spawn(self._finish_parts()).when_done(lambda _outcome: self._close_connection())
         else:
             self._set_state(State.CLOSING, None)
@@ -396,4 +391,9 @@ class Link:
         if self._first is not None and not self._first.done():
             self._first.set_exception(gone)
         self._set_state(State.CLOSED, None)
-        self.submit(self._io.stop)  # after what the closing channels still have to tell
+        self.submit(lambda: self._stop(gone))  # after what the closing channels still have to tell
+
+    def _stop(self, gone: LinkLost) -> None:
+        for tell in self._at_end:
+            tell(gone)
+        self._io.stop()

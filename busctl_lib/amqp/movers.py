@@ -19,7 +19,8 @@ from collections import deque
 from collections.abc import Sequence
 
 from busctl_lib.amqp import wire
-from busctl_lib.amqp.batches import Acks, Batch, Confirms, Sent, outcome_of
+from busctl_lib.amqp.acks import Acks, counts_lost_channels
+from busctl_lib.amqp.batches import Batch, Confirms, Sent, outcome_of
 from busctl_lib.amqp.channels import Channel
 from busctl_lib.amqp.endpoints import FRAME_MAX
 from busctl_lib.amqp.link import Link
@@ -236,8 +237,8 @@ class Mover:
         self._confirms, self._acks = Confirms(), Acks(self._number)
         self.epoch += 1
         self._buffer.clear()
-        self._channel, self._connection = channel, connection
         self._tag = await channel.consume(self.queue, auto_ack=False)
+        self._channel, self._connection = channel, connection
         self._refused_since = None
 
     async def _renew(self) -> None:
@@ -260,17 +261,12 @@ class Mover:
         try:
             if channel.is_open:
                 await channel.ask("basic_cancel", self._tag)
-                if self._counts_lost_channels():
+                if counts_lost_channels(self.link.server_properties):
                     connection.emit(wire.encode_nack_all(self._number))
                     if self.mode is Mode.EXACT:
                         await channel.ask("tx_commit")
         finally:
             await channel.close()
-
-    def _counts_lost_channels(self) -> bool:
-        """From RabbitMQ 4.3 on a lost channel counts as a failed delivery, and giving back by name does not."""
-        version = str(self.link.server_properties.get("version", "0"))
-        return tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) >= (4, 3)
 
     async def finish(self) -> None:
         """Nothing to drain."""
@@ -346,6 +342,7 @@ class Mover:
     def on_deliver(self, method: bytes, header: bytes, body: bytes) -> None:
         """Keep a delivery for the owner, with every AMQP type: what is moved is not changed."""
         _, tag, redelivered, exchange, key = wire.decode_deliver(method)
+        self._acks.delivered(tag)
         self._buffer.append(
             Delivery(
                 exchange=exchange,

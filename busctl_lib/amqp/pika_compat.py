@@ -95,6 +95,8 @@ class LinkConnection(SelectConnection):
     """Whether the owner flushes at the end of this turn anyway."""
     gathered = 0
     """Bytes accepted for sending since the link began."""
+    _heard = (-1, 0.0)
+    """Bytes received, and when their count last changed (monotonic)."""
     unsent_at_loss: int | None = None
     """Of those, bytes the kernel never got; known once the link is lost."""
 
@@ -258,11 +260,14 @@ class LinkConnection(SelectConnection):
         if not self.is_closed:
             self._terminate_stream(pika_exceptions.StreamLostError(reason))
 
-    @property
-    def silence_s(self) -> float:
-        """How long the peer may send nothing: two negotiated heartbeats, for ever where heartbeats are off."""
-        heartbeat = self.params.heartbeat
-        return 2.0 * heartbeat if isinstance(heartbeat, int) and heartbeat else float("inf")
+    def check_alive(self, now: float) -> float:
+        """When the peer last sent anything. Gives it up after two heartbeats, where those are on; pika waits longer."""
+        if self.bytes_received != self._heard[0]:
+            self._heard = (self.bytes_received, now)
+        silent_s, heartbeat = now - self._heard[1], self.params.heartbeat
+        if isinstance(heartbeat, int) and heartbeat and silent_s > 2 * heartbeat:  # it sends one twice in each
+            self.force_close(f"nothing heard for {silent_s:.0f} s")
+        return self._heard[1]
 
     @property
     def frame_max(self) -> int:

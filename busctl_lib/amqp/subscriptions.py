@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from busctl_lib.amqp import wire
+from busctl_lib.amqp.acks import Acks, counts_lost_channels
 from busctl_lib.amqp.channels import Channel
 from busctl_lib.amqp.link import Link
 from busctl_lib.amqp.pika_compat import LinkConnection
@@ -70,9 +71,7 @@ class Subscription:
         self._tries = 0
         self._settled: deque[tuple[int, int, int]] = deque()
         self._scheduled = False
-        self._last_tag = 0
-        self._next_tag = 1
-        self._done_ahead: set[int] = set()
+        self._acks = Acks(self._number)
 
     # -- any thread
 
@@ -99,13 +98,8 @@ class Subscription:
             self.link.submit(self._flush)
 
     def leave(self, delivery: Delivery) -> None:
-        """Not tried, at the end of consuming: goes back in the way that harms least.
-
-        From RabbitMQ 4.3 on a lost channel counts as a failure, so it is given back by name; before, only the closing
-        channel keeps a quorum queue's order.
-        """
-        version = str(self.link.server_properties.get("version", "0"))
-        if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) >= (4, 3):
+        """Not tried, at the end of consuming: goes back in the way that harms least, by name or with the channel."""
+        if counts_lost_channels(self.link.server_properties):
             self.give_back(delivery)
 
     def step_aside(self, seconds: float) -> None:
@@ -119,10 +113,9 @@ class Subscription:
         self._tag = ""
         await channel.ask("basic_cancel", tag)
         self._flush()
-        self.link.counts["given_back"] += self._open
+        self.link.counts["given_back"] += self._acks.open
         connection.emit(wire.encode_nack_all(self._number))
-        self._next_tag = self._last_tag + 1
-        self._done_ahead.clear()
+        self._acks.forget()
         self.link.later(seconds, lambda: spawn(self._consume_again(channel)))
 
     async def _consume_again(self, channel: Channel) -> None:
@@ -130,13 +123,18 @@ class Subscription:
             with contextlib.suppress(BusError):  # the channel closes with it, and is opened anew
                 await self._consume(channel)
 
-    @property
-    def _open(self) -> int:
-        return self._last_tag - (self._next_tag - 1) - len(self._done_ahead)
-
     def once(self) -> None:
         """Do not start again when the link or the queue is lost: what was delivered would come a second time."""
         self._stopping = True
+
+    def abandon(self) -> None:
+        """Whoever asked for it did not wait: should it begin all the same, it ends, and gives back what it was sent."""
+        self.link.submit(self._abandon)
+
+    def _abandon(self) -> None:
+        self._stopping = True
+        if self._begun:  # else it ends itself when it has
+            spawn(self.finish())
 
     def pause(self, timeout: float = 5.0) -> None:
         """Take no more messages, but keep what was delivered open for settling."""
@@ -164,6 +162,8 @@ class Subscription:
             self.link.free_number(self._number)
             raise
         self.link.add_started(self)
+        if self._stopping:
+            await self.finish()
 
     async def start(self, connection: LinkConnection) -> None:
         """Start on a new connection; where the broker refuses, try again later."""
@@ -172,7 +172,7 @@ class Subscription:
         try:
             await self._start(connection)
         except BusError as error:
-            if connection.is_open:
+            if connection.is_open and self._channel is None:  # else the closing channel tells
                 self._lost_consumer(str(error), connection)
 
     async def _start(self, connection: LinkConnection) -> None:
@@ -180,9 +180,7 @@ class Subscription:
         channel.when_closed(lambda reason: self._channel_closed(channel, reason))
         await channel.open()
         self.epoch += 1
-        self._last_tag = 0
-        self._next_tag = 1
-        self._done_ahead.clear()
+        self._acks = Acks(self._number)
         self._channel, self._connection = channel, connection
         channel.on_server_cancel(lambda: self._server_cancelled(connection))
         if not self._auto_ack:
@@ -202,8 +200,8 @@ class Subscription:
         self._flush()
         channel, self._channel = self._channel, None
         if channel is not None:
-            if channel.is_open and not self._auto_ack:
-                self.link.counts["given_back"] += self._open
+            if channel.is_open:
+                self.link.counts["given_back"] += self._acks.open
             await channel.close()
         self.link.free_number(self._number)
 
@@ -220,7 +218,8 @@ class Subscription:
     def on_deliver(self, method: bytes, header: bytes, body: bytes) -> None:
         """Hand a delivery on."""
         _, tag, redelivered, exchange, key = wire.decode_deliver(method)
-        self._last_tag = tag
+        if not self._auto_ack:
+            self._acks.delivered(tag)
         self._on_delivery(
             Delivery(
                 exchange=exchange,
@@ -247,42 +246,24 @@ class Subscription:
         self._scheduled = False
         connection, channel, number = self._connection, self._channel, self._number
         usable = connection is not None and channel is not None and channel.is_open
-        acks: list[int] = []
-        settled, ahead = self._settled, self._done_ahead
+        acked: list[int] = []
+        settled, acks = self._settled, self._acks
         for _ in range(len(settled)):
             verb, epoch, tag = settled.popleft()
-            if epoch != self.epoch or not usable or tag < self._next_tag or tag in ahead:
+            if epoch != self.epoch or not usable or not acks.settle(tag):
                 self.link.counts["stale_settlements"] += 1
                 continue
             assert connection is not None
-            ahead.add(tag)
             if verb == _ACK:
-                acks.append(tag)
+                acked.append(tag)
             elif verb == _RETRY:
                 connection.emit(wire.encode_reject(number, tag, requeue=True))
             else:
                 connection.emit(wire.encode_nack(number, tag, requeue=verb == _GIVE_BACK))
                 self.link.counts["given_back"] += verb == _GIVE_BACK
-        if connection is not None:
-            self._emit_acks(connection, acks)
-
-    def _emit_acks(self, connection: LinkConnection, acks: list[int]) -> None:
-        """One multiple ack for the unbroken run of settled tags, single ones for what is ahead of a gap.
-
-        The multiple ack must name a tag that is still open at the broker, or it closes the channel: the highest of
-        `acks` within the run, not one that was rejected or acked before.
-        """
-        ahead = self._done_ahead
-        while self._next_tag in ahead:
-            ahead.discard(self._next_tag)
-            self._next_tag += 1
-        within = [tag for tag in acks if tag < self._next_tag]
-        if within:
-            connection.emit(wire.encode_ack(self._number, max(within), multiple=True))
-        for tag in acks:
-            if tag >= self._next_tag:
-                connection.emit(wire.encode_ack(self._number, tag, multiple=False))
-        self.link.counts["acked"] += len(acks)
+        if connection is not None and acked:
+            connection.emit(acks.encode(acked))
+            self.link.counts["acked"] += len(acked)
 
     # -- losing the consumer
 

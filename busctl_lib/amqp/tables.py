@@ -48,6 +48,10 @@ class Unencodable(PublishRefused):
     """A value that AMQP cannot carry. Fact: `field`, the header's or argument's path."""
 
 
+class TooDeep(bytes):
+    """A table or array nested too deeply to be read, as its bytes: it can be moved on, and not written anew."""
+
+
 class _CannotCarry(Exception):
     """Raised where a value is; its path is put together on the way up, so that it costs nothing where all is well."""
 
@@ -181,6 +185,20 @@ def _encode_time(value: datetime, _depth: int) -> bytes:
     return b"T" + _u64(seconds)
 
 
+def _encode_float32(value: float, _depth: int) -> bytes:
+    try:
+        packed = _FIXED["f"].pack(value)
+    except OverflowError:
+        raise _CannotCarry(value, f"is {value:g}, which does not fit 32 bits") from None
+    if not math.isfinite(value):
+        raise _CannotCarry(value, f"is {value:g}, which RabbitMQ cannot read")
+    return b"f" + packed
+
+
+def _refuse_too_deep(value: TooDeep, _depth: int) -> bytes:
+    raise _CannotCarry(value, f"is nested deeper than {_MAX_DEPTH} levels")
+
+
 def _encode_typed(value: TypedInt, _depth: int) -> bytes:
     kind = value.amqp_type
     try:
@@ -191,7 +209,8 @@ def _encode_typed(value: TypedInt, _depth: int) -> bytes:
 
 _ENCODERS: dict[type, _Encoder] = {
     TypedInt: _encode_typed,
-    TypedFloat: lambda value, _depth: b"f" + _FIXED["f"].pack(value),
+    TypedFloat: _encode_float32,
+    TooDeep: _refuse_too_deep,
     TypedBytes: lambda value, _depth: b"S" + _u32(len(value)) + value,
     bool: lambda value, _depth: b"t\x01" if value else b"t\x00",
     str: _encode_str,
@@ -208,13 +227,14 @@ _ENCODERS: dict[type, _Encoder] = {
 }
 
 
-def decode_table(data: bytes, offset: int, *, exact: bool = False) -> tuple[dict[str, Any], int]:
+def decode_table(data: bytes, offset: int, *, exact: bool = False, depth: int = 0) -> tuple[dict[str, Any], int]:
     """Decode the table at `offset`; returns it and the offset behind it.
 
     Args:
         data: What holds the table.
         offset: Where it begins.
         exact: Keep the AMQP type of values that would be written as another one (TypedInt, TypedFloat, TypedBytes).
+        depth: How many tables and arrays it is in.
     """
     end = offset + 4 + _length(data, offset)[0]
     offset += 4
@@ -230,7 +250,7 @@ def decode_table(data: bytes, offset: int, *, exact: bool = False) -> tuple[dict
             except UnicodeDecodeError:
                 table[key] = TypedBytes(raw) if exact else raw
         else:
-            table[key], offset = _decode_value(data, stop, exact)
+            table[key], offset = _decode_value(data, stop, exact, depth)
     return table, end
 
 
@@ -248,7 +268,7 @@ def decode_shared_table(data: bytes, offset: int) -> tuple[dict[str, Any], int]:
 
 def _entry(data: bytes) -> tuple[str, Any]:
     stop = 1 + data[0]
-    return _decode_name(data[1:stop]), _decode_value(data, stop, True)[0]
+    return _decode_name(data[1:stop]), _decode_value(data, stop, True, 0)[0]
 
 
 _decode_entry = functools.lru_cache(maxsize=4096)(_entry)
@@ -279,7 +299,7 @@ def _behind(data: bytes, offset: int) -> int:
     return offset + 1 + size
 
 
-def _decode_value(data: bytes, offset: int, exact: bool) -> tuple[Any, int]:
+def _decode_value(data: bytes, offset: int, exact: bool, depth: int) -> tuple[Any, int]:
     kind = data[offset]
     offset += 1
     if kind == 0x53 or kind == 0x78:  # S: long string, x: bytes
@@ -291,6 +311,8 @@ def _decode_value(data: bytes, offset: int, exact: bool) -> tuple[Any, int]:
         unpack, size = fixed
         value = unpack(data, offset)[0]
         return (_typed(value, kind) if exact else value), offset + size
+    if kind == 0x46 or kind == 0x41:  # F: table, A: array
+        return _decode_nested(kind, data, offset, exact, depth + 1)
     return _decode_rare(kind, data, offset, exact)
 
 
@@ -301,17 +323,21 @@ def _typed(value: Any, kind: int) -> Any:
     return TypedFloat(value) if kind == 0x66 else TypedInt(value, chr(kind))
 
 
+def _decode_nested(kind: int, data: bytes, offset: int, exact: bool, depth: int) -> tuple[Any, int]:
+    end = offset + 4 + _length(data, offset)[0]
+    if depth > _MAX_DEPTH:
+        return TooDeep(data[offset:end]), end
+    if kind == 0x46:
+        return decode_table(data, offset, exact=exact, depth=depth)
+    offset += 4
+    items = []
+    while offset < end:
+        item, offset = _decode_value(data, offset, exact, depth)
+        items.append(item)
+    return items, end
+
+
 def _decode_rare(kind: int, data: bytes, offset: int, exact: bool) -> tuple[Any, int]:
-    if kind == 0x46:  # F: table
-        return decode_table(data, offset, exact=exact)
-    if kind == 0x41:  # A: array
-        end = offset + 4 + _length(data, offset)[0]
-        offset += 4
-        items = []
-        while offset < end:
-            item, offset = _decode_value(data, offset, exact)
-            items.append(item)
-        return items, end
     match chr(kind):
         case "T":
             return _moment(int.from_bytes(data[offset : offset + 8], "big"), exact), offset + 8

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Coroutine, Generator
+from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
 from busctl_lib.errors import BusError
@@ -57,6 +58,19 @@ class Pending(Generic[T]):
             raise self._error
         value: T = self._value
         return value
+
+    def settle_into(self, future: Future[T]) -> None:
+        """Give the answer, when it comes, to who waits on another thread and has not given up."""
+
+        def settle(_answer: Pending[T]) -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            if self._error is not None:
+                future.set_exception(self._error)
+            else:
+                future.set_result(self._value)
+
+        self.when_done(settle)
 
     @property
     def error(self) -> BaseException | None:

@@ -39,11 +39,10 @@ class CaptureReader:
             raise ConfigError(f"{source} is not there")
 
     def __iter__(self) -> Iterator[Delivery]:
-        if isinstance(self._source, Path) and self._source.is_dir():
-            yield from rabtap.read_folder(self._source)
-            return
         try:
-            if isinstance(self._source, Path):
+            if isinstance(self._source, Path) and self._source.is_dir():
+                yield from rabtap.read_folder(self._source)
+            elif isinstance(self._source, Path):
                 with self._source.open("rb") as file:
                     yield from self._messages(file)
             else:

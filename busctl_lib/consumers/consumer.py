@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Literal
 
@@ -143,9 +144,10 @@ class MessageConsumer:
             self._finish(timeout)
 
     def _finish(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout  # of all queues together
         with self._finishing:  # whoever comes second waits: its next step may be to close the broker
             while self._running:
-                self._running[-1].stop(timeout)
+                self._running[-1].stop(max(0.5, deadline - time.monotonic()))
                 self._running.pop()
 
     # -- one message

@@ -5,8 +5,8 @@ from __future__ import annotations
 import enum
 import logging
 
-from busctl_lib.broker import dead_letter_queue
 from busctl_lib.consumers.running import Running
+from busctl_lib.dead_names import dead_letter_queue
 from busctl_lib.envelope import Delivery, Envelope
 from busctl_lib.errors import BrokerRefused, BusError, PublishRefused, Unroutable
 from busctl_lib.publishers import MessagePublisher

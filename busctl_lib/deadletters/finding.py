@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections import defaultdict
 from collections.abc import Iterable
 from itertools import pairwise
@@ -12,17 +11,14 @@ import msgspec
 
 from busctl_lib import delays, topology_map
 from busctl_lib.broker import MessageBroker
+from busctl_lib.dead_names import is_dead_letter_queue
 from busctl_lib.deadletters.dialects import failure_of
 from busctl_lib.errors import BusError
 from busctl_lib.management import BindingInfo, ExchangeInfo, History, ManagementClient, QueueInfo
 from busctl_lib.taps.peek import peek
+from busctl_lib.taps.plans import TAP_PREFIX
 
-_NAMED = re.compile(
-    r"(?:^|[._\-/ ])(?:dead|dead[._\-]?letters?(?:[._\-]?queue)?|dlq|dlx|errors?|skipped|poison|parked|parking)$"
-    r"|DeadLetter(?:s|Queue)?$|DLQ$",
-    re.IGNORECASE,
-)
-_OWN = ("busctl.lock.", "busctl.tap.")
+_OWN = ("busctl.lock.", TAP_PREFIX)
 _HOUR = History(age_s=3600, step_s=60)
 
 
@@ -60,7 +56,7 @@ def dead_letter_queues(
     sources = _by_topology(management, vhost, queues)
     found: dict[str, list[str]] = {name: ["dead-letter exchange"] for name in sources if name in queues}
     for name in queues:
-        if _NAMED.search(name):
+        if is_dead_letter_queue(name):
             found.setdefault(name, []).append("name")
     if look_into is not None:
         for info in queues.values():

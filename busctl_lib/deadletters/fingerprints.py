@@ -11,15 +11,16 @@ _ID_BYTES = 5
 _UUID = r"[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}"
 _MASKS = (
     (re.compile(_UUID), "<id>"),
-    (re.compile(r"\b[\w.+-]+@[\w-]+\.[\w.-]+\b"), "<address>"),
+    (re.compile(r"\b[\w.+-]{1,64}@[\w-]+\.[\w.-]+\b"), "<address>"),
     (re.compile(r"\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?"), "<time>"),
     (re.compile(r"\b0x[0-9a-fA-F]+\b"), "<id>"),
     (re.compile(r"\b(?=[0-9a-fA-F]*\d)(?=[0-9a-fA-F]*[a-fA-F])[0-9a-fA-F]{8,}\b"), "<id>"),
     (re.compile(r"(?<![A-Za-z<])[-+]?\d+(?:[.,]\d+)*(?:[eE][-+]?\d+)?"), "<n>"),
 )
-_PYTHON = re.compile(r'^\s*File "(?P<file>[^"]+)", line \d+, in (?P<what>\S+)', re.MULTILINE)
-_JAVA = re.compile(r"^\s*at (?P<what>[\w$.<>/]+)\((?P<file>[^)]*)\)", re.MULTILINE)
-_DOTNET = re.compile(r"^\s*at (?P<what>[^\n(]+)\([^\n]*\)(?: in (?P<file>[^\n]+?):line \d+)?", re.MULTILINE)
+# Nothing here looks beyond its line: a text of 100 KB, by whoever, takes no longer than it is long.
+_PYTHON = re.compile(r'^[^\S\n]*File "(?P<file>[^"\n]+)", line \d+, in (?P<what>\S+)', re.MULTILINE)
+_JAVA = re.compile(r"^[^\S\n]*at (?P<what>[\w$.<>/]+)\((?P<file>[^)\n]*)\)", re.MULTILINE)
+_DOTNET = re.compile(r"^[^\S\n]*at (?P<what>[^\n(]+)\([^\n]*\)(?: in (?P<file>[^\n]+?):line \d+)?", re.MULTILINE)
 _FOREIGN_FILES = ("site-packages", "dist-packages", "/lib/python", "<frozen", "busctl_lib/")
 _FOREIGN_NAMES = (
     *("java.", "javax.", "jdk.", "sun.", "org.springframework.", "com.rabbitmq.", "reactor.", "kotlin."),

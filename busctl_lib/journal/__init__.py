@@ -14,7 +14,6 @@ from busctl_lib.journal.records import State as State
 from busctl_lib.journal.records import Verdict as Verdict
 from busctl_lib.journal.records import identity as identity
 from busctl_lib.journal.records import identity_of as identity_of
-from busctl_lib.journal.records import pack as pack
 from busctl_lib.journal.records import steady as steady
 from busctl_lib.journal.records import steady_header as steady_header
 from busctl_lib.journal.records import unpack as unpack

@@ -25,12 +25,16 @@ class Claims:
     def take(self, operation: str) -> None:
         """Make an operation our own. Raises GuardRefused: another process runs it. OSError: no file can be made."""
         self._folder.mkdir(exist_ok=True, mode=0o700)
-        file = open(self._path(operation), "ab")  # noqa: SIM115 - held until release
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.close()
-            raise GuardRefused(f"operation {operation} is running in another process") from None
+        while True:
+            file = open(self._path(operation), "ab")  # noqa: SIM115 - held until release
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                file.close()
+                raise GuardRefused(f"operation {operation} is running in another process") from None
+            if os.fstat(file.fileno()).st_nlink:
+                break
+            file.close()  # it was let go of, and its file deleted, since we opened it
         self._files[operation] = file
 
     def release(self, operation: str) -> None:

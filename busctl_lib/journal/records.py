@@ -13,9 +13,12 @@ from busctl_lib.envelope import Envelope, Properties
 State = Literal["planned", "running", "interrupted", "done", "partial", "cancelled", "failed"]
 Outcome = Literal["moved", "returned", "failed", "unknown", "skipped"]
 
-_CHANGING = ("x-delivery-count", "x-acquired-count", "x-stream-offset")
+_COUNTS = ("x-delivery-count", "x-acquired-count", "x-stream-offset")
 """What the broker changes in a message each time it hands it out."""
-_CHANGING_RAW = tuple(name.encode() for name in _CHANGING)
+_LEFT_OUT = (*_COUNTS, "CC")
+"""And more routing keys, which are no part of the message: moved with them, it would go to other queues as well."""
+_LEFT_OUT_RAW = tuple(bytes((len(name),)) + name.encode() for name in _LEFT_OUT)
+"""With the length that stands before a name."""
 
 
 class Operation(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -97,11 +100,6 @@ class Verdict(msgspec.Struct):
     reason: str | None = None
 
 
-def pack(envelope: Envelope) -> tuple[bytes, bytes]:
-    """The properties as on the wire, and the body: every AMQP type survives."""
-    return wire.encode_properties(envelope.properties), envelope.body
-
-
 def unpack(intent: Intent) -> Envelope:
     """The message of an intent that keeps it, as it was to be sent."""
     assert intent.properties is not None
@@ -124,14 +122,14 @@ def identity_of(properties: bytes, body: bytes) -> bytes:
 
 
 def steady_header(header: bytes) -> bytes:
-    """`steady` for properties as they were on the wire: nothing but those counts is changed in them."""
-    return wire.cut_headers(header, [name for name in _CHANGING_RAW if name in header])
+    """`steady` for properties as they were on the wire: nothing but those headers is changed in them."""
+    return wire.cut_headers(header, [raw[1:] for raw in _LEFT_OUT_RAW if raw in header])
 
 
 def steady(properties: Properties) -> Properties:
-    """The properties without what the broker counts in them at each delivery."""
+    """The properties without what the broker counts in them at each delivery, and without more keys to route by."""
     headers = properties.headers
-    if not headers or not any(name in headers for name in _CHANGING):
+    if not headers or not any(name in headers for name in _LEFT_OUT):
         return properties
-    left = {name: value for name, value in headers.items() if name not in _CHANGING}
+    left = {name: value for name, value in headers.items() if name not in _LEFT_OUT}
     return msgspec.structs.replace(properties, headers=left or None)

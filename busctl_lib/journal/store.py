@@ -89,7 +89,7 @@ class Journal:
     def begin(self, operation: Operation, fixed: Counter[bytes] | None = None) -> Operation:
         """Write a new operation, with the set of messages it is about, and claim it for this process."""
         operation.started_at = operation.started_at or time.time()
-        operation.who = operation.who or f"{getpass.getuser()}@{socket.gethostname()}"
+        operation.who = operation.who or f"{_user()}@{socket.gethostname()}"
         self.claim(operation.id)
         with self._transaction() as db:
             db.execute(
@@ -336,6 +336,13 @@ class Journal:
             raise BusError(
                 f"the journal {self.path} cannot be written: {reason}", hint="is the disk full, or not yours?"
             ) from error
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run as a number that has no name
+        return str(os.getuid())
 
 
 def _line(operation: str, row: Sequence[Any]) -> Line:

@@ -1,5 +1,7 @@
 """The one door to HTTP: the RabbitMQ management API, with typed answers."""
 
+from busctl_lib.management.alternates import alternate_of as alternate_of
+from busctl_lib.management.alternates import definitions_of as definitions_of
 from busctl_lib.management.client import ManagementClient as ManagementClient
 from busctl_lib.management.infos import BindingInfo as BindingInfo
 from busctl_lib.management.infos import ChannelInfo as ChannelInfo
@@ -14,11 +16,11 @@ from busctl_lib.management.infos import OverviewInfo as OverviewInfo
 from busctl_lib.management.infos import PolicyInfo as PolicyInfo
 from busctl_lib.management.infos import QueueInfo as QueueInfo
 from busctl_lib.management.infos import Sample as Sample
-from busctl_lib.management.infos import UserInfo as UserInfo
 from busctl_lib.management.infos import VhostInfo as VhostInfo
 from busctl_lib.management.infos import rate_of as rate_of
 from busctl_lib.management.infos_access import AccountInfo as AccountInfo
 from busctl_lib.management.infos_access import PermissionInfo as PermissionInfo
+from busctl_lib.management.infos_access import UserInfo as UserInfo
 from busctl_lib.management.infos_links import FederationLinkInfo as FederationLinkInfo
 from busctl_lib.management.infos_links import ShovelInfo as ShovelInfo
 from busctl_lib.management.queue_reading import History as History

@@ -18,9 +18,9 @@ from busctl_lib.management.infos import (
     NodeInfo,
     OverviewInfo,
     PolicyInfo,
-    UserInfo,
     VhostInfo,
 )
+from busctl_lib.management.infos_access import UserInfo
 from busctl_lib.management.queue_reading import History as History
 from busctl_lib.management.queue_reading import QueueReading
 from busctl_lib.management.transport import Params, Transport, segment

@@ -386,19 +386,6 @@ class PolicyInfo(Info):
     apply_to: str | None = msgspec.field(default=None, name="apply-to")
 
 
-class UserInfo(Info):
-    """The user we are to the API."""
-
-    name: str
-    tags: list[str] | str | None = None
-
-    @property
-    def tag_names(self) -> frozenset[str]:
-        """The tags, however this version of the broker writes them (up to 3.8: one string with commas)."""
-        tags = self.tags.split(",") if isinstance(self.tags, str) else self.tags or []
-        return frozenset(tag.strip() for tag in tags if tag.strip())
-
-
 def rate_of(stats: MessageStats | None, name: str) -> float | None:
     """The rate of one count of message statistics (`publish`, `deliver_get`, `ack` ...); None when not known."""
     details: Details | None = getattr(stats, f"{name}_details") if stats is not None else None

@@ -7,18 +7,23 @@ from typing import Any
 from busctl_lib.management.infos import Info
 
 
-class AccountInfo(Info):
-    """One user of the broker. Its password's hash is never asked for."""
+class UserInfo(Info):
+    """The user we are to the API."""
 
     name: str
     tags: list[str] | str | None = None
-    limits: dict[str, Any] | None = None
 
     @property
     def tag_names(self) -> list[str]:
-        """The tags, however this version of the broker writes them."""
+        """The tags, however this version of the broker writes them (up to 3.8: one string with commas)."""
         tags = self.tags.split(",") if isinstance(self.tags, str) else self.tags or []
         return [tag.strip() for tag in tags if tag.strip()]
+
+
+class AccountInfo(UserInfo):
+    """One user of the broker. Its password's hash is never asked for."""
+
+    limits: dict[str, Any] | None = None
 
 
 class PermissionInfo(Info):

@@ -35,6 +35,8 @@ _NOT_RABBITMQ = "not an answer of RabbitMQ"
 _PATH = re.compile(r"at `\$(.*)`$")
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|(\[\.\.\.\])")
 _ERLANG_TEXT = re.compile(r'<<"([^"]*)">>')
+_MARK = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_DEPTH = 100
 _MISSING_TAG = re.compile(r"not (management|monitor|policymaker|administrator) user", re.IGNORECASE)
 
 
@@ -249,6 +251,8 @@ def _decode(raw: bytes, kind: type[T], where: str) -> T:
         return cast(T, _decoder(cast(Any, kind)).decode(raw))
     except (msgspec.DecodeError, UnicodeDecodeError):
         pass
+    except RecursionError:
+        return _decode(_shallow(raw), kind, where)
     try:
         return _without_misfits(msgspec.json.decode(raw.decode("utf-8", "replace")), kind)
     except msgspec.DecodeError as error:
@@ -258,6 +262,22 @@ def _decode(raw: bytes, kind: type[T], where: str) -> T:
             url=where,
             reason=_NOT_RABBITMQ,
         ) from error
+
+
+def _shallow(raw: bytes) -> bytes:
+    """An answer with null for what is nested beyond all use, which whoever may declare a queue can put there."""
+    parts: list[bytes] = []
+    depth = kept = 0
+    for mark in _MARK.finditer(raw):
+        if mark[0] in b"[{":
+            depth += 1
+            if depth == _DEPTH + 1:
+                parts += (raw[kept : mark.start()], b"null")
+        elif mark[0] in b"]}":
+            if depth == _DEPTH + 1:
+                kept = mark.end()
+            depth -= 1
+    return b"".join((*parts, raw[kept:]))
 
 
 def _without_misfits(answer: object, kind: type[T]) -> T:

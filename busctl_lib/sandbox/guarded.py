@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,8 @@ from typing import Any
 from busctl_lib.errors import SandboxError
 from busctl_lib.sandbox import guardian
 
+_ANSWER_S = 60.0
+"""How long the guardian may take to start a command."""
 _GRACE_S = 20.0
 """How long a command may take to end by itself."""
 
@@ -78,8 +81,12 @@ class Guarded:
         assert self._guardian.stdout is not None
         self._guardian.stdin.write(json.dumps(spec).encode() + b"\n")
         self._guardian.stdin.flush()
-        answer = self._guardian.stdout.readline().decode().strip()
-        if not answer.isdigit():
+        answer = "could not be started in time"
+        if select.select([self._guardian.stdout], [], [], _ANSWER_S)[0]:
+            answer = self._guardian.stdout.readline().decode().strip()
+        else:
+            self._guardian.kill()
+        if not answer.isdecimal():
             self._close()
             raise SandboxError(f"{command[0]} {answer or 'could not be started'}")
         self.pid = int(answer)

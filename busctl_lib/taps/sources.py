@@ -7,9 +7,15 @@ from urllib.parse import quote
 
 import msgspec
 
-from busctl_lib.management import BindingInfo, ExchangeInfo, ManagementClient, QueueInfo
+from busctl_lib.management import (
+    BindingInfo,
+    ExchangeInfo,
+    ManagementClient,
+    QueueInfo,
+    alternate_of,
+    definitions_of,
+)
 
-ALTERNATE = "alternate-exchange"
 _ADDS_NOTHING = ("direct", "fanout", "topic", "headers")
 """Exchange types where one more queue leaves the routing to the others as it is. Any other type may share out."""
 
@@ -47,12 +53,11 @@ class Topology:
         self._management = management
         self._vhost = vhost
         self.exchanges = {info.name: info for info in management.exchanges(vhost)}
-        self._policies = {info.name: info.definition or {} for info in management.policies(vhost)}
+        self._definitions = definitions_of(management.policies(vhost))
 
     def alternate_of(self, info: ExchangeInfo) -> str | None:
-        """Name the exchange that gets what this one cannot route: by argument, else by policy."""
-        by_argument = (info.arguments or {}).get(ALTERNATE)
-        return by_argument or self._policies.get(info.policy or "", {}).get(ALTERNATE)
+        """Name the exchange that gets what this one cannot route."""
+        return alternate_of(info, self._definitions)
 
     def harm(self, name: str) -> str | None:
         """Say what a copy queue bound to this exchange would change, if anything."""

@@ -59,11 +59,15 @@ class Watch:
             most = 1000 if self._again else max(0, QUORUM_HELD - len(kept))
             found = mover.take(most, min(_SLICE_S, max(0.0, deadline - time.monotonic())), epoch) if most else []
             of_window += len(found)
-            self.to_the_end = not found
+            self.to_the_end = bool(most) and not found and mover.ready
+            if not most:
+                self._stop.wait(_SLICE_S)
             kept += [] if self._again else found
             for delivery in found:
                 self._look_at(delivery)
             yield self.count
+        if mover.failure is not None:
+            raise mover.failure
         if self._again:
             mover.restart()
         elif mover.epoch == epoch:

@@ -20,21 +20,22 @@ from collections.abc import Callable, Iterator, Sequence
 
 from busctl_lib.amqp.batches import Sent
 from busctl_lib.amqp.movers import Mode, Mover
-from busctl_lib.envelope import Delivery, Envelope, Outcome
+from busctl_lib.envelope import Delivery, Outcome
 from busctl_lib.errors import BusError
 from busctl_lib.journal import Verdict
 from busctl_lib.transfers.books import Books
 from busctl_lib.transfers.requests import Progress
 from busctl_lib.transfers.sorter import Sorter
 from busctl_lib.transfers.targets import reason_for
-from busctl_lib.transfers.works import Pace, UnderWay, Work
+from busctl_lib.transfers.works import Pace, UnderWay, Work, publish
 
 EXACT_BATCH = 500
 FAST_BATCH = 250
 _EXACT_OPEN = 2
 _FAST_OPEN = 4
 _GHOSTS = 8 * FAST_BATCH
-"""How many confirmed messages may have acks on their way."""
+"""How many confirmed messages may have acks on their way: of no more batches than these, since the broker has read the
+acks of all that were confirmed before it was sent what it confirms now."""
 _BATCH_BYTES = 8 << 20
 _SLICE_S = 0.25
 _TELL_S = 0.1
@@ -288,7 +289,8 @@ class Engine:
         self._close(under_way, verdicts)
         places = sorted(returned)
         envelopes = [self._sorter.to_own_tail(works[place].delivery) for place in places]
-        if self._publish(envelopes):
+        sent = publish(self._mover, envelopes, _PUT_BACK_PATIENCE_S)
+        if sent is not None and sent.outcome is Outcome.CONFIRMED and not sent.returned:
             reasons = [reason_for(works[place].envelope, returned[place]) for place in places]
             self._books.put_back(
                 [
@@ -296,21 +298,6 @@ class Engine:
                     for place, reason in zip(places, reasons, strict=True)
                 ]
             )
-
-    def _publish(self, envelopes: list[Envelope]) -> bool:
-        """Publish in a transaction of its own, once there is a channel; whether that is known to have happened."""
-        deadline = time.monotonic() + _PUT_BACK_PATIENCE_S
-        frames = [self._mover.encode(envelope) for envelope in envelopes]
-        while time.monotonic() < deadline and self._mover.failure is None:
-            if not self._mover.ready:
-                time.sleep(0.05)
-                continue
-            batch = self._mover.send(envelopes, frames, [], self._mover.epoch)
-            while (sent := batch.wait(_SLICE_S)) is None and time.monotonic() < deadline:
-                pass
-            if sent is None or sent.outcome is not Outcome.NEVER_SENT:
-                return sent is not None and sent.outcome is Outcome.CONFIRMED and not sent.returned
-        return False
 
     def _settle_all(self) -> Iterator[Progress]:
         """Wait for what is under way."""
@@ -342,13 +329,8 @@ class Engine:
     def _progress(self, waiting: str | None = None) -> Progress:
         self._told_at = time.monotonic()
         operation, rate = self._books.operation, self._pace.rate
-        return Progress(
-            operation=operation.id,
-            planned=operation.planned,
-            moved=operation.moved,
-            returned=operation.returned,
-            failed=operation.failed,
-            unknown=operation.unknown,
+        return Progress.of(
+            operation,
             rate=round(rate, 1),
             left_s=self._books.left() / rate if rate > 0 else None,
             waiting=waiting,

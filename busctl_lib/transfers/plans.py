@@ -214,18 +214,22 @@ class Sums:
     def plan(self, **facts: Any) -> Plan:
         """The plan of what was added."""
         warnings = list(self._warnings)
-        if self._most + 1 >= MANY_REPLAYS and self._request.kind == "replay":
+        replays = self._request.kind == "replay"
+        if self._most + 1 >= MANY_REPLAYS and replays:
             warnings.append(
                 f"{self._before:,} were replayed before, one of them {self._most} times: one more will hardly help"
             )
-        replays = self._request.kind == "replay"
+        if self._strips and not replays:
+            warnings.append(
+                f"the header CC is taken from {self._strips:,}: by it they would go to other queues as well"
+            )
         return Plan(
             request=self._request,
             examined=self.examined,
             selected=self.selected,
             targets=sorted(self._targets.values(), key=lambda target: -target.count),
             stays=dict(self._stays),
-            strips=self._strips,
+            strips=self._strips if replays else 0,
             adds=[OPERATION_HEADER, REPLAYS_HEADER] if replays else [],
             replayed_before=self._before,
             most_replays=self._most,

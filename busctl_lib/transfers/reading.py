@@ -12,6 +12,7 @@ from busctl_lib.broker import MessageBroker
 from busctl_lib.envelope import Delivery
 from busctl_lib.errors import BusError, GuardRefused, ResourceLocked
 from busctl_lib.management import QueueInfo
+from busctl_lib.transfers.lull import Lull
 from busctl_lib.transfers.plans import Sums
 from busctl_lib.transfers.requests import Request
 from busctl_lib.transfers.routes import refuses_when_full
@@ -123,8 +124,8 @@ class Reading:
         """Read; yields how many were read so far."""
         mover, sums = self._mover, self._sums
         kept: list[Delivery] = []
-        epoch, idle, of_window = mover.epoch, 0, 0
-        while sums.examined < self.most and idle < 3 and not self._is_enough:
+        epoch, of_window, lull = mover.epoch, 0, Lull(mover)
+        while sums.examined < self.most and not self._is_enough:
             if mover.failure is not None:
                 raise mover.failure
             if mover.epoch != epoch:
@@ -133,7 +134,10 @@ class Reading:
                 mover.renew()
                 of_window = 0
             found = mover.take(min(500, self.most - sums.examined), _IDLE_S, epoch)
-            idle = 0 if found else idle + 1
+            if found:
+                lull.over()
+            elif mover.epoch == epoch and lull.is_the_end():
+                break
             of_window += len(found)
             self._sum_up(found)
             kept += [] if self._again else found

@@ -79,6 +79,19 @@ class Progress(msgspec.Struct, kw_only=True, omit_defaults=True):
     phase: Literal["reading", "moving", "paused", "watching"] = "moving"
     came_back: int = 0
 
+    @classmethod
+    def of(cls, operation: Operation, **more: Any) -> Progress:
+        """What an operation has come to, and more of it."""
+        return cls(
+            operation=operation.id,
+            planned=operation.planned,
+            moved=operation.moved,
+            returned=operation.returned,
+            failed=operation.failed,
+            unknown=operation.unknown,
+            **more,
+        )
+
     @property
     def done(self) -> int:
         """Messages whose outcome is known, or known to be unknown."""

@@ -6,15 +6,18 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 
+import msgspec
+
 from busctl_lib.amqp.movers import Mode, Mover
-from busctl_lib.envelope import Delivery, Envelope, Outcome
+from busctl_lib.envelope import Delivery, Outcome
 from busctl_lib.errors import ApiError
 from busctl_lib.journal import Intent, Journal, OpenBatch, Operation, Verdict, unpack
 from busctl_lib.management import ManagementClient
+from busctl_lib.transfers.lull import Lull
 from busctl_lib.transfers.requests import Request
 from busctl_lib.transfers.routes import RouteMap
 from busctl_lib.transfers.sorter import WINDOW
-from busctl_lib.transfers.works import identity
+from busctl_lib.transfers.works import identity, publish
 
 _SLACK = 500
 _IDLE_S = 0.25
@@ -30,8 +33,8 @@ class Ahead:
     def __init__(self, mover: Mover, most: int, *, again: bool) -> None:
         self.present: Counter[bytes] = Counter()
         deliveries: list[Delivery] = []
-        epoch, idle = mover.epoch, 0
-        while self.present.total() < most and idle < 3 and mover.failure is None and mover.epoch == epoch:
+        epoch, lull = mover.epoch, Lull(mover)
+        while self.present.total() < most and mover.failure is None and mover.epoch == epoch:
             if not again and self.present.total() >= WINDOW:
                 break
             found = mover.take(min(1000, most - self.present.total()), _IDLE_S, epoch)
@@ -39,11 +42,9 @@ class Ahead:
             if not again:
                 deliveries += found
             if found:
-                idle = 0
-            elif mover.count_ready() == 0:
-                idle += 1
-            else:
-                mover.renew()
+                lull.over()
+            elif lull.is_the_end():
+                break
         if again:
             mover.restart()  # the same messages come again, without having been kept here
         else:
@@ -169,10 +170,11 @@ class Reconciler:
         operation, mover = self._operation.id, self._mover
         self._journal.open_batch(operation, number, intents, exact=mover.mode is Mode.EXACT)
         envelopes = [unpack(intent) for intent in intents]
-        returned = self._publish(envelopes)
-        if returned is None:
+        sent = publish(mover, envelopes, _DEADLINE_S)
+        if sent is None or sent.outcome is not Outcome.CONFIRMED:
             verdicts = [Verdict(intent, "unknown", "sending it again was not answered") for intent in intents]
         else:
+            returned = sent.returned
             verdicts = [
                 Verdict(intent, "unknown", returned[place]) if place in returned else Verdict(intent, "moved")
                 for place, intent in enumerate(intents)
@@ -181,27 +183,9 @@ class Reconciler:
         done = [verdict.intent.seq for verdict in verdicts if verdict.outcome == "moved"]
         self._journal.forget_bodies(operation, done)
 
-    def _publish(self, envelopes: list[Envelope]) -> dict[int, str] | None:
-        """Publish and wait; which were returned and why, or None where it is not known."""
-        mover, deadline = self._mover, time.monotonic() + _DEADLINE_S
-        frames = [mover.encode(envelope) for envelope in envelopes]
-        while time.monotonic() < deadline and mover.failure is None:
-            if not mover.ready:
-                time.sleep(0.05)
-                continue
-            batch = mover.send(envelopes, frames, [], mover.epoch)
-            while (sent := batch.wait(0.25)) is None and time.monotonic() < deadline:
-                pass
-            if sent is None or sent.outcome is not Outcome.NEVER_SENT:
-                confirmed = sent is not None and sent.outcome is Outcome.CONFIRMED
-                return sent.returned if sent is not None and confirmed else None
-        return None
-
 
 def audit(journal: Journal, operation: str) -> Iterator[bytes]:
     """The audit of one operation as JSON lines: the operation, then a line a message."""
-    import msgspec
-
     yield msgspec.json.encode(journal.operation(operation)) + b"\n"
     for line in journal.lines(operation):
         yield msgspec.json.encode(line) + b"\n"

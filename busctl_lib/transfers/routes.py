@@ -10,10 +10,10 @@ import msgspec
 from busctl_lib import topology_map
 from busctl_lib.envelope import Envelope
 from busctl_lib.errors import ApiError, NotFound
-from busctl_lib.management import BindingInfo, ExchangeInfo, ManagementClient, QueueInfo
+from busctl_lib.management import BindingInfo, ExchangeInfo, ManagementClient, QueueInfo, alternate_of, definitions_of
+from busctl_lib.management.alternates import Definitions
 from busctl_lib.taps import keys
 
-_ALTERNATE = "alternate-exchange"
 _FRESH_S = 3.0
 _MAX_HOPS = 32
 
@@ -64,7 +64,7 @@ class RouteMap:
         self._reached: dict[tuple[Any, ...], Reach] = {}
         self._exchanges: dict[str, tuple[ExchangeInfo, list[BindingInfo]] | None] = {}
         self._queues: dict[str, _Queue | None] = {}
-        self._policies: dict[str, dict[str, Any]] | None = None
+        self._policies: Definitions | None = None
         self._read_at = -1e9
         self._spent_s = 0.0
 
@@ -177,17 +177,12 @@ class RouteMap:
         return self._queues[name]
 
     def _alternate(self, info: ExchangeInfo) -> str | None:
-        by_argument = (info.arguments or {}).get(_ALTERNATE)
-        if by_argument or not info.policy:
-            return str(by_argument) if by_argument else None
-        if self._policies is None:
+        if info.policy and self._policies is None:
             try:
-                policies = self._management.policies(self._vhost)
+                self._policies = definitions_of(self._management.policies(self._vhost))
             except ApiError:
-                policies = []
-            self._policies = {each.name: each.definition or {} for each in policies}
-        by_policy = self._policies.get(info.policy, {}).get(_ALTERNATE)
-        return str(by_policy) if by_policy else None
+                self._policies = {}
+        return alternate_of(info, self._policies or {})
 
 
 class _Queue(msgspec.Struct):

@@ -67,10 +67,10 @@ class Aimer:
         if request.kind == "replay":
             aim = self._replay(delivery)
         else:
-            target = request.target or ""
-            aim = Aim(
-                Envelope(exchange="", routing_key=target, properties=steady(delivery.properties), body=delivery.body),
-            )
+            target, properties = request.target or "", steady(delivery.properties)
+            aim = Aim(Envelope(exchange="", routing_key=target, properties=properties, body=delivery.body))
+            if properties is not delivery.properties:
+                aim.stripped = "CC" in delivery.headers
         if self._edit is not None:
             aim.envelope.body = edited(self._edit, delivery)
         return aim

@@ -137,8 +137,8 @@ class Transfer:
             GuardRefused: the queue cannot be read without harm, somebody else is at it, or the plan no longer fits.
             NotFound: no such queue.
         """
-        request, vhost = self.request, self._broker.virtual_host
-        info = self._management.queue(vhost, request.source)
+        request = self.request
+        info = self._management.queue(self._broker.virtual_host, request.source)
         waiting = self._broker.declare_queue(request.source, passive=True).message_count
         require_readable(info, waiting, request)
         spending = self._spend(info)
@@ -155,10 +155,15 @@ class Transfer:
         )
         for read in reading.run():
             yield Progress(operation=self.operation.id, planned=reading.most, moved=read, phase="reading")
+        self._conclude(info, waiting, sums, reading, made)
+
+    def _conclude(self, info: QueueInfo, waiting: int, sums: Sums, reading: Reading, made: Plan | None) -> None:
+        """Make the plan of what was read; one that was `made` before must still fit."""
+        request = self.request
         total = sums.selected if reading.whole else min(waiting, request.limit or waiting)
         plan = sums.plan(
             operation=self.operation.id,
-            vhost=vhost,
+            vhost=self._broker.virtual_host,
             broker=self._cluster,
             source=request.source,
             source_type=info.type or "classic",
@@ -285,16 +290,7 @@ class Transfer:
         watch = Watch(self._mover, self.operation.id, again=again, stop=engine.stopping)
         operation = self.operation
         for count in watch.run(self.request.watch_s):
-            yield Progress(
-                operation=operation.id,
-                planned=operation.planned,
-                moved=operation.moved,
-                returned=operation.returned,
-                failed=operation.failed,
-                unknown=operation.unknown,
-                phase="watching",
-                came_back=count,
-            )
+            yield Progress.of(operation, phase="watching", came_back=count)
         self._came_back = watch.came_back
         if not watch.to_the_end:
             raise GuardRefused(
@@ -353,10 +349,13 @@ class Transfer:
         request = msgspec.convert(operation.plan["request"], Request)
         request.accept_loss = request.accept_loss or accept_loss
         transfer = cls(broker, management, journal, request, resumes=operation)
-        if (operation.broker, operation.vhost) != (transfer._cluster, broker.virtual_host):
+        try:
+            if (operation.broker, operation.vhost) != (transfer._cluster, broker.virtual_host):
+                raise ConfigError(f"operation {operation.id} is of vhost {operation.vhost!r} at {operation.broker}")
+            journal.claim(operation.id)
+        except BusError:
             transfer.close()
-            raise ConfigError(f"operation {operation.id} is of vhost {operation.vhost!r} at {operation.broker}")
-        journal.claim(operation.id)
+            raise
         return transfer
 
     def resuming(self, unknown: Unknown | None = None) -> Iterator[Progress]:
@@ -372,6 +371,7 @@ class Transfer:
         operation, journal = self.operation, self._journal
         self._spend()
         mover = self._take_source()
+        operation.note = operation.ended_at = None
         journal.set_state(operation, "running")
         reconciler = Reconciler(
             mover,
@@ -391,6 +391,5 @@ class Transfer:
         counts = journal.counts(operation.id)
         operation.moved, operation.returned = counts["moved"], counts["returned"]
         operation.failed, operation.unknown = counts["failed"], counts["unknown"]
-        operation.ended_at = None
         self._fixed = FixedSet(operation.planned, journal.fixed_set(operation.id) or None)
         yield from self._run()

@@ -10,12 +10,14 @@ from typing import Any
 import platformdirs
 
 from busctl_lib.amqp.movers import Mode, Mover
+from busctl_lib.amqp.topology import QueueSpec
 from busctl_lib.broker import MessageBroker
 from busctl_lib.captures import CaptureWriter
 from busctl_lib.envelope import Delivery, Outcome
 from busctl_lib.errors import BusError, NotFound
 from busctl_lib.journal import Operation
 from busctl_lib.management import ManagementClient
+from busctl_lib.transfers.lull import Lull
 from busctl_lib.transfers.reading import open_mover
 
 TRASH_MESSAGES = 100_000
@@ -91,21 +93,24 @@ def empty_into_trash(broker: MessageBroker, queue: str, operation: Operation, wa
         How many were taken out.
 
     Raises:
-        GuardRefused: another operation is at the queue. BusError: the trash cannot be written, or the link was lost;
-            what was taken until then is in the trash.
+        GuardRefused: another operation is at the queue. BusError: the trash cannot be written, the link was lost, or
+            messages wait and do not come; what was taken until then is in the trash.
     """
     trash = Trash(operation.id)
     operation.trash = str(trash.path)
     mover = open_mover(broker, queue, Mode.EXACT)
-    taken = idle = size = 0
-    most = min(waiting, TRASH_MESSAGES)
+    taken = size = 0
+    most, lull = min(waiting, TRASH_MESSAGES), Lull(mover)
     try:
-        while taken < most and idle < 3 and size < TRASH_BYTES and mover.failure is None:
+        while taken < most and size < TRASH_BYTES:
+            if mover.failure is not None:
+                raise mover.failure
             found = mover.take(min(_BATCH, most - taken), _IDLE_S, mover.epoch)
             if not found:
-                idle += mover.ready
+                if lull.is_the_end():
+                    break
                 continue
-            idle = 0
+            lull.over()
             trash.keep(found)
             if not _forget(mover, found):
                 raise BusError(f"the link was lost: {taken:,} messages of {queue} are in the trash so far")
@@ -143,12 +148,14 @@ def definition_of(management: ManagementClient, vhost: str, queue: str) -> dict[
 
 def declare_again(broker: MessageBroker, queue: str, definition: dict[str, Any]) -> None:
     """Declare a queue as it was; a binding whose exchange is gone is left out."""
-    broker.declare_queue(
-        queue,
+    spec = QueueSpec(
+        queue=queue,
         durable=definition["durable"],
+        exclusive=False,
         auto_delete=definition["auto_delete"],
         arguments=definition["arguments"],
     )
+    broker.ensure([spec])
     for binding in definition["bindings"]:
         with suppress(NotFound):
             broker.bind_queue(queue, binding["source"], binding["routing_key"], binding["arguments"])

@@ -15,7 +15,7 @@ from busctl_lib.amqp.confirms import Entry
 from busctl_lib.broker import MessageBroker
 from busctl_lib.captures import CaptureReader
 from busctl_lib.envelope import Envelope, Outcome
-from busctl_lib.errors import BusError, ConfigError, GuardRefused, NotFound, PublishFailed
+from busctl_lib.errors import BusError, ConfigError, GuardRefused, NotFound, TimedOut
 from busctl_lib.journal import Intent, Journal, Operation, Verdict, identity, steady
 from busctl_lib.management import ManagementClient
 from busctl_lib.publishers import MessagePublisher
@@ -26,6 +26,8 @@ from busctl_lib.transfers.transfer import Transfer
 from busctl_lib.transfers.trash import declare_again
 
 _BATCH = 250
+_PATIENCE_S = 60.0
+"""Beyond the deadline of a publish."""
 
 
 def undo_of(broker: MessageBroker, management: ManagementClient, journal: Journal, id: str) -> Transfer | Restore:  # noqa: A002
@@ -228,9 +230,9 @@ class Restore:
         return Intent(seq, known_as, envelope.properties.message_id, "", "", envelope.exchange, envelope.routing_key)
 
     def _publish(self, number: int, batch: list[tuple[Intent, Envelope]]) -> Progress:
-        operation = self.operation
+        operation, publisher = self.operation, MessagePublisher(self._broker)
+        self._broker.links.publish.open()  # where that fails, nothing of the batch may count as sent
         self._journal.open_batch(operation.id, number, [intent for intent, _ in batch], exact=False)
-        publisher = MessagePublisher(self._broker)
         left = threading.Semaphore(0)
         outcomes: dict[int, Entry] = {}
 
@@ -241,16 +243,17 @@ class Restore:
         for place, (_, envelope) in enumerate(batch):
             try:
                 publisher.send_envelope(envelope, lambda entry, place=place: settled(place, entry))  # type: ignore[misc]
-            except PublishFailed:
+            except BusError:
                 left.release()
         for _ in batch:
-            left.acquire()
+            if not left.acquire(timeout=_PATIENCE_S):
+                raise TimedOut("publishes have no outcome: what was sent is not known")
         verdicts = [_verdict(intent, outcomes.get(place)) for place, (intent, _) in enumerate(batch)]
         self._journal.close_batch(operation.id, number, verdicts)
         for verdict in verdicts:
             name = verdict.outcome
             setattr(operation, name, getattr(operation, name) + 1)
-        return Progress(operation=operation.id, planned=operation.planned, moved=operation.moved)
+        return Progress.of(operation)
 
 
 def _verdict(intent: Intent, entry: Entry | None) -> Verdict:

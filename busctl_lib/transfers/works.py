@@ -8,8 +8,9 @@ from collections import deque
 import msgspec
 
 from busctl_lib.amqp import wire
-from busctl_lib.amqp.batches import Batch
-from busctl_lib.envelope import Delivery, Envelope
+from busctl_lib.amqp.batches import Batch, Sent
+from busctl_lib.amqp.movers import Mover
+from busctl_lib.envelope import Delivery, Envelope, Outcome
 from busctl_lib.journal import Intent, identity_of, steady, steady_header
 from busctl_lib.transfers.targets import Aim
 
@@ -61,6 +62,21 @@ def intent_of(delivery: Delivery, aim: Aim | None, seq: int, known_as: bytes) ->
         to_exchange=aim.envelope.exchange if aim is not None else "",
         to_key=aim.envelope.routing_key if aim is not None else "",
     )
+
+
+def publish(mover: Mover, envelopes: list[Envelope], patience_s: float) -> Sent | None:
+    """Publish in a batch that settles no delivery, once there is a channel; None while nothing is known of it."""
+    deadline = time.monotonic() + patience_s
+    frames = [mover.encode(envelope) for envelope in envelopes]
+    while time.monotonic() < deadline and mover.failure is None:
+        if not mover.ready:
+            time.sleep(0.05)
+            continue
+        batch = mover.send(envelopes, frames, [], mover.epoch)
+        sent = batch.wait(deadline - time.monotonic())
+        if sent is None or sent.outcome is not Outcome.NEVER_SENT:
+            return sent
+    return None
 
 
 class Pace:
