@@ -9,19 +9,15 @@ import logging
 import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
+from busctl_lib.depths import HISTORY, SAMPLE_EVERY_S, Depth, Depths, QueueKey
 from busctl_lib.errors import ApiForbidden, BusError, NotFound
-from busctl_lib.management import BindingInfo, History, ManagementClient, NodeInfo, OverviewInfo, QueueInfo
+from busctl_lib.management import BindingInfo, ManagementClient, NodeInfo, OverviewInfo, QueueInfo
 from busctl_lib.management.queue_reading import fill_absent
 from busctl_lib.management.roll import Roll
 from busctl_lib.turns import Turns
-
-QueueKey = tuple[str, str]
-"""(vhost, queue)."""
 
 MIN_INTERVAL_S = 0.5
 """The least time between two beats."""
@@ -41,21 +37,8 @@ OVERVIEW_EVERY_S = 15.0
 """There the overview comes no more often: the broker counts all queues for it, at the cost of twenty single ones."""
 LIST_SHARE = 40
 """Such lists leave the API alone for this many times as long as one kept it busy."""
-SAMPLE_EVERY_S = 5.0
-"""The broker's own statistics move no faster."""
-HISTORY = History(age_s=600, step_s=20)
-"""How far back the samples of a queue reach, and how far apart they are."""
 
-_SERIES_LENGTH = int(HISTORY.age_s / SAMPLE_EVERY_S)
 _LOG = logging.getLogger(__name__)
-
-
-class Depth(NamedTuple):
-    """How many messages a queue held at one time."""
-
-    at: float
-    """Seconds since 1970, by the broker's clock or ours."""
-    messages: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +109,7 @@ class Poller:
         self._on_snapshot = on_snapshot
         self._vhost = vhost
         self._interval_s = max(interval_s, MIN_INTERVAL_S)
-        self._depths = _Depths()
+        self._depths = Depths()
         self._turns = Turns()
         self._roll = Roll(client)
         self._wake = threading.Condition()
@@ -204,8 +187,9 @@ class Poller:
         next_at = 0.0
         while not self._stopping:
             started = time.monotonic()
-            beat = self._due or started >= next_at
-            self._due = self._curious = False
+            with self._wake:  # else what is asked for in this moment would be forgotten
+                beat = self._due or started >= next_at
+                self._due = self._curious = False
             snapshot = self._guarded(self._beat if beat else self._glance)
             took_s = time.monotonic() - started
             if beat:
@@ -350,52 +334,3 @@ class Poller:
             except NotFound:  # it was deleted: no detail is the answer
                 details.pop((vhost, name), None)
         return details, bindings
-
-
-class _Depths:
-    """Depth over time of the queues that are kept track of: the broker's samples first, then our own."""
-
-    def __init__(self) -> None:
-        self.asked: set[QueueKey] = set()
-        """Queues whose samples were read from the broker."""
-        self._filled: set[QueueKey] = set()
-        self._newest: dict[QueueKey, QueueInfo] = {}
-        self._series: dict[QueueKey, deque[Depth]] = {}
-
-    def add(self, wall: float, queues: Mapping[QueueKey, QueueInfo], only: frozenset[QueueKey] | None) -> None:
-        kept = queues.keys() if only is None else queues.keys() & only
-        # A queue that went out of sight would come back with a gap: it is read from the broker again.
-        for key in self._series.keys() - kept:
-            del self._series[key]
-            self._newest.pop(key, None)
-        self.asked &= kept
-        self._filled &= kept
-        for key in kept:
-            info = queues[key]
-            series = self._series.setdefault(key, deque(maxlen=_SERIES_LENGTH))
-            if key not in self._filled and (samples := _broker_depths(info, wall)):
-                self._filled.add(key)
-                older = [depth for depth in samples if not series or depth.at < series[0].at]
-                series = self._series[key] = deque([*older, *series], maxlen=_SERIES_LENGTH)
-            if info.messages is None or self._newest.get(key) is info:  # not asked about since: no new sample
-                continue
-            self._newest[key] = info
-            if series and wall - series[-1].at < SAMPLE_EVERY_S:
-                series[-1] = Depth(series[-1].at, info.messages)
-            else:
-                series.append(Depth(wall, info.messages))
-
-    def copy(self) -> dict[QueueKey, tuple[Depth, ...]]:
-        return {key: tuple(series) for key, series in self._series.items()}
-
-
-def _broker_depths(info: QueueInfo, now: float) -> list[Depth]:
-    """Give the broker's samples, oldest first, by our clock."""
-    samples = info.messages_details.samples if info.messages_details is not None else None
-    if not samples:
-        return []
-    newest = max(sample.timestamp for sample in samples) / 1000
-    # Clocks that agree leave the newest sample at most one step old.
-    skew = now - newest if not 0 <= now - newest <= 2 * HISTORY.step_s else 0.0
-    depths = [Depth(sample.timestamp / 1000 + skew, sample.sample) for sample in samples]
-    return sorted(depth for depth in depths if depth.at <= now)

@@ -9,9 +9,9 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from busctl_lib.depths import QueueKey
 from busctl_lib.management import QueueInfo, rate_of
 
-QueueKey = tuple[str, str]
 Figures = tuple[int | None, ...]
 
 REST_FIRST_S = 5.0
@@ -35,9 +35,9 @@ class Turns:
 
     def due(self, queues: Mapping[QueueKey, QueueInfo], keys: Iterable[QueueKey]) -> set[QueueKey]:
         """Those of `keys` that moved when asked last, rested long enough, or have other counts in `queues` by now."""
-        now = time.monotonic()
-        waiting = {key for key in keys if (turn := self._turns.get(key)) is not None and now < turn.next_at}
-        return {key for key in keys if key not in waiting or _figures(queues.get(key)) != self._turns[key].figures}
+        now, turns = time.monotonic(), self._turns  # which `forget` replaces, from any thread
+        waiting = {key for key in keys if (turn := turns.get(key)) is not None and now < turn.next_at}
+        return {key for key in keys if key not in waiting or _figures(queues.get(key)) != turns[key].figures}
 
     def told(self, info: QueueInfo) -> None:
         """Take an answer."""

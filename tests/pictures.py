@@ -36,11 +36,12 @@ from busctl.tui.screens.peek import PeekScreen
 from busctl.tui.screens.queue import QueueScreen
 from busctl.tui.screens.tail import TailScreen
 from busctl.tui.widgets.state_line import StateLine
+from busctl_lib.depths import Depth
 from busctl_lib.envelope import Delivery, Properties
 from busctl_lib.errors import ApiUnreachable
 from busctl_lib.management import BindingInfo, ConsumerInfo, NodeInfo, OverviewInfo, QueueInfo
 from busctl_lib.management.infos import ChannelInfo
-from busctl_lib.poller import Depth, Poller, Snapshot
+from busctl_lib.poller import Poller, Snapshot
 from busctl_lib.taps import TapPlan
 
 WALL = 1_767_348_000.0

@@ -11,7 +11,8 @@ from busctl.views.formats import count, safe_text
 from busctl.views.view import Column, Tone, View
 
 if TYPE_CHECKING:
-    from busctl_lib.poller import QueueKey, Snapshot
+    from busctl_lib.depths import QueueKey
+    from busctl_lib.poller import Snapshot
 
 _MOST = 4
 """More of one kind in a beat are told as a number."""

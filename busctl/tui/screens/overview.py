@@ -132,12 +132,21 @@ class OverviewScreen(Place):
             Slot(column=column("state"), least=14, most=22, rank=4),
         ]
         return LiveTable(
-            queues.QUEUES, slots, key=lambda info: info.key, sort="-in", empty="Nothing moves.", id="overview-moving"
+            queues.QUEUES,
+            slots,
+            key=lambda info: info.key,
+            sort="-in",
+            empty="asking the broker …",
+            id="overview-moving",
         )
 
     @property
     def _matters(self) -> LiveTable[Attention]:
         return self.query_one("#overview-matters", LiveTable)
+
+    @property
+    def _moving(self) -> LiveTable[QueueInfo]:
+        return self.query_one("#overview-moving", LiveTable)
 
     def show_snapshot(self, snapshot: Snapshot) -> None:
         """Fill all of them."""
@@ -148,7 +157,8 @@ class OverviewScreen(Place):
         self.query_one(NodeBars).show(snapshot.nodes)
         known = [info for info in snapshot.queues.values() if info.message_stats is not None]
         moving = [info for info in known if queues.rate_in(info) or queues.rate_out(info)]
-        self.query_one("#overview-moving", LiveTable).set_rows(moving)
+        self._moving.empty = "Nothing moves."
+        self._moving.set_rows(moving)
         self.query_one("#overview-happenings", LiveTable).set_rows(self.feed.happenings)
         self._draw_rates(snapshot)
         self._say_objects(snapshot)
@@ -157,6 +167,9 @@ class OverviewScreen(Place):
         """Nothing was seen yet."""
         self._matters.empty = text
         self._matters.refresh()
+        self._moving.empty = "not known yet"
+        self._moving.refresh()
+        self.query_one(NodeBars).show_unknown()
 
     def _say_objects(self, snapshot: Snapshot) -> None:
         objects = snapshot.overview.object_totals if snapshot.overview else None

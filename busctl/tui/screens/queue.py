@@ -42,8 +42,9 @@ from busctl_lib.management.infos import BindingInfo
 from busctl_lib.poller import MIN_INTERVAL_S
 
 if TYPE_CHECKING:
+    from busctl_lib.depths import QueueKey
     from busctl_lib.management.infos import ChannelInfo, QueueInfo
-    from busctl_lib.poller import QueueKey, Snapshot
+    from busctl_lib.poller import Snapshot
 
 SPAN_BEAT_S = 10.0
 CHANNEL_BEAT_S = 5.0

@@ -11,8 +11,8 @@ from busctl.views import queues
 from busctl_lib.management import History
 
 if TYPE_CHECKING:
+    from busctl_lib.depths import Depth
     from busctl_lib.management.infos import Details, QueueInfo
-    from busctl_lib.poller import Depth
 
 
 class Span(NamedTuple):

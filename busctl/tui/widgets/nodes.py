@@ -24,12 +24,19 @@ class NodeBars(Widget):
     def __init__(self) -> None:
         super().__init__()
         self._infos: Sequence[NodeInfo] | None = ()
+        self._nothing = "asking the broker …"
+        """What stands there while no node is known."""
 
     def show(self, infos: Sequence[NodeInfo] | None) -> None:
         """Show these; None: not known."""
         changed = len(infos or ()) != len(self._infos or ())
         self._infos = infos
         self.refresh(layout=changed)
+
+    def show_unknown(self) -> None:
+        """The broker was asked in vain."""
+        self._nothing = "not known yet"
+        self.refresh()
 
     def render(self) -> RenderResult:
         """Draw a line for each."""
@@ -38,7 +45,7 @@ class NodeBars(Widget):
                 ("needs the monitoring tag; ask for: rabbitmqctl set_user_tags USER monitoring", "$muted")
             )
         if not self._infos:
-            return Content.assemble(("asking the broker …", "$muted"))
+            return Content.assemble((self._nothing, "$muted"))
         width = min(max(len(formats.safe_text(info.name)) for info in self._infos), max(self.size.width - 44, 12))
         return Content("\n").join([self._line(info, width) for info in self._infos])
 
