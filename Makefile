@@ -15,7 +15,7 @@ define quietly
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint compiled faults bench screenshots docs fmt
+.PHONY: help setup demo test tests lint compiled faults bench screenshots docs fmt
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -23,9 +23,11 @@ help: ## say what there is
 demo: setup ## start a private RabbitMQ with a live trading bus, open the console
 	@$(BIN)/busctl demo $(ARGS)
 
-# One process compiles the tests beside the linters, so that not each of the workers does.
 test: setup ## lint, types, layers and all tests, on a private RabbitMQ
-	@$(MAKE) --no-print-directory -j 2 lint compiled
+	@$(MAKE) --no-print-directory -j 2 lint tests
+
+# One process compiles the tests, so that not each of the workers does.
+tests: compiled
 	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m 'not faults' $(ARGS)
 
 faults: setup ## the long fault tests, on the installed RabbitMQ and on 4.x

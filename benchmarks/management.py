@@ -1,6 +1,6 @@
 """Measures what looking at a bus of many queues costs: the list as a command, and one minute of the console's beat.
 
-usage: management.py [--queues 10000] [--rounds 5] [--seconds 30] [--output FILE]
+usage: management.py [--queues 10000] [--rounds 5] [--seconds 60] [--output FILE]
 
 On a private node of the installed RabbitMQ, then on one of the 4.x that BUSCTL_TEST_RABBITMQ_ROOT names:
 
@@ -12,7 +12,7 @@ On a private node of the installed RabbitMQ, then on one of the 4.x that BUSCTL_
 
 300 queues have consumers and a flow of messages, 500 more hold messages, no two the same number; the rest is empty.
 
-Takes five minutes a version; a slow machine gets fewer rounds of the list. Writes RESULTS-management.md beside this
+Takes eight minutes a version; a slow machine gets fewer rounds of the list. Writes RESULTS-management.md beside this
 file after each version. Progress goes to stderr. Exit codes: 0 measured, 1 a measurement failed.
 """
 
@@ -296,7 +296,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="management.py", description=__doc__.partition("\n")[0])
     parser.add_argument("--queues", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--output", type=Path, default=_RESULTS)
     options = parser.parse_args()
     lines = ["# What looking costs", "", "Written by `benchmarks/management.py`.", "", *rows_or_why(measure_start), ""]

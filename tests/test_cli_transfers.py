@@ -72,7 +72,7 @@ def test_what_stays_makes_exit_code_8_and_names_exchange_and_key(yard: Yard, run
     yard.broker.delete_queue("fills")
     code, out, _ = run("replay", "dead", "--yes")
     assert code == 8
-    assert "partial: 2 of 4 done, 2 returned" in out
+    assert "partial: 2 of 4, 2 returned" in out
     assert "exchange 'trading', key 'fills." in out
     assert run("ops", "undo", json.loads(run("ops", "-o", "json")[1])[0]["id"], "--yes")[0] == 9
 

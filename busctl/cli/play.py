@@ -209,7 +209,7 @@ def _where_to(route: tuple[str, str]) -> str:
 def _preview(playlist: Playlist) -> None:
     for route, count in sorted(playlist.routes.items()):
         output.write_line(formats.safe_text(f"{count:>8}  {_where_to(route)}"))
-    exits.note(f"{playlist.count} messages would be sent; nothing was")
+    exits.note(f"{formats.counted(playlist.count, 'message')} would be sent; nothing was")
 
 
 def _allow(session: Session, playlist: Playlist, *, yes: bool) -> None:

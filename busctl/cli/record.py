@@ -52,6 +52,7 @@ def record(
     yes: YesOption = False,
 ) -> int:
     """Keep the messages of queues in a capture, exactly as they are; `busctl play` publishes them again."""
+    from busctl.views import formats
     from busctl_lib.captures import CaptureWriter
 
     targets = targets_of(queues, exchange, key, everything=everything, via=via, since=since, accept_loss=accept_loss)
@@ -77,7 +78,7 @@ def record(
                 return watching.watch(session, plans, doing)
             finally:
                 files = ", ".join(map(str, capture.paths))
-                exits.note(f"{capture.count} messages kept in {files}")
+                exits.note(f"{formats.counted(capture.count, 'message')} kept in {files}")
 
 
 def _bytes(text: str) -> int:

@@ -192,7 +192,7 @@ def _read(word: str) -> bytes:
 def _fields(data: bytes, word: str) -> dict[str, Any]:
     try:
         found = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{word}: not JSON: {error}") from None
     if not isinstance(found, dict):
         raise InvalidMessage(

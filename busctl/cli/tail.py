@@ -119,6 +119,7 @@ def _watch(
     seconds: float | None,
     save: Path | None,
 ) -> int:
+    from busctl.views import formats
     from busctl_lib.captures import CaptureWriter
 
     with contextlib.ExitStack() as stack:
@@ -136,7 +137,7 @@ def _watch(
             if isinstance(printer, selecting.PairPrinter):
                 printer.end()
             if capture is not None:
-                exits.note(f"{capture.count} messages kept in {save}")
+                exits.note(f"{formats.counted(capture.count, 'message')} kept in {save}")
 
 
 def targets_of(

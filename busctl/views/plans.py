@@ -20,7 +20,8 @@ def verb(kind: str) -> str:
 
 def plan_lines(plan: Plan) -> list[tuple[str, str]]:
     """A plan in words: labels and texts, foreign ones among them."""
-    lines = [("plan", f"{verb(plan.request.kind)} {plan.selected:,} of {plan.waiting:,} messages of {plan.source}")]
+    waiting = formats.counted(plan.waiting, "message")
+    lines = [("plan", f"{verb(plan.request.kind)} {plan.selected:,} of {waiting} of {plan.source}")]
     for target in plan.targets[:_TARGETS_SHOWN]:
         lines.append(("to", f"{_where(target)}  {formats.counted(target.count, 'message')}, {_reach(target)}"))
     if len(plan.targets) > _TARGETS_SHOWN:
@@ -86,7 +87,7 @@ def done_line(progress: Progress) -> str:
 
 def summary(operation: Operation) -> str:
     """An operation's end in one line."""
-    parts = [f"{operation.moved:,} of {operation.planned:,} done"]
+    parts = [f"{operation.moved:,} of {operation.planned:,}"]
     parts += [f"{operation.returned:,} returned"] if operation.returned else []
     parts += [f"{operation.failed:,} failed"] if operation.failed else []
     parts += [f"{operation.unknown:,} unknown"] if operation.unknown else []
