@@ -28,6 +28,7 @@ test: setup ## lint, types, layers and all tests, on a private RabbitMQ
 
 # One process compiles the tests, so that not each of the workers does.
 tests: compiled
+	@.ci/terminal
 	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m 'not faults' $(ARGS)
 
 faults: setup ## the long fault tests, on the installed RabbitMQ and on 4.x

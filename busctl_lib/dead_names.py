@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 _NAMED = re.compile(
@@ -16,6 +17,7 @@ def dead_letter_queue(queue: str) -> str:
     return f"{queue}.dead"
 
 
+@functools.lru_cache(1 << 14)  # every beat asks it of every queue
 def is_dead_letter_queue(name: str) -> bool:
     """Tell by its name whether a queue keeps dead letters: ours end in `.dead`, others in `.dlq`, `_error` ..."""
     return _NAMED.search(name) is not None

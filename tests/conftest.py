@@ -25,7 +25,7 @@ settings.load_profile("busctl")
 ROOT = os.environ.get("BUSCTL_TEST_RABBITMQ_ROOT")
 _LONG = {
     *("test_faults.py", "test_transfer_faults.py", "test_demo.py", "test_sandbox.py", "test_benchmarks.py"),
-    *("test_tui_console.py", "test_tui_faults.py", "test_tui_lists.py", "test_tui_snapshots.py", "test_tui_tail.py"),
+    *("test_tui_console.py", "test_tui_terminal.py", "test_tui_lists.py", "test_tui_snapshots.py", "test_tui_tail.py"),
     *("test_tui_watching.py", "test_tui_work.py", "test_tui_work_snapshots.py", "test_cli_tail.py", "test_taps.py"),
     *("test_transfers.py", "test_tls.py"),
 }

@@ -1,6 +1,7 @@
 """The broker is killed while a screen is open: the state line says so, what was seen stays, and all comes back.
 
-A short form with every test run: a stack of screens over one kill. The long one kills it below each screen there is.
+Long: a stack of screens over one kill, and a kill below each screen there is. With every run of the tests the console
+in a real terminal has its broker killed (test_tui_terminal.py).
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ async def back(console: Console, victim: Victim) -> None:
     await console.shows("● local", timeout=BACK_S)
 
 
+@pytest.mark.faults
 @on_loop
 async def test_a_broker_killed_below_a_stack_of_screens(victim: Victim) -> None:
     async with opened(TestBroker(victim.amqp_url, victim.api_url), (140, 40)) as console:

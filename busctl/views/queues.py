@@ -65,6 +65,10 @@ def rate_ack(info: QueueInfo) -> float | None:
     return columns.rate_of(info.message_stats, "ack")
 
 
+_WORKS, _IDLE = State("ok", Tone.GOOD, ""), State("idle", Tone.MUTED, "")
+_EMPTY, _UNKNOWN = State("empty", Tone.MUTED, ""), State(formats.UNKNOWN, Tone.MUTED, "")
+
+
 def state(info: QueueInfo) -> State:
     """Put the state of a queue into a word. What needs action comes first."""
     return of_note(info) or _at_rest(info)
@@ -98,12 +102,11 @@ def _is_delay(info: QueueInfo) -> bool:
 
 
 def _at_rest(info: QueueInfo) -> State:
-    rates = (rate_in(info), rate_out(info))
-    if any(rates):
-        return State("ok", Tone.GOOD, "")
-    if info.message_stats is None and info.consumers is None:  # a light list: nothing more is known
-        return State("empty", Tone.MUTED, "") if info.messages == 0 else State(formats.UNKNOWN, Tone.MUTED, "")
-    return State("idle", Tone.MUTED, "")
+    if info.message_stats is None:
+        if info.consumers is None:  # a light list: nothing more is known
+            return _EMPTY if info.messages == 0 else _UNKNOWN
+        return _IDLE
+    return _WORKS if rate_in(info) or rate_out(info) else _IDLE
 
 
 def features(info: QueueInfo) -> str:
