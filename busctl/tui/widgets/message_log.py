@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
@@ -93,8 +94,9 @@ class MessageLog(Rows):
         super().__init__(id=id)
         self._rows: list[Row] = []
         self._shown: list[Row] = self._rows
-        self._held: list[Row] = []
+        self._held: deque[Row] = deque()
         """What came while paused."""
+        self._held_bytes = 0
         self._bytes = 0
         self._passing = EVERYTHING
         self._sought: Row | None = None
@@ -129,14 +131,21 @@ class MessageLog(Rows):
         if not rows:
             return
         if not self.following:
-            self._held += rows
-            del self._held[: _too_many(self._held)]
+            self._hold(rows)
             return
         self._append(rows)
 
+    def _hold(self, rows: Sequence[Row]) -> None:
+        """Hold rows back; the oldest go first, the newest is kept in any case."""
+        self._held += rows
+        self._held_bytes += _weight(rows)
+        while len(self._held) > 1 and (len(self._held) > KEPT_ROWS or self._held_bytes > KEPT_BYTES):
+            self._held_bytes -= _weight([self._held.popleft()])
+
     def replace(self, rows: Sequence[Row]) -> None:
         """Show these instead; the cursor goes to the first."""
-        self._rows, self._held, self._bytes = [], [], 0
+        self._rows, self._bytes = [], 0
+        self._held, self._held_bytes = deque(), 0
         self._shown = [] if self._passing else self._rows
         self._append(rows)
         self._cursor = 0
@@ -177,7 +186,7 @@ class MessageLog(Rows):
     def watch_following(self, following: bool) -> None:
         """Catch up with what was held back."""
         if following and self._held:
-            held, self._held = self._held, []
+            held, self._held, self._held_bytes = list(self._held), deque(), 0
             self._append(held)
         elif following:
             self._settle()
@@ -317,16 +326,6 @@ def matched_text(row: Row) -> str:
     if not isinstance(row, Delivery):
         return row.text
     return f"{row.routing_key} {row.body[:_MATCHED_BYTES].decode('utf-8', 'replace')}"
-
-
-def _too_many(rows: Sequence[Row]) -> int:
-    """How many of the oldest are more than can be kept; the newest is kept in any case."""
-    weight = 0
-    for count, row in enumerate(reversed(rows)):
-        weight += _weight([row])
-        if count and (count == KEPT_ROWS or weight > KEPT_BYTES):
-            return len(rows) - count
-    return 0
 
 
 def _weight(rows: Sequence[Row]) -> int:
