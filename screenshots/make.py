@@ -123,7 +123,7 @@ async def plan(camera: Camera) -> None:
 
 async def account(camera: Camera) -> None:
     await camera.pilot.press("enter")
-    await camera.shows(" done", "came back", timeout=60)
+    await camera.shows("came back", timeout=60)
 
 
 async def operations(camera: Camera) -> None:

@@ -280,6 +280,7 @@ def test_the_command_runs_headless_and_leaves_nothing_behind(tmp_path: Path) -> 
     wait_until(lambda: not alive(family), 10)
 
 
+@pytest.mark.faults
 def test_a_killed_command_leaves_nothing_behind() -> None:
     process, first = started("--headless")
     assert [demo.amqp_url for demo in registry.running()] == [first["amqp_url"]]
