@@ -278,7 +278,7 @@ def test_saved_messages_come_back_to_the_byte_and_the_type(bus: Bus, tmp_path: P
     bus.broker.declare_queue("work")
     bus.run("play", str(source))
     out, err = bus.run("tail", "work", "--via", "hold", "-n", "1", "--save", str(copy), "-o", "raw")
-    assert "1 messages kept" in err
+    assert "1 message kept" in err
     (again,) = CaptureReader(copy)
     assert (again.body, again.properties) == (message.body, properties)
     assert isinstance(again.headers["a"], TypedInt)
