@@ -7,7 +7,8 @@ import time
 from busctl_lib.amqp.movers import Mover
 from busctl_lib.errors import BusError
 
-_LOOKS = 3
+LOOKS = 3
+"""So many times in a row a queue must be found empty."""
 _PATIENCE_S = 10.0
 
 
@@ -27,8 +28,11 @@ class Lull:
         """Something came."""
         self._began_at, self._empty = None, 0
 
-    def is_the_end(self) -> bool:
+    def is_the_end(self, looks: int = LOOKS) -> bool:
         """Nothing came for a moment: whether nothing more will.
+
+        Args:
+            looks: How many times in a row the queue must be found empty.
 
         Raises:
             BusError: messages wait, and for a while none came.
@@ -37,7 +41,7 @@ class Lull:
         self._began_at = self._began_at or now
         waiting = mover.count_ready() if mover.ready else None
         self._empty = self._empty + 1 if waiting == 0 else 0
-        if self._empty >= _LOOKS:
+        if self._empty >= looks:
             return True
         if waiting != 0 and now - self._began_at > _PATIENCE_S:
             if waiting is None:

@@ -13,7 +13,7 @@ from busctl_lib.envelope import Delivery, Outcome
 from busctl_lib.errors import ApiError
 from busctl_lib.journal import Intent, Journal, OpenBatch, Operation, Verdict, unpack
 from busctl_lib.management import ManagementClient
-from busctl_lib.transfers.lull import Lull
+from busctl_lib.transfers.lull import LOOKS, Lull
 from busctl_lib.transfers.requests import Request
 from busctl_lib.transfers.routes import RouteMap
 from busctl_lib.transfers.sorter import WINDOW
@@ -24,13 +24,23 @@ _IDLE_S = 0.25
 _BATCH = 250
 _DEADLINE_S = 60.0
 _RESTARTED = "a node of the broker was started while it was under way"
+_ABSENT_LOOKS = 12
+"""What a killed process had in the hand comes back when the broker has noted its end, which under load takes a while:
+what is absent until then would be taken for gone."""
 _KILLED = "it was under way when busctl ended"
 
 
 class Ahead:
-    """The first messages of a queue, by identity; they stay in the hand of the mover."""
+    """The first messages of a queue, by identity; they stay in the hand of the mover.
 
-    def __init__(self, mover: Mover, most: int, *, again: bool) -> None:
+    Args:
+        mover: Open, on the queue.
+        most: How many to look at.
+        wanted: What is looked for: while some of it is absent, the queue's end is waited for longer.
+        again: Whether they are left to come once more.
+    """
+
+    def __init__(self, mover: Mover, most: int, wanted: Counter[bytes], *, again: bool) -> None:
         self.present: Counter[bytes] = Counter()
         deliveries: list[Delivery] = []
         epoch, lull = mover.epoch, Lull(mover)
@@ -43,7 +53,7 @@ class Ahead:
                 deliveries += found
             if found:
                 lull.over()
-            elif lull.is_the_end():
+            elif lull.is_the_end(_ABSENT_LOOKS if wanted - self.present else LOOKS):
                 break
         if again:
             mover.restart()  # the same messages come again, without having been kept here
@@ -93,7 +103,7 @@ class Reconciler:
         batches = self._journal.open_batches(self._operation.id)
         if not batches:
             return
-        present = self._look_ahead(sum(len(batch.intents) for batch in batches))
+        present = self._look_ahead(Counter(intent.identity for batch in batches for intent in batch.intents))
         present -= self._journal.identities(self._operation.id, "returned", "failed", "unknown")
         for batch in batches:
             verdicts = self._verdicts(batch, present)
@@ -102,14 +112,14 @@ class Reconciler:
             else:
                 self._journal.close_batch(self._operation.id, batch.number, verdicts)
 
-    def _look_ahead(self, open_messages: int) -> Counter[bytes]:
+    def _look_ahead(self, wanted: Counter[bytes]) -> Counter[bytes]:
         counts = self._journal.counts(self._operation.id)
         staying = counts["returned"] + counts["failed"] + counts["unknown"]
         if not self._request.takes:
             staying += counts["moved"]
         if self._request.selects:
             staying += self._mover.count_ready()  # what is left alone stands between them
-        return Ahead(self._mover, open_messages + staying + _SLACK, again=self._again).present
+        return Ahead(self._mover, wanted.total() + staying + _SLACK, wanted, again=self._again).present
 
     def _verdicts(self, batch: OpenBatch, present: Counter[bytes]) -> list[Verdict] | None:
         """What became of a batch; None: nothing of it happened."""
@@ -147,7 +157,7 @@ class Reconciler:
         """Send unknown messages again: from the queue what is there, the rest as the journal kept it."""
         operation = self._operation.id
         kept = [intent for intent in self._journal.kept(operation) if intent.seq in seqs]
-        present = self._look_ahead(len(kept))
+        present = self._look_ahead(Counter(intent.identity for intent in kept))
         present -= self._journal.identities(operation, "returned", "failed")
         absent: list[Intent] = []
         for intent in kept:
