@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dead_letters import Yard
 from hypothesis import HealthCheck, settings
 from trying import Busctl
 from victims import Victim
@@ -63,6 +64,22 @@ def victim(node: Any) -> Iterator[Victim]:
 @pytest.fixture
 def vhost(busctl_vhost: TestBroker) -> TestBroker:
     return busctl_vhost
+
+
+@pytest.fixture
+def yard(vhost: TestBroker, tmp_path: Path) -> Iterator[Yard]:
+    """Dead letters in a virtual host of their own."""
+    yard = Yard(vhost, tmp_path)
+    yield yard
+    yard.close()
+
+
+@pytest.fixture
+def quorum_yard(vhost: TestBroker, tmp_path: Path) -> Iterator[Yard]:
+    """The same with quorum queues."""
+    yard = Yard(vhost, tmp_path, "quorum")
+    yield yard
+    yard.close()
 
 
 @pytest.fixture

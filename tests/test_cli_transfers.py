@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,6 @@ from waiting import wait_until
 from busctl.cli import main
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def yard(vhost: Any, tmp_path: Path) -> Iterator[Yard]:
-    yard = Yard(vhost, tmp_path)
-    yield yard
-    yard.close()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -169,13 +168,6 @@ def test_groups_count_and_keep_the_newest_as_the_example() -> None:
     assert one.example["properties"]["message_id"] == "2"
     assert sum(one.arrivals) == 3
     assert one.arrivals[-1] == 1
-
-
-@pytest.fixture
-def yard(vhost: Any, tmp_path: Path) -> Any:
-    yard = Yard(vhost, tmp_path)
-    yield yard
-    yard.close()
 
 
 def test_dead_letter_queues_by_argument_by_policy_and_by_name(yard: Yard, vhost: Any) -> None:

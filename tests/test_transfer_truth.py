@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,6 @@ from busctl_lib.errors import BusError, GuardRefused
 from busctl_lib.journal import Operation
 from busctl_lib.transfers import Request, Transfer, boomerangs, definition_of, empty_into_trash, lull, undo_of
 from busctl_lib.transfers.boomerangs import Watch
-
-
-@pytest.fixture
-def yard(vhost: Any, tmp_path: Path) -> Iterator[Yard]:
-    yard = Yard(vhost, tmp_path)
-    yield yard
-    yard.close()
 
 
 @pytest.mark.parametrize("fast", [False, True], ids=["exact", "fast"])

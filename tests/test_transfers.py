@@ -3,37 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from dead_letters import Yard, letter
+from dead_letters import Yard
 from waiting import wait_until
 
-from busctl_lib.envelope import Delivery, Envelope, Properties, TypedInt
+from busctl_lib.envelope import Envelope, Properties, TypedInt
 from busctl_lib.errors import BusError, GuardRefused
-from busctl_lib.journal import Intent, Journal, Operation, Verdict, identity
+from busctl_lib.journal import Journal
 from busctl_lib.management.transport import Transport
 from busctl_lib.transfers import Request, Transfer, audit, read_plan, undo_of
 from busctl_lib.transfers.routes import Reach, RouteMap
-
-
-@pytest.fixture
-def yard(vhost: Any, tmp_path: Path) -> Iterator[Yard]:
-    yard = Yard(vhost, tmp_path)
-    yield yard
-    yard.close()
-
-
-@pytest.fixture
-def quorum_yard(vhost: Any, tmp_path: Path) -> Iterator[Yard]:
-    yard = Yard(vhost, tmp_path, "quorum")
-    yield yard
-    yard.close()
 
 
 def test_replay_goes_to_the_original_exchange_and_key_without_the_brokers_headers(yard: Yard) -> None:
@@ -384,89 +368,6 @@ def test_a_target_deleted_half_way_keeps_the_rest(yard: Yard) -> None:
     assert operation.moved + operation.returned + operation.unknown == 900
     assert yard.waiting("dead") + operation.moved + operation.unknown >= 900
     assert yard.waiting("dead") >= operation.returned
-
-
-def test_cancel_gives_an_account_and_resume_goes_on(yard: Yard) -> None:
-    operation = interrupted(yard)
-    assert 0 < operation.moved < 600
-    with (
-        yard.journal() as journal,
-        Transfer.resume(yard.broker, yard.management, journal, operation.id) as transfer,
-    ):
-        transfer.request.rate = None
-        for _ in transfer.resuming():
-            pass
-        assert transfer.account is not None
-        assert (transfer.account.operation.state, transfer.account.operation.moved) == ("done", 600)
-    assert sorted(yard.numbers("elsewhere")) == list(range(600))
-
-
-def test_what_stopped_an_operation_is_not_told_of_it_when_it_is_done(yard: Yard) -> None:
-    operation = interrupted(yard)
-    with yard.journal() as journal:
-        journal.set_state(operation, "interrupted", "the link was lost")
-        assert journal.operation(operation.id).note == "the link was lost"
-    assert resume(yard, operation.id).state == "done"
-    with yard.journal() as journal:
-        assert journal.operation(operation.id).note is None
-
-
-def interrupted(yard: Yard, *, fast: bool = False) -> Operation:
-    """A move of 600 messages that was interrupted early."""
-    yard.put(600)
-    request = Request(kind="move", source="dead", target="elsewhere", rate=400, fast=fast)
-    with yard.journal() as journal, Transfer(yard.broker, yard.management, journal, request) as transfer:
-        for _ in transfer.planning():
-            pass
-        for progress in transfer.running():
-            if progress.moved:
-                transfer.stop("interrupted")
-        assert transfer.account is not None
-        operation = transfer.account.operation
-    assert operation.state == "interrupted"
-    return operation
-
-
-def resume(yard: Yard, operation: str) -> Operation:
-    """Go on with it, and send again what was told unknown."""
-    with yard.journal() as journal, Transfer.resume(yard.broker, yard.management, journal, operation) as transfer:
-        for _ in transfer.resuming("resend"):
-            pass
-        assert transfer.account is not None
-        return transfer.account.operation
-
-
-def test_what_is_found_unknown_only_now_is_told_before_it_is_sent_again(yard: Yard) -> None:
-    id_ = interrupted(yard, fast=True).id
-    intents = [Intent(1000 + n, identity(letter(n)), f"m-{n}", "", "dead", "", "elsewhere") for n in (598, 599)]
-    with yard.journal() as journal:
-        journal.close_batch(id_, None, [Verdict(intents[0], "unknown", "told before")])
-        journal.open_batch(id_, 1000, [intents[1]], exact=False)
-    operation = resume(yard, id_)
-    assert (operation.state, operation.moved, operation.unknown) == ("partial", 599, 1)
-    assert yard.waiting("dead") == 1
-    operation = resume(yard, id_)
-    assert (operation.state, operation.moved, operation.unknown) == ("done", 600, 0)
-    assert sorted(yard.numbers("elsewhere")) == list(range(600))
-
-
-def test_a_moved_message_that_its_queue_gives_again_is_told(yard: Yard) -> None:
-    id_ = interrupted(yard, fast=True).id
-    with yard.journal() as journal:
-        moved = [int(line.message_id[2:]) for line in journal.lines(id_, "moved") if line.message_id][:5]
-    # A broker that died may have forgotten acks: its queue has the messages again, as redelivered.
-    yard.publish(map(letter, moved))
-    taken: list[Delivery] = []
-    subscription = yard.broker.subscribe("dead", taken.append, prefetch=1000)
-    wait_until(lambda: taken and yard.waiting("dead") == 0, 30)
-    subscription.cancel()
-    wait_until(lambda: yard.waiting("dead") == len(taken), 30)
-    operation = resume(yard, id_)
-    assert (operation.state, operation.moved, operation.unknown) == ("partial", 595, 5)
-    assert yard.waiting("dead") == 5
-    operation = resume(yard, id_)
-    assert (operation.state, operation.moved, yard.waiting("dead")) == ("done", 600, 0)
-    assert Counter(yard.numbers("elsewhere")) - Counter(range(600)) == Counter(moved)
 
 
 def test_a_quorum_queue_at_the_end_of_its_budget_is_not_touched(vhost: Any, tmp_path: Path) -> None:

@@ -166,11 +166,15 @@ class Mover:
 
     def count_ready(self, timeout: float = 30.0) -> int:
         """How many messages wait in the queue beyond what is held by anybody. Raises NotFound."""
+        return self.count(timeout)[0]
+
+    def count(self, timeout: float = 30.0) -> tuple[int, int]:
+        """How many messages wait in the queue, and how many consumers it has, this one among them. Raises NotFound."""
         spec = QueueSpec(queue=self.queue, durable=False, exclusive=False, auto_delete=False, arguments={})
         answer = self.link.run(
             lambda: self.link.with_channel(lambda channel: spec.declare(channel, passive=True)), timeout
         )
-        return int(answer.message_count)
+        return int(answer.message_count), int(answer.consumer_count)
 
     def restart(self, timeout: float = 30.0) -> None:
         """Give everything back and begin again at the queue's head: a new epoch on the same connection."""

@@ -4,7 +4,8 @@ What happens to a message when the process dies at any line:
 
     taken                 | it is unsettled: the broker puts it back
     batch in the journal  | as before; whoever resumes finds an open batch and looks whether the queue has its messages
-    exact: commit sent    | the broker does all of it or nothing: publishes and acks are one transaction
+    exact: commit sent    | the broker does all of it or nothing: publishes and acks are one transaction; but quorum
+                          | queues may lose what they were just given, so what went to one is unknown then
     fast: publish sent    | the ack follows the confirm: it is in its queue, or confirmed at its target, or both
     outcome in the journal| nothing is left to do
 

@@ -7,7 +7,7 @@ import time
 from busctl_lib.amqp.movers import Mover
 from busctl_lib.errors import BusError
 
-LOOKS = 3
+_LOOKS = 3
 """So many times in a row a queue must be found empty."""
 _PATIENCE_S = 10.0
 
@@ -28,22 +28,25 @@ class Lull:
         """Something came."""
         self._began_at, self._empty = None, 0
 
-    def is_the_end(self, looks: int = LOOKS) -> bool:
+    def is_the_end(self, *, alone: bool = False) -> bool:
         """Nothing came for a moment: whether nothing more will.
 
         Args:
-            looks: How many times in a row the queue must be found empty.
+            alone: Wait for other consumers to be gone: what a killed process had in the hand comes back when the
+                broker has noted its end, and until then it would be taken for gone.
 
         Raises:
             BusError: messages wait, and for a while none came.
         """
         mover, now = self._mover, time.monotonic()
         self._began_at = self._began_at or now
-        waiting = mover.count_ready() if mover.ready else None
-        self._empty = self._empty + 1 if waiting == 0 else 0
-        if self._empty >= looks:
+        patient = now - self._began_at <= _PATIENCE_S
+        waiting, consumers = mover.count() if mover.ready else (None, 0)
+        shared = alone and consumers > 1 and patient
+        self._empty = self._empty + 1 if waiting == 0 and not shared else 0
+        if self._empty >= _LOOKS:
             return True
-        if waiting != 0 and now - self._began_at > _PATIENCE_S:
+        if waiting != 0 and not patient:
             if waiting is None:
                 raise BusError(f"nothing comes from {mover.queue}: {mover.says}", hint="Try again.")
             raise BusError(

@@ -13,7 +13,7 @@ from busctl_lib.envelope import Delivery, Outcome
 from busctl_lib.errors import ApiError
 from busctl_lib.journal import Intent, Journal, OpenBatch, Operation, Verdict, unpack
 from busctl_lib.management import ManagementClient
-from busctl_lib.transfers.lull import LOOKS, Lull
+from busctl_lib.transfers.lull import Lull
 from busctl_lib.transfers.requests import Request
 from busctl_lib.transfers.routes import RouteMap
 from busctl_lib.transfers.sorter import WINDOW
@@ -24,10 +24,11 @@ _IDLE_S = 0.25
 _BATCH = 250
 _DEADLINE_S = 60.0
 _RESTARTED = "a node of the broker was started while it was under way"
-_ABSENT_LOOKS = 12
-"""What a killed process had in the hand comes back when the broker has noted its end, which under load takes a while:
-what is absent until then would be taken for gone."""
 _KILLED = "it was under way when busctl ended"
+_IN_PART = f"{_KILLED}, and only a part of its batch is in its queue"
+_NOT_HELD = f"{_KILLED}, and {{!r}} is a quorum queue: it may have dropped what it was just given"
+"""Its leader hears of the end of a client before it writes down what waits there, and takes nothing of that any more: a
+transaction whose client dies before the answer may be acked as a whole and arrive in part (seen on 3.10.8)."""
 
 
 class Ahead:
@@ -36,7 +37,7 @@ class Ahead:
     Args:
         mover: Open, on the queue.
         most: How many to look at.
-        wanted: What is looked for: while some of it is absent, the queue's end is waited for longer.
+        wanted: What is looked for: while some of it is absent, other consumers' end is waited for.
         again: Whether they are left to come once more.
     """
 
@@ -53,7 +54,7 @@ class Ahead:
                 deliveries += found
             if found:
                 lull.over()
-            elif lull.is_the_end(_ABSENT_LOOKS if wanted - self.present else LOOKS):
+            elif lull.is_the_end(alone=bool(wanted - self.present)):
                 break
         if again:
             mover.restart()  # the same messages come again, without having been kept here
@@ -132,10 +133,25 @@ class Reconciler:
             return [self._by_presence(intent, here) for intent in batch.intents]
         if restarted_since(self._management, batch.began_at):
             return [Verdict(intent, "unknown", _RESTARTED) for intent in batch.intents]
-        if 2 * here.total() >= len(batch.intents):  # all or none, but for copies of others
+        leaving = Counter(intent.identity for intent in batch.intents if not self._rewrites(intent))
+        still = (leaving & here).total()
+        if self._again:  # all or none, but for copies of others
+            untouched, in_part = 2 * still >= leaving.total(), False
+        else:  # acks of a quorum queue may get lost
+            untouched, in_part = here == wanted, still > 0
+        if untouched:
             present -= here
             return None
-        return [self._committed(intent) for intent in batch.intents]
+        if in_part:
+            return [Verdict(intent, "unknown", _IN_PART) for intent in batch.intents]
+        return [self._committed(intent, here) for intent in batch.intents]
+
+    def _rewrites(self, intent: Intent) -> bool:
+        """Whether it went behind the others of its own queue."""
+        return (intent.to_exchange, intent.to_key) == ("", self._request.source)
+
+    def _done(self, intent: Intent) -> Verdict:
+        return Verdict(intent, "skipped" if self._rewrites(intent) else "moved")
 
     @staticmethod
     def _by_presence(intent: Intent, here: Counter[bytes]) -> Verdict:
@@ -144,12 +160,22 @@ class Reconciler:
             return Verdict(intent, "unknown", _KILLED)
         return Verdict(intent, "moved")  # it was acked, which follows the confirm
 
-    def _committed(self, intent: Intent) -> Verdict:
-        """It was taken out of its queue and sent; where its route leads nowhere now it may have come back to us."""
-        if self._request.kind == "discard" or self._request.discard:
-            return Verdict(intent, "moved")
-        problem = self._routes.reach(unpack(intent)).problem
-        return Verdict(intent, "moved") if problem is None else Verdict(intent, "unknown", problem)
+    def _committed(self, intent: Intent, here: Counter[bytes]) -> Verdict:
+        """It was taken out of its queue and sent, unless something speaks against it."""
+        done = self._done(intent)
+        if self._discards:
+            return done
+        if self._rewrites(intent) and here[intent.identity] > 0:
+            here[intent.identity] -= 1
+            return done
+        reach = self._routes.reach(unpack(intent))
+        if reach.problem is not None:  # its route leads nowhere now: it may have come back to us
+            return Verdict(intent, "unknown", reach.problem)
+        return Verdict(intent, "unknown", _NOT_HELD.format(reach.quorum[0])) if reach.quorum else done
+
+    @property
+    def _discards(self) -> bool:
+        return self._request.kind == "discard" or self._request.discard
 
     # -- unknown messages
 
@@ -167,7 +193,7 @@ class Reconciler:
                 absent.append(intent)
         sent_seqs = {intent.seq for intent in absent}
         self._journal.forget(operation, seqs - sent_seqs)
-        if self._request.kind == "discard" or self._request.discard:
+        if self._discards:
             self._journal.close_batch(operation, None, [Verdict(intent, "moved") for intent in absent])
             return
         number = min([0, *(batch.number for batch in self._journal.open_batches(operation))])
@@ -186,12 +212,12 @@ class Reconciler:
         else:
             returned = sent.returned
             verdicts = [
-                Verdict(intent, "unknown", returned[place]) if place in returned else Verdict(intent, "moved")
+                Verdict(intent, "unknown", returned[place]) if place in returned else self._done(intent)
                 for place, intent in enumerate(intents)
             ]
         self._journal.close_batch(operation, number, verdicts)
-        done = [verdict.intent.seq for verdict in verdicts if verdict.outcome == "moved"]
-        self._journal.forget_bodies(operation, done)
+        known = [verdict.intent.seq for verdict in verdicts if verdict.outcome != "unknown"]
+        self._journal.forget_bodies(operation, known)
 
 
 def audit(journal: Journal, operation: str) -> Iterator[bytes]:

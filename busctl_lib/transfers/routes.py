@@ -42,6 +42,8 @@ class Reach(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Queues among them that refuse messages when they are full."""
     limits: dict[str, Limits] = {}
     """Queues among them that drop their oldest messages when they are full."""
+    quorum: list[str] = []
+    """Quorum queues among them, which take a transaction only in part when its connection ends before the answer."""
     silent: list[str] = []
     """Those of `refuses` that are quorum queues: a transaction is committed all the same, and only a confirm tells."""
 
@@ -113,10 +115,13 @@ class RouteMap:
     def _with_limits(self, reach: Reach) -> Reach:
         for name in reach.queues:
             queue = self._queue(name)
-            if queue is not None and queue.refuses:
+            if queue is None:
+                continue
+            reach.quorum += [name] if queue.quorum else []
+            if queue.refuses:
                 reach.refuses.append(name)
-                reach.silent += [name] if queue.silently else []
-            elif queue is not None and queue.limits is not None:
+                reach.silent += [name] if queue.quorum else []
+            elif queue.limits is not None:
                 reach.limits[name] = queue.limits
         return reach
 
@@ -172,8 +177,7 @@ class RouteMap:
             except NotFound:
                 self._queues[name] = None
             else:
-                refuses = refuses_when_full(info)
-                self._queues[name] = _Queue(refuses, refuses and info.type == "quorum", limits_of(info))
+                self._queues[name] = _Queue(info.type == "quorum", refuses_when_full(info), limits_of(info))
         return self._queues[name]
 
     def _alternate(self, info: ExchangeInfo) -> str | None:
@@ -188,8 +192,8 @@ class RouteMap:
 class _Queue(msgspec.Struct):
     """What matters of a queue that exists."""
 
+    quorum: bool
     refuses: bool
-    silently: bool
     limits: Limits | None
 
 
