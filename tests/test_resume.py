@@ -176,6 +176,20 @@ def test_what_a_quorum_queue_may_have_dropped_when_its_client_died_is_told(quoru
     assert sorted(quorum_yard.numbers("elsewhere")) == list(range(600))
 
 
+def test_what_is_unknown_and_left_alone_was_not_taken_by_somebody_else(quorum_yard: Yard) -> None:
+    id_ = interrupted(quorum_yard).id
+    taken_away(quorum_yard, range(590, 600))
+    killed_in_commit(quorum_yard, id_, range(590, 600))
+    assert resume(quorum_yard, id_, None).unknown == 10
+    with quorum_yard.journal() as journal:
+        yard = quorum_yard
+        with Transfer.resume(yard.broker, yard.management, journal, id_) as transfer:
+            for _ in transfer.resuming("skip"):
+                pass
+            assert transfer.account is not None
+            assert (transfer.account.operation.failed, transfer.account.gone) == (10, 0)
+
+
 def test_a_batch_of_which_a_quorum_queue_has_a_part_is_told(quorum_yard: Yard) -> None:
     id_ = interrupted(quorum_yard).id
     taken_away(quorum_yard, range(590, 595))

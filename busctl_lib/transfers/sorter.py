@@ -143,7 +143,7 @@ class Sorter:
             return
         self._idle = 0
         if self._mover.count_ready() == 0:
-            self._books.gone = self._view.count
+            self._books.gone = max(0, self._view.count - self._stays.total())  # what was to stay is told as such
             self._view.count = 0
         else:
             self._mover.renew()
