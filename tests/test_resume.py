@@ -60,6 +60,7 @@ def interrupted(yard: Yard, *, fast: bool = False) -> Operation:
 def resume(yard: Yard, operation: str, unknown: Literal["resend"] | None = "resend") -> Operation:
     """Go on with it, and send again what was told unknown."""
     with yard.journal() as journal, Transfer.resume(yard.broker, yard.management, journal, operation) as transfer:
+        transfer.request.rate = None
         for _ in transfer.resuming(unknown):
             pass
         assert transfer.account is not None
@@ -83,9 +84,11 @@ def test_what_is_found_unknown_only_now_is_told_before_it_is_sent_again(yard: Ya
 def test_a_moved_message_that_its_queue_gives_again_is_told(yard: Yard) -> None:
     id_ = interrupted(yard, fast=True).id
     with yard.journal() as journal:
-        moved = [int(line.message_id[2:]) for line in journal.lines(id_, "moved") if line.message_id][:5]
-    # A broker that died may have forgotten acks: its queue has the messages again, as redelivered.
-    yard.publish(map(letter, moved))
+        gone = [int(line.message_id[2:]) for line in journal.lines(id_, "moved") if line.message_id]
+    # A broker that died may have forgotten acks: its queue has the messages again, at its head and as redelivered.
+    moved = gone[-5:]
+    yard.broker.purge_queue("dead")
+    yard.publish(letter(number) for number in [*moved, *sorted(set(range(600)) - set(gone))])
     taken: list[Delivery] = []
     subscription = yard.broker.subscribe("dead", taken.append, prefetch=1000)
     wait_until(lambda: taken and yard.waiting("dead") == 0, 30)
@@ -220,10 +223,9 @@ def test_what_a_dead_process_still_holds_is_waited_for(yard: Yard) -> None:
     subscription = yard.broker.subscribe("dead", held.append, prefetch=1000)
     wait_until(lambda: yard.waiting("dead") == 0, 30)
     with yard.journal() as journal, Transfer.resume(yard.broker, yard.management, journal, id_) as transfer:
-        ahead = transfer.resuming()
-        let_go = threading.Timer(2.0, subscription.cancel)
-        let_go.start()
-        for _ in ahead:
+        transfer.request.rate = None
+        threading.Timer(2.0, subscription.cancel).start()
+        for _ in transfer.resuming():
             pass
         assert transfer.account is not None
         operation = transfer.account.operation
