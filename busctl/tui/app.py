@@ -34,6 +34,7 @@ from busctl.tui.messages import (
 from busctl.tui.modals.help import HelpModal, live_keys
 from busctl.tui.nouns import NOUNS
 from busctl.tui.opening import Opening
+from busctl.tui.pictures import in_columns
 from busctl.tui.screens.overview import OverviewScreen
 from busctl.tui.screens.place import Place
 from busctl.tui.screens.queue import QueueScreen
@@ -220,6 +221,10 @@ class ConsoleApp(Opening):
     def action_help(self) -> None:
         """Show the keys of the place in front."""
         self.push_screen(HelpModal(live_keys(self.screen), self.feed.console.aliases))
+
+    def export_screenshot(self, *, title: str | None = None, simplify: bool = False) -> str:
+        """The screen as SVG."""
+        return in_columns(super().export_screenshot(title=title, simplify=simplify))
 
     def action_save_picture(self) -> None:
         """Write the screen as SVG into the folder the console was started in."""
