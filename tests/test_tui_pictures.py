@@ -11,7 +11,7 @@ from rich.text import Text
 from busctl.tui.pictures import in_columns
 
 _CELL = 12.2
-ROWS = ("  NAME       READY", "  obs <a> 日本  12.0k", "     x & y")
+ROWS = ("  NAME       READY", "  obs <a> 日本  12.0k", "     x & y", " a ⠤⣀ b")
 
 
 def test_each_word_stands_at_its_column() -> None:
@@ -23,5 +23,6 @@ def test_each_word_stands_at_its_column() -> None:
         *((2, "NAME"), (13, "READY")),
         *((2, "obs &lt;a&gt; 日本"), (16, "12.0k")),
         (5, "x &amp; y"),
+        *((1, "a"), (3, "⠤"), (4, "⣀"), (6, "b")),
     ]
     assert [round(float(length) / _CELL) for _, length, text in found if "obs" in text] == [12]

@@ -10,7 +10,10 @@ from rich.cells import cell_len
 _TEXT = re.compile(
     r'<text class="([^"]+)" x="([^"]+)" y="([^"]+)" textLength="([^"]+)" clip-path="([^"]+)">([^<]*)</text>'
 )
-_WORDS = re.compile("[^\N{NO-BREAK SPACE}]+(?:\N{NO-BREAK SPACE}[^\N{NO-BREAK SPACE}]+)*")
+_DOTS = "\N{BRAILLE PATTERN BLANK}-\N{BRAILLE PATTERN DOTS-12345678}"
+_GAP = "\N{NO-BREAK SPACE}"
+_WORDS = re.compile(f"[{_DOTS}]|[^{_GAP}{_DOTS}]+(?:{_GAP}[^{_GAP}{_DOTS}]+)*")
+"""Words, and each character of a chart, which comes from a font of another width where the first one lacks it."""
 
 
 def in_columns(svg: str) -> str:
