@@ -26,7 +26,7 @@ _DEADLINE_S = 60.0
 _RESTARTED = "a node of the broker was started while it was under way"
 _KILLED = "it was under way when busctl ended"
 _IN_PART = f"{_KILLED}, and only a part of its batch is in its queue"
-_NOT_HELD = f"{_KILLED}, and {{!r}} is a quorum queue: it may have dropped what it was just given"
+_NOT_HELD = f"{_KILLED}, and {{!r}} is a quorum queue: it has arrived unless the queue dropped it, which is rare"
 """Its leader hears of the end of a client before it writes down what waits there, and takes nothing of that any more: a
 transaction whose client dies before the answer may be acked as a whole and arrive in part (seen on 3.10.8)."""
 
