@@ -190,8 +190,15 @@ def test_declaring_is_said_and_may_be_repeated(run: Run, broker: MessageBroker, 
     assert {info.destination for info in api.exchange_bindings(vhost.name, "trades")} == {HOSTILE, "amq.fanout"}
     code, _, err = run("declare", "exchange", "odd", "--type", "topics")
     assert (code, "did you mean topic?" in err) == (2, True)
-    code, _, err = run("declare", "queue", "q", "-a", "x-max-length:=ten")
-    assert (code, "is not JSON" in err) == (2, True)
+    for wrong, says in (
+        (("-a", "x-max-length:=ten"), "-a x-max-length: 'ten' is not JSON (for text write x-max-length=...)"),
+        (("-a", "x-max-length:=NaN"), "is not JSON"),
+        (("-a", "x=\udcff"), "is not valid UTF-8"),
+        (("-a", ":=1"), "-a ':=1' is neither NAME=TEXT nor NAME:=JSON"),
+        (("-a", "a=1", "-a", "a:=1"), "-a a is given twice"),
+    ):
+        code, _, err = run("declare", "queue", "q", *wrong)
+        assert (code, says in err) == (2, True), err
 
 
 def test_production_wants_the_context_spelled_out_and_read_only_nothing_at_all(

@@ -11,7 +11,7 @@ import typer
 
 from busctl.cli import output
 from busctl.views.formats import safe_text
-from busctl_lib.errors import BusError, ConfigError
+from busctl_lib.errors import BusError
 
 if TYPE_CHECKING:
     from busctl.session import Session
@@ -117,29 +117,3 @@ def tell(made: Operation, done: str, form: output.Format | None) -> None:
         (output.write_json if form is output.Format.JSON else output.write_jsonl)(as_json(made))
     else:
         output.write_line(safe_text(done))
-
-
-def settings_of(words: list[str] | None, option: str) -> dict[str, Any]:
-    """Read NAME=TEXT and NAME:=JSON.
-
-    Raises:
-        ConfigError: one is neither, or comes twice.
-    """
-    import json
-
-    made: dict[str, Any] = {}
-    for word in words or ():
-        name, sign, text = word.partition("=")
-        typed = name.endswith(":")
-        name = name.removesuffix(":")
-        if not sign or not name:
-            raise ConfigError(f"{option} {safe_text(word, 40)!r} is neither NAME=TEXT nor NAME:=JSON")
-        if name in made:
-            raise ConfigError(f"{option}: {name} is given twice")
-        try:
-            made[name] = json.loads(text) if typed else text
-        except ValueError:
-            raise ConfigError(
-                f"{option} {name}: {safe_text(text, 40)!r} is not JSON", hint=f"for text write {name}=..."
-            ) from None
-    return made

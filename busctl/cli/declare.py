@@ -11,6 +11,7 @@ from busctl.cli import changing, confirm, flags
 from busctl.cli.changing import ArgumentOption, OutputOption
 from busctl.cli.confirm import YesOption
 from busctl_lib.errors import ApiError, ConfigError
+from busctl_lib.pairs import object_of
 
 if TYPE_CHECKING:
     from busctl.session import Session
@@ -47,7 +48,7 @@ def declare_queue(
     form: OutputOption = None,
 ) -> None:
     """Declare a durable queue; one that is there already with the same settings is fine."""
-    given = changing.settings_of(arguments, "-a")
+    given = object_of(arguments or (), "-a ")
     if type_ is not None:
         given["x-queue-type"] = type_.value
     if dead_letter_to is not None:
@@ -78,7 +79,7 @@ def declare_exchange(
     form: OutputOption = None,
 ) -> None:
     """Declare a durable exchange; one that is there already with the same settings is fine."""
-    given = changing.settings_of(arguments, "-a")
+    given = object_of(arguments or (), "-a ")
     if alternate is not None:
         given["alternate-exchange"] = alternate
     with flags.open_session(ctx) as session:
@@ -119,7 +120,7 @@ def declare_binding(
     form: OutputOption = None,
 ) -> None:
     """Bind a queue or an exchange to an exchange."""
-    given = changing.settings_of(arguments, "-a")
+    given = object_of(arguments or (), "-a ")
     with flags.open_session(ctx) as session:
         does = f"bind {name!r} to exchange {source!r} by key {key!r}"
         confirm.allow(session.settings, confirm.Change(does=does, name=name, destructive=False), yes=yes)

@@ -14,6 +14,7 @@ from busctl.cli.lists import AllVhostsOption, ColumnsOption, OutputOption, SortO
 from busctl.views.blast import listed
 from busctl.views.policies import POLICIES
 from busctl_lib.errors import ConfigError, NotFound
+from busctl_lib.pairs import object_of
 
 if TYPE_CHECKING:
     from busctl_lib.management import ManagementClient, PolicyInfo
@@ -70,7 +71,7 @@ def set_(
     form: changing.OutputOption = None,
 ) -> None:
     """Set a policy, or replace the one of that name."""
-    definition = changing.settings_of(settings, "policies set:")
+    definition = object_of(settings, "policies set: ")
     with flags.open_session(ctx) as session:
         api, vhost = session.management, session.vhost
         before = _existing(api, vhost, name)

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from busctl.cli import confirm, exits, flags, output, templates
-from busctl.cli.bodies import PAIR, Body, body_of, object_of, of_bytes
+from busctl.cli.bodies import Body, body_of, of_bytes
 from busctl.cli.confirm import YesOption
 from busctl.cli.lists import require_above_0, seconds
 from busctl.cli.sending import Letters, Sending, stamped
 from busctl.views import formats
 from busctl_lib.envelope import PROPERTY_NAMES, Envelope, Properties
 from busctl_lib.errors import BusError, ConfigError, InvalidMessage, PublishRefused, Unroutable
+from busctl_lib.pairs import object_of
 from busctl_lib.schemas import nearest, schema_of, validate
 
 if TYPE_CHECKING:
@@ -288,11 +289,7 @@ def _properties(headers: list[str], given: list[str], body: Body) -> Properties:
             hint = f"did you mean {meant}?" if meant else f"there are: {', '.join(_DIRECT)}"
             raise ConfigError(f"{formats.safe_text(name, 40)!r} is not an AMQP property", hint=hint)
         values[name] = _property(name, text)
-    pairs = [PAIR.match(word) for word in headers]
-    if not all(pairs):
-        odd = headers[pairs.index(None)]
-        raise ConfigError(f"-H {formats.safe_text(odd, 40)!r} is neither NAME=TEXT nor NAME:=JSON")
-    return Properties(headers=object_of([pair for pair in pairs if pair is not None]) or None, **values)
+    return Properties(headers=object_of(headers, "-H ") or None, **values)
 
 
 def _property(name: str, text: str) -> str | int:
