@@ -247,6 +247,16 @@ def test_every_command_shows_help_with_the_flags_of_all(capsys: pytest.CaptureFi
         assert not re.search(r"<(bool|int|int range|float)>|\[\[", out), "types that say nothing, brackets twice"
 
 
+def test_help_is_no_command_and_answers_all_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ([], ["tail"], ["contexts", "add"]):
+        assert main.run([*words, "--help"]) == 0
+        meant = capsys.readouterr().out
+        assert (main.run(["help", *words]), capsys.readouterr().out) == (0, meant)
+        assert "help " not in re.sub("--help", "", meant)
+    assert main.run(["help", "tial"]) == 2
+    assert "tail" in capsys.readouterr().err
+
+
 def test_nobody_on_the_port_is_three(capsys: pytest.CaptureFixture[str]) -> None:
     port = refusing_port()
     for name in ("queues", "overview"):

@@ -8,6 +8,7 @@ import typer
 
 from busctl.cli import exits, flags, lists, moving
 from busctl.cli.confirm import YesOption
+from busctl.views.plans import parking
 from busctl_lib.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 SourceArgument = Annotated[str, typer.Argument(metavar="QUEUE", help="The queue whose messages are meant.")]
 TargetArgument = Annotated[str, typer.Argument(metavar="TARGET", help="The queue that gets them.")]
-PARKED = ".parked"
 
 
 def move(
@@ -82,7 +82,7 @@ def park(
     """Put messages aside, into a queue that is declared for it where it is not there."""
     chosen = moving.selection(where, group, ids, limit)
     facts = {"rate": rate, "fast": fast, "rewrite": rewrite, "accept_loss": accept_loss, **chosen}
-    target = to or source + PARKED
+    target = to or parking(source)
     return _transfer(ctx, "park", source, target, facts, dry_run=dry_run, yes=yes, form=form)
 
 

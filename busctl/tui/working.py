@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from busctl_lib.transfers import Request
 
 VERBS = ("replay", "move", "copy", "park", "discard", "purge")
-PARKED = ".parked"
 
 
 def request_of(verb: str, argument: str) -> Request:
@@ -42,7 +41,7 @@ def request_of(verb: str, argument: str) -> Request:
     )  # what can be undone is what an operator wants at three in the morning
     request = with_flags(Request(kind=kind, source=source, target=target), shlex.join(words))  # type: ignore[arg-type]
     if kind == "park" and request.target is None:
-        request.target = source + PARKED
+        request.target = plans.parking(source)
     return request
 
 
