@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from busctl.cli import output
-from busctl.views.formats import safe_text
+from busctl.views.formats import counted, safe_text
 from busctl_lib.errors import BusError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def operation(
         kind: What it is, as the command is called.
         source: The name of what is changed.
         form: How it is printed; for people it is the sentence `done`.
-        done: What is true afterwards; `{moved}` stands for the count that the block sets.
+        done: What is true afterwards; `{moved}` stands for the messages that the block counts.
         target: A second name, of a binding say.
         planned: How many things it is about.
         vhost: Where it is; the session's vhost by default.
@@ -74,7 +74,7 @@ def operation(
             told = str(error) if isinstance(error, BusError) else type(error).__name__
             journal.set_state(made, "failed" if isinstance(error, Exception) else "interrupted", told)
             raise
-        said = done.replace("{moved}", f"{made.moved:,}")
+        said = done.replace("{moved}", counted(made.moved, "message"))
         journal.set_state(made, "done", said)
     tell(made, said, form)
 
