@@ -88,6 +88,7 @@ def test_pairs_make_a_valid_persistent_json_message(publish: Publish, broker: Me
         (("a=1", "and more"), "'and more' is neither NAME=TEXT nor NAME:=JSON"),
         ((), "no message"),
         (("x", "-P", "prioity=1"), "did you mean priority?"),
+        (("x", "-P", "type"), "-P 'type' is not NAME=VALUE"),
         (("x", "-P", "priority=high"), "expected a whole number"),
         (("x", "-P", "priority=\u00b2"), "expected a whole number"),
         (("x", "-P", "priority=256"), "expected a whole number from 0 to 255, found '256'"),

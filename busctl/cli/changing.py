@@ -114,6 +114,6 @@ def tell(made: Operation, done: str, form: output.Format | None) -> None:
     if form in (output.Format.JSON, output.Format.JSONL):
         from busctl.cli.moving import as_json
 
-        (output.write_json if form is output.Format.JSON else output.write_jsonl)(as_json(made))
+        output.write_value(as_json(made), form)
     else:
         output.write_line(safe_text(done))

@@ -105,9 +105,7 @@ def publish(
     """Publish a message and wait until the broker has it."""
     queue, rest = _split(words or [], exchange, key)
     require_above_0(rate, "--rate")
-    timeout_s = seconds(timeout, "--timeout")
-    if not timeout_s:
-        raise ConfigError("--timeout must be above 0: a publish without a confirm is not known to have arrived")
+    timeout_s = confirm_timeout_s(timeout)
     draft = Draft(
         exchange=exchange or "",
         routing_key=key or "" if queue is None else queue,
@@ -124,7 +122,7 @@ def publish(
     letters = ((index / rate if rate is not None else 0.0, draft.envelope(index + 1)) for index in range(count))
     with flags.open_session(ctx) as session:
         change = confirm.Change(
-            does=f"publish {count:,} message{'s' * (count > 1)} to {draft.target!r}",
+            does=f"publish {formats.counted(count, 'message')} to {draft.target!r}",
             name=draft.target,
             destructive=False,
         )
@@ -138,6 +136,14 @@ def publish(
             concurrency=concurrency,
         )
         _send(sending, session, form)
+
+
+def confirm_timeout_s(text: str) -> float:
+    """Read --timeout. Raises ConfigError."""
+    timeout_s = seconds(text, "--timeout")
+    if not timeout_s:
+        raise ConfigError("--timeout must be above 0: a publish without a confirm is not known to have arrived")
+    return timeout_s
 
 
 def _later(session: Session, letters: Letters, delay_s: float) -> Letters:
@@ -283,7 +289,9 @@ def _validate(body: Body) -> None:
 def _properties(headers: list[str], given: list[str], body: Body) -> Properties:
     values: dict[str, Any] = {"content_type": body.content_type, "delivery_mode": 2}
     for word in given:
-        name, _, text = word.partition("=")
+        name, sign, text = word.partition("=")
+        if not sign:
+            raise ConfigError(f"-P {formats.safe_text(word, 40)!r} is not NAME=VALUE")
         if name not in _DIRECT:
             meant = nearest(name, _DIRECT)
             hint = f"did you mean {meant}?" if meant else f"there are: {', '.join(_DIRECT)}"
