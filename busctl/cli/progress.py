@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from types import TracebackType
 from typing import Self
 
+from busctl.cli import output
 from busctl.views.formats import safe_text
 
 _EVERY_S = 0.1
+_USUAL_WIDTH = 80
 
 
 class Progress:
@@ -32,7 +35,7 @@ class Progress:
         now = time.monotonic()
         if now >= self._next:
             self._next = now + _EVERY_S
-            self._write(f"\r\x1b[K{safe_text(text)}")
+            self._write(f"\r\x1b[K{output.cut(safe_text(text), _width() - 1)}")
 
     def _write(self, text: str) -> None:
         if self._shown:
@@ -41,3 +44,11 @@ class Progress:
                 sys.stderr.flush()
             except (OSError, ValueError):
                 self._shown = False
+
+
+def _width() -> int:
+    """Cells of stderr's line; stdout may be a pipe."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or _USUAL_WIDTH
+    except (OSError, ValueError):
+        return _USUAL_WIDTH
