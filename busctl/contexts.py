@@ -290,6 +290,7 @@ def _changed(path: Path) -> Iterator[TOMLDocument]:
     text = tomlkit.dumps(document)
     parse(text, path)
     try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         privatefile.write(path, text.encode())
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}", path=str(path)) from error

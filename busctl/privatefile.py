@@ -14,7 +14,6 @@ def write(path: Path, content: bytes) -> None:
         OSError: it cannot be written.
     """
     path = path.resolve()
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
     try:
         with os.fdopen(handle, "wb") as file:

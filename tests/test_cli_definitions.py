@@ -62,6 +62,7 @@ def test_an_export_differs_in_nothing_and_brings_everything_back(
     assert run("definitions", "export", str(path), "--force")[0] == 0
     assert stat.S_IMODE(path.stat().st_mode) == 0o600, "it may hold password hashes"
     assert run("definitions", "export", str(tmp_path), "--force")[0] == 2
+    assert run("definitions", "export", str(tmp_path / "no" / "such.json"))[0] == 1
     assert json.loads(run("definitions", "export")[1]) == json.loads(path.read_text())
     assert run("definitions", "diff", str(path)) == (0, "", f"{path} and the broker agree\n")
     run("delete", "queue", "orders", "--yes")

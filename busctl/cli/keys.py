@@ -65,6 +65,7 @@ def _next_id(held: Keyring | None) -> str:
 
 def _store(path: Path, text: str) -> None:
     try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         privatefile.write(path, text.encode())
     except OSError as error:
         raise ConfigError(f"the key file {path} cannot be written: {error.strerror}") from None
