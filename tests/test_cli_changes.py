@@ -140,6 +140,12 @@ def test_deleting_an_exchange_names_who_loses(run: Run, broker: MessageBroker, a
     broker.declare_exchange("main", "topic", arguments={"alternate-exchange": "lost"})
     broker.declare_queue("orders", arguments={"x-dead-letter-exchange": "lost"})
     broker.bind_queue("orders", "lost", "")
+    code, _, err = run("delete", "exchange", "lots", "--yes")
+    assert (code, "did you mean lost?" in err) == (4, True)
+    code, _, err = run("declare", "binding", "orders", "-x", "mian")
+    assert (code, "did you mean main?" in err) == (4, True)
+    code, _, err = run("declare", "binding", "ordres", "-x", "main")
+    assert (code, "did you mean orders?" in err) == (4, True)
     code, _, err = run("delete", "exchange", "lost")
     assert code == 9
     assert "bindings    '' to queue orders" in err

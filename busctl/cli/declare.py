@@ -10,7 +10,7 @@ import typer
 from busctl.cli import changing, confirm, flags
 from busctl.cli.changing import ArgumentOption, OutputOption
 from busctl.cli.confirm import YesOption
-from busctl_lib.errors import ApiError, ConfigError
+from busctl_lib.errors import ApiError, ConfigError, NotFound
 from busctl_lib.pairs import object_of
 
 if TYPE_CHECKING:
@@ -128,7 +128,13 @@ def declare_binding(
         bind = session.broker.bind_exchange if to_exchange else session.broker.bind_queue
         done = f"{name} is bound to {source} by key {key!r}"
         with changing.operation(session, "declare binding", name, form, done=done, target=source):
-            bind(name, source, key, given)
+            try:
+                bind(name, source, key, given)
+            except NotFound as error:
+                absent = source if f"'{source}'" in str(error) else name
+                look = session.hint_for_exchange if "no exchange" in str(error) else session.hint_for_queue
+                error.hint = look(absent)
+                raise
 
 
 @declare.command("vhost")

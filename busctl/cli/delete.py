@@ -89,7 +89,11 @@ def delete_exchange(
         raise ConfigError(f"exchange {name!r} is the broker's own: it cannot be deleted")
     with flags.open_session(ctx) as session:
         session.broker.guard_change(f"deleting exchange {name!r}")
-        found = blast.of_exchange(session.management, session.vhost, name)
+        try:
+            found = blast.of_exchange(session.management, session.vhost, name)
+        except NotFound as error:
+            error.hint = session.hint_for_exchange(name)
+            raise
         change = confirm.Change(does=f"delete exchange {name!r}", name=name, hits=words.delete_exchange(found))
         confirm.allow(session.settings, change, yes=yes)
         bindings = counted(len(found.outgoing) + len(found.incoming), "binding")
