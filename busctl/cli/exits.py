@@ -150,6 +150,11 @@ def note(text: str) -> None:
     _write(safe_text(text) + "\n")
 
 
+def write_over(text: str) -> None:
+    """Put a text on stderr's line in place of what stands there; for a terminal."""
+    _write(f"\r\x1b[K{safe_text(text)}")
+
+
 def ask(question: str) -> None:
     """Put a question on stderr; the answer is read beside it."""
     _write(safe_text(question))

@@ -36,9 +36,7 @@ def request_of(verb: str, argument: str) -> Request:
     target = words.pop(0) if verb in ("move", "copy") and words and not words[0].startswith("-") else None
     if not source or (verb in ("move", "copy") and target is None):
         raise ValueError(f"{verb} needs {'SOURCE TARGET' if verb in ('move', 'copy') else 'QUEUE'}")
-    kind = (
-        "discard" if verb == "purge" else verb
-    )  # what can be undone is what an operator wants at three in the morning
+    kind = "discard" if verb == "purge" else verb  # what can be undone is what one wants at three in the morning
     request = with_flags(Request(kind=kind, source=source, target=target), shlex.join(words))  # type: ignore[arg-type]
     if kind == "park" and request.target is None:
         request.target = plans.parking(source)
