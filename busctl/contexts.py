@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import os
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -282,7 +281,8 @@ def _changed(path: Path) -> Iterator[TOMLDocument]:
     """
     import tomlkit
 
-    path = path.resolve()  # a link to a file elsewhere stays a link
+    from busctl import privatefile
+
     text = read_text(path)
     parse(text, path)
     document = tomlkit.parse(text)
@@ -290,25 +290,10 @@ def _changed(path: Path) -> Iterator[TOMLDocument]:
     text = tomlkit.dumps(document)
     parse(text, path)
     try:
-        _replace(path, text)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        privatefile.write(path, text.encode())
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}", path=str(path)) from error
-
-
-def _replace(path: Path, text: str) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    import tempfile
-
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(beside).replace(path)
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise
 
 
 # --- telling mistakes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -148,25 +148,20 @@ class Session:
 
     def hint_for_queue(self, name: str) -> str:
         """What to do about a queue that is not there: the name that was probably meant, or where the names are."""
-        from busctl_lib.schemas import nearest
-
-        lister = "`busctl queues` lists what there is"
-        try:
-            meant = nearest(name, [info.name for info in self.management.queues(self.vhost)])
-        except BusError:
-            return lister
-        return f"did you mean {meant}?" if meant else lister
+        return self._hint("queues", name, lambda: [info.name for info in self.management.queues(self.vhost)])
 
     def hint_for_exchange(self, name: str) -> str:
         """What to do about an exchange that is not there."""
+        return self._hint("exchanges", name, lambda: [info.name for info in self.management.exchanges(self.vhost)])
+
+    def _hint(self, noun: str, name: str, names: Callable[[], list[str]]) -> str:
         from busctl_lib.schemas import nearest
 
-        lister = "`busctl exchanges` lists what there is"
         try:
-            meant = nearest(name, [info.name for info in self.management.exchanges(self.vhost) if info.name])
+            meant = nearest(name, names())
         except BusError:
-            return lister
-        return f"did you mean {meant}?" if meant else lister
+            meant = None
+        return f"did you mean {meant}?" if meant else f"`busctl {noun}` lists what there is"
 
     def close(self) -> None:
         """Close what was opened."""

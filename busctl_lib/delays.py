@@ -120,7 +120,7 @@ class Delays:
 def _units(delay_s: float, envelope: Envelope) -> int:
     if not 0 <= delay_s <= LONGEST_S:  # NaN too
         raise PublishRefused(
-            f"a delay must be 0 to {LONGEST_S:,.1f} s (310 days), found {delay_s:g}",
+            f"a delay must be 0 to {LONGEST_S:,.1f} s (310 days), found {delay_s:,.10g}",
             hint="keep what is further away in a database",
         )
     if envelope.properties.expiration is not None:

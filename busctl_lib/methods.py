@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import inspect as types
 
+from busctl_lib.pairs import PAIR, json_of
 from busctl_lib.validation import Field, describe, fields_of, invalid, nearest, show, validate
 
 Replies = Literal["auto", "direct", "queue", "shared"]
@@ -88,9 +89,6 @@ def _choices(kind: types.Type) -> list[str]:
     return ["true", "false"] if isinstance(kind, types.BoolType) else []
 
 
-_PAIR = re.compile(r"^(?P<name>[A-Za-z_][\w.-]*)(?P<sign>:=|=)(?P<text>.*)$", re.DOTALL)
-
-
 def coerce(method: Method, args: Sequence[str], base: Mapping[str, Any] | None = None) -> Any:
     """Make the request of a method from the words of a command line.
 
@@ -126,7 +124,7 @@ def coerce(method: Method, args: Sequence[str], base: Mapping[str, Any] | None =
 
 
 def _argument(method: Method, word: str, waiting: Any) -> tuple[Field, Any]:
-    pair = _PAIR.match(word)
+    pair = PAIR.match(word)
     if pair is None:
         field = next(waiting, None)
         if field is None:
@@ -148,7 +146,7 @@ def free_body(args: Sequence[str], base: Mapping[str, Any] | None = None) -> Any
     Raises:
         InvalidMessage: neither pairs nor one body.
     """
-    pairs = [_PAIR.match(word) for word in args]
+    pairs = [PAIR.match(word) for word in args]
     if not all(pairs):
         if len(args) > 1 or base is not None:
             odd = args[pairs.index(None)]
@@ -158,7 +156,7 @@ def free_body(args: Sequence[str], base: Mapping[str, Any] | None = None) -> Any
     for pair in pairs:
         assert pair is not None
         try:
-            made[pair["name"]] = json.loads(pair["text"]) if pair["sign"] == ":=" else pair["text"]
+            made[pair["name"]] = json_of(pair["text"]) if pair["sign"] == ":=" else pair["text"]
         except ValueError:
             raise invalid(pair["name"], "JSON after :=", show(pair["text"]), None) from None
     return made
@@ -171,8 +169,8 @@ def content_type_of(body: bytes) -> str:
     except UnicodeDecodeError:
         return "application/octet-stream"
     try:
-        json.loads(text)
-    except (ValueError, RecursionError):
+        json_of(text)
+    except ValueError:
         return "text/plain"
     return "application/json"
 
@@ -193,7 +191,7 @@ def _named(name: str, method: Method) -> Field:
 
 def _json(field: Field, text: str, method: Method) -> Any:
     try:
-        return json.loads(text)
+        return json_of(text)
     except ValueError:
         raise invalid(field.name, f"{describe(field.type)} as JSON after :=", show(text), method.name) from None
 
@@ -202,7 +200,7 @@ def _read(field: Field, text: str, method: Method) -> Any:
     """Read a word by the type of its field."""
     for kind in field.type.types if isinstance(field.type, types.UnionType) else (field.type,):
         try:
-            return _READERS.get(type(kind), json.loads)(text)
+            return _READERS.get(type(kind), json_of)(text)
         except ValueError:
             continue
     raise invalid(field.name, describe(field.type), show(text), method.name)
@@ -217,7 +215,7 @@ def _number(text: str) -> int | float:
 
 def _anything(text: str) -> Any:
     try:
-        return json.loads(text)
+        return json_of(text)
     except ValueError:
         return text
 

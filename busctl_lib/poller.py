@@ -152,11 +152,6 @@ class Poller:
             self._roll.forget()
             self._wake.notify_all()
 
-    def set_vhost(self, vhost: str | None) -> None:
-        """Look at another virtual host, from now on."""
-        self._vhost = vhost
-        self.refresh()
-
     def watch_queue(self, vhost: str, name: str) -> None:
         """Bring consumers, bindings and samples of this queue with every snapshot."""
         with self._wake:

@@ -18,6 +18,7 @@ from api_at_socket import refusing_port
 
 from busctl.cli import exits, main, output
 from busctl.cli.exits import ExitCode, exit_code_for
+from busctl.cli.progress import Progress
 from busctl.config import config_path
 from busctl.demo.registry import registered
 from busctl.views.queues import QUEUES
@@ -245,6 +246,38 @@ def test_every_command_shows_help_with_the_flags_of_all(capsys: pytest.CaptureFi
         assert "--api-url" in out
         assert "--debug" in out
         assert not re.search(r"<(bool|int|int range|float)>|\[\[", out), "types that say nothing, brackets twice"
+
+
+@pytest.mark.parametrize("flag", ["-c", "--vhost", "--amqp-url", "--api-url", "--bus-file"])
+def test_a_flag_that_a_script_left_empty_is_told_not_taken_for_none(
+    flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in ((flag, "", "contexts"), ("contexts", flag, "")):
+        assert main.run(words) == 2
+        assert "is empty" in capsys.readouterr().err
+
+
+def test_progress_stays_on_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stderr", shown)
+    with Progress() as line:
+        line.show("reading " + "a long name " * 20)
+    (text,) = [part for part in re.split(r"\r|\x1b\[K", shown.getvalue()) if part]
+    assert (len(text), text[-1]) == (79, "…")
+
+
+def test_help_is_no_command_and_answers_all_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ([], ["tail"], ["contexts", "add"]):
+        assert main.run([*words, "--help"]) == 0
+        meant = capsys.readouterr().out
+        assert (main.run(["help", *words]), capsys.readouterr().out) == (0, meant)
+        assert "help " not in re.sub("--help", "", meant)
+    assert main.run(["help", "tial"]) == 2
+    assert "tail" in capsys.readouterr().err
 
 
 def test_nobody_on_the_port_is_three(capsys: pytest.CaptureFixture[str]) -> None:

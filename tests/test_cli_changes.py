@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -93,7 +94,7 @@ def test_without_the_api_amqp_says_what_it_knows(run: Run, broker: MessageBroker
     code, _, err = run("delete", "queue", "orders", *nowhere)
     assert (code, "2 ready" in err, "the management API does not say" in err) == (9, True, True)
     code, out, _ = run("purge", "orders", "--yes", *nowhere)
-    assert (code, out) == (0, "orders: 2 messages are gone\n")
+    assert (code, out) == (0, "orders: 2 messages dropped\n")
 
 
 def test_a_stream_cannot_be_purged(run: Run, broker: MessageBroker) -> None:
@@ -139,6 +140,12 @@ def test_deleting_an_exchange_names_who_loses(run: Run, broker: MessageBroker, a
     broker.declare_exchange("main", "topic", arguments={"alternate-exchange": "lost"})
     broker.declare_queue("orders", arguments={"x-dead-letter-exchange": "lost"})
     broker.bind_queue("orders", "lost", "")
+    code, _, err = run("delete", "exchange", "lots", "--yes")
+    assert (code, "did you mean lost?" in err) == (4, True)
+    code, _, err = run("declare", "binding", "orders", "-x", "mian")
+    assert (code, "did you mean main?" in err) == (4, True)
+    code, _, err = run("declare", "binding", "ordres", "-x", "main")
+    assert (code, "did you mean orders?" in err) == (4, True)
     code, _, err = run("delete", "exchange", "lost")
     assert code == 9
     assert "bindings    '' to queue orders" in err
@@ -159,6 +166,18 @@ def test_one_of_several_bindings_is_deleted_exactly(run: Run, broker: MessageBro
     left = [info.routing_key for info in api.queue_bindings(vhost.name, "orders") if info.source]
     assert left == ["a.*"]
     assert run("delete", "binding", "orders", "-x", "amq.fanout", "--yes")[0] == 4
+
+
+def test_the_way_back_of_a_binding_can_be_typed_as_it_stands(run: Run, broker: MessageBroker, api: Any) -> None:
+    broker.declare_queue("a queue")
+    for name in ("a queue", "amq.direct"):
+        to_exchange = ["--to-exchange"] * (name == "amq.direct")
+        (broker.bind_exchange if to_exchange else broker.bind_queue)(name, "amq.topic", "a $b.#")
+        _, _, err = run("delete", "binding", name, "-x", "amq.topic", *to_exchange)
+        back = next(line for line in err.splitlines() if line.startswith("  undo")).partition("busctl ")[2]
+        assert run("delete", "binding", name, "-x", "amq.topic", *to_exchange, "--yes")[0] == 0
+        assert run(*shlex.split(back))[0] == 0
+        assert run("delete", "binding", name, "-x", "amq.topic", "-k", "a $b.#", *to_exchange, "--yes")[0] == 0
 
 
 def test_a_vhost_is_declared_and_deleted(run: Run, vhost: Any, api: Any) -> None:
@@ -190,8 +209,15 @@ def test_declaring_is_said_and_may_be_repeated(run: Run, broker: MessageBroker, 
     assert {info.destination for info in api.exchange_bindings(vhost.name, "trades")} == {HOSTILE, "amq.fanout"}
     code, _, err = run("declare", "exchange", "odd", "--type", "topics")
     assert (code, "did you mean topic?" in err) == (2, True)
-    code, _, err = run("declare", "queue", "q", "-a", "x-max-length:=ten")
-    assert (code, "is not JSON" in err) == (2, True)
+    for wrong, says in (
+        (("-a", "x-max-length:=ten"), "-a x-max-length: 'ten' is not JSON (for text write x-max-length=...)"),
+        (("-a", "x-max-length:=NaN"), "is not JSON"),
+        (("-a", "x=\udcff"), "is not valid UTF-8"),
+        (("-a", ":=1"), "-a ':=1' is neither NAME=TEXT nor NAME:=JSON"),
+        (("-a", "a=1", "-a", "a:=1"), "-a a is given twice"),
+    ):
+        code, _, err = run("declare", "queue", "q", *wrong)
+        assert (code, says in err) == (2, True), err
 
 
 def test_production_wants_the_context_spelled_out_and_read_only_nothing_at_all(
@@ -213,7 +239,7 @@ def test_production_wants_the_context_spelled_out_and_read_only_nothing_at_all(
         assert (code, "-c prod --yes" in err) == (9, True), change
     assert waiting(broker, "orders") == 2
     code, out, _ = run("purge", "orders", "--yes", "-c", "prod")
-    assert (code, out) == (0, "orders: 2 messages are gone\n")
+    assert (code, out) == (0, "orders: 2 messages dropped\n")
     prod("read_only = true")
     for change in changes:
         code, _, err = run("-c", "prod", *change, "--yes")
@@ -268,8 +294,13 @@ def test_a_policy_is_set_replaced_and_cleared(run: Run, broker: MessageBroker, a
     assert (code, "the broker refused it" in err) == (4, True)
     code, _, err = run("policies", "set", "limits", "(", "max-length:=10", "--yes")
     assert (code, "regular expression" in err) == (2, True)
-    code, _, err = run("policies", "clear", "limits")
-    assert (code, "max-length:=5" in err) == (9, True)
+    for change in (("clear", "limits"), ("set", "limits", "^other", "max-length:=9")):
+        code, _, err = run("policies", *change)
+        assert (code, "max-length:=5" in err) == (9, True)
+        assert run("policies", *change, "--yes")[0] == 0
+        back = next(line for line in err.splitlines() if line.startswith("  undo")).partition("busctl ")[2]
+        assert run(*shlex.split(back), "--yes")[0] == 0
+        assert api.policies(vhost.name) == [info]
     assert run("policies", "clear", "limits", "--yes")[0] == 0
     assert run("policies", "clear", "limits", "--yes")[0] == 4
     assert api.policies(vhost.name) == []
@@ -286,5 +317,5 @@ def test_a_change_is_in_the_journal(run: Run, broker: MessageBroker) -> None:
         kept = [(made.kind, made.source, made.state, made.note) for made in journal.operations()]
     assert kept == [
         ("delete queue", "orders", "done", "queue orders is deleted, with 0 messages"),
-        ("purge", "orders", "done", "orders: 2 messages are gone"),
+        ("purge", "orders", "done", "orders: 2 messages dropped"),
     ]

@@ -55,10 +55,14 @@ def test_an_export_differs_in_nothing_and_brings_everything_back(
 ) -> None:
     path = tmp_path / "bus.json"
     code, out, err = run("definitions", "export", str(path))
-    assert (code, out, "1 queues" in err) == (0, "", True)
+    assert (code, out, f"{path} has queues: 1" in err) == (0, "", True)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    path.chmod(0o644)
     assert run("definitions", "export", str(path))[0] == 2, "a file is not replaced unless that is asked for"
     assert run("definitions", "export", str(path), "--force")[0] == 0
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600, "it may hold password hashes"
+    assert run("definitions", "export", str(tmp_path), "--force")[0] == 2
+    assert run("definitions", "export", str(tmp_path / "no" / "such.json"))[0] == 1
     assert json.loads(run("definitions", "export")[1]) == json.loads(path.read_text())
     assert run("definitions", "diff", str(path)) == (0, "", f"{path} and the broker agree\n")
     run("delete", "queue", "orders", "--yes")

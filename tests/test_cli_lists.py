@@ -129,7 +129,7 @@ def test_who_is_there_is_listed_with_what_it_holds(run: Run, vhost: Any, broker:
 
     wait_until(lambda: [each for each in found("consumers", "orders") if "channel_details" in each], timeout=30)
     wait_until(lambda: any(each.get("prefetch_count") == 7 for each in found("channels")), timeout=30)
-    wait_until(lambda: all(each.get("user") for each in found("connections", "desk*")), timeout=30)
+    wait_until(lambda: any(each.get("user") for each in found("connections", "desk*")), timeout=30)
 
     [consumer] = found("consumers", "orders")
     tag = consumer["consumer_tag"]

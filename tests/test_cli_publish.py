@@ -84,9 +84,11 @@ def test_pairs_make_a_valid_persistent_json_message(publish: Publish, broker: Me
         (("a=1", "a=2"), "a is given twice"),
         (("a:=nope",), "is not JSON"),
         (("a:=NaN",), "is not JSON"),
+        pytest.param(("a:=" + "[" * 2_000,), "is not JSON", id="deep"),
         (("a=1", "and more"), "'and more' is neither NAME=TEXT nor NAME:=JSON"),
         ((), "no message"),
         (("x", "-P", "prioity=1"), "did you mean priority?"),
+        (("x", "-P", "type"), "-P 'type' is not NAME=VALUE"),
         (("x", "-P", "priority=high"), "expected a whole number"),
         (("x", "-P", "priority=\u00b2"), "expected a whole number"),
         (("x", "-P", "priority=256"), "expected a whole number from 0 to 255, found '256'"),
@@ -94,7 +96,8 @@ def test_pairs_make_a_valid_persistent_json_message(publish: Publish, broker: Me
         (("x", "-P", "expiration=60d"), "at most 4294967295 ms"),
         (("a=\udcff",), "is not valid UTF-8"),
         (("x", "-H", "h=\udcff"), "is not valid UTF-8"),
-        (("x", "-H", "nothing"), "neither NAME=TEXT"),
+        (("x", "-H", "nothing"), "-H 'nothing' is neither NAME=TEXT"),
+        (("x", "-H", "h=1", "-H", "h=2"), "-H h is given twice"),
         (("x", "-k", "key"), "name it with -x"),
         (("x", "--rate", "0"), "--rate must be above 0"),
         (("x", "--rate", "nan"), "--rate must be above 0"),
@@ -123,6 +126,7 @@ def test_no_validate_sends_it_anyway(publish: Publish, broker: MessageBroker) ->
         (("a=b", "--raw"), b"", b"a=b", "text/plain"),
         (("-",), b"\x00\xff\x1b", b"\x00\xff\x1b", "application/octet-stream"),
         (("-",), b"[1, 2]\n", b"[1, 2]\n", "application/json"),
+        pytest.param(("-",), b"[" * 2_000, b"[" * 2_000, "text/plain", id="deep"),
         (("-", "--raw"), b"no", b"-", "text/plain"),
         (("x", "-P", "content_type=text/csv"), b"", b"x", "text/csv"),
     ],
@@ -136,10 +140,10 @@ def test_a_body_goes_out_byte_by_byte(
 
 
 def test_headers_and_properties_arrive(publish: Publish, broker: MessageBroker) -> None:
-    flags = ("-H", "tenant=a b", "-H", "tries:=3", "-P", "priority=4", "-P", "expiration=30s", "-P", "message_id=m1")
-    publish("orders", "x", *flags)
+    headers = ("-H", "tenant=a b", "-H", "tries:=3", "-H", "MT/Host name=x")
+    publish("orders", "x", *headers, "-P", "priority=4", "-P", "expiration=30s", "-P", "message_id=m1")
     properties = published(broker)[0].properties
-    assert properties.headers == {"tenant": "a b", "tries": 3}
+    assert properties.headers == {"tenant": "a b", "tries": 3, "MT/Host name": "x"}
     assert (properties.priority, properties.expiration, properties.message_id) == (4, "30000", "m1")
 
 

@@ -19,7 +19,6 @@ from waiting import wait_until
 
 from busctl.cli import rpc_mock
 from busctl.cli.main import run
-from busctl.cli.rpc_call import _complete
 from busctl_lib import Delivery, Envelope, MessageBroker, MessagePublisher, Properties, RPCConsumer, RPCServer
 from busctl_lib.errors import NoResponder, RemoteError
 from busctl_lib.management import ManagementClient
@@ -203,7 +202,7 @@ def test_some_of_many_failing_is_partly_done(cli: Cli, broker: MessageBroker) ->
     assert "division" in err
 
 
-def test_list_and_completion_know_the_arguments(cli: Cli) -> None:
+def test_list_and_help_know_the_arguments(cli: Cli) -> None:
     listed = json.loads(cli("rpc", "list", "-o", "json")[1])
     add = next(method for method in listed if method["name"] == "add")
     assert [one["name"] for one in add["arguments"]] == ["a", "b", "how"]
@@ -211,15 +210,12 @@ def test_list_and_completion_know_the_arguments(cli: Cli) -> None:
     assert "add two numbers" in cli("rpc", "--help")[1]
     assert "one of" in cli("rpc", "add", "--help")[1]
 
-    class Context:
-        obj, info_name = None, "add"
 
-        def __init__(self, *words: str) -> None:
-            self.params = {"words": list(words)}
-
-    assert [value for value, _ in _complete(Context(), "")] == ["a=", "b=", "how="]
-    assert [value for value, _ in _complete(Context("1", "2"), "")] == ["exact", "rough", "how="]
-    assert [value for value, _ in _complete(Context("b=2"), "how=")] == ["how=exact", "how=rough"]
+def test_the_help_of_a_bus_file_reaches_no_terminal_raw(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "bus.toml").write_text('[methods.add]\nqueue = "sums"\nhelp = "add\\u001b[31m \\u009b1m"\n')
+    for words in (("rpc", "--help"), ("rpc", "add", "--help"), ("rpc", "list")):
+        code, out, _ = cli(*words)
+        assert (code, r"dd\x1b[31m" in out, {"\x1b", "\x9b"} & set(out)) == (0, True, set())
 
 
 # --- standing in

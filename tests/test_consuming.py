@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -305,6 +307,28 @@ def test_close_drains_and_gives_an_account(vhost: Any) -> None:
     with MessageBroker(url=vhost.amqp_url) as again:
         assert depth(again) == 29
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("busctl-link")]
+
+
+def test_a_consumer_that_nobody_holds_is_forgotten_unless_it_still_works(vhost: Any) -> None:
+    handled, go_on = threading.Event(), threading.Event()
+
+    def handle(_message: Any, _properties: Any) -> None:
+        handled.set()
+        go_on.wait(10)
+
+    with MessageBroker(url=vhost.amqp_url) as broker:
+        broker.declare_queue("q")
+        MessagePublisher(broker).publish("q", {"n": 1})
+        idle, busy = MessageConsumer(broker), MessageConsumer(broker)
+        busy.register_default(handle)
+        busy.start_consuming("q", background=True)
+        gone, works = weakref.ref(idle), weakref.ref(busy)
+        del idle, busy
+        gc.collect()
+        assert handled.wait(10)
+        assert (gone(), works() is not None) == (None, True)
+        threading.Timer(0.1, go_on.set).start()
+        assert broker.close().acked == 1
 
 
 def test_what_cannot_be_restored_is_told_and_the_rest_comes_back(vhost: Any) -> None:

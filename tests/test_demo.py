@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from trying import ROOT, command_lines, try_out
 from waiting import wait_until
 
+from busctl.cli import main
 from busctl.config import Flags, resolve
 from busctl.demo import registry
 from busctl.demo.accounts import Accounts
@@ -252,6 +254,22 @@ def test_a_running_demo_is_a_context_and_a_second_one_has_a_name_of_its_own() ->
         assert stat.S_IMODE((registry.folder() / "demo.json").stat().st_mode) == 0o600
     assert registry.running() == []
     assert list(registry.folder().iterdir()) == []
+
+
+def test_the_console_of_a_demo_reads_the_bus_file_that_was_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = tmp_path / "mine.toml"
+    named.write_text("[filters]\nlarge = '.body.quantity > 100'\n")
+    read: list[Any] = []
+    monkeypatch.setattr("busctl.tui.app.run_console", lambda session: read.extend(session.bus.filters) or [])
+    running = contextlib.ExitStack()
+    vars(running).update(amqp_url="amqp://one", api_url="http://one")
+    monkeypatch.setattr("busctl.demo.runner.Demo", lambda **_: running)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert main.run(["demo", "--bus-file", str(named)]) == 0
+    assert read == ["large"]
 
 
 def test_what_a_killed_demo_left_behind_is_no_context_and_its_name_is_free() -> None:

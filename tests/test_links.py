@@ -209,6 +209,23 @@ def test_a_consumer_that_began_too_late_for_its_caller_holds_nothing(vhost: Any)
         assert ready_and_consumers(other) == (1, 0)
 
 
+def test_a_consumer_that_never_began_keeps_no_channel_number(vhost: Any) -> None:
+    with Proxy(vhost.host, vhost.port) as proxy, MessageBroker(url=proxy.url(vhost.amqp_url)) as broker:
+        broker.declare_queue("q")
+        link = broker.links.consume
+        proxy.refuse()
+        proxy.cut()
+        reached(broker, State.RECOVERING)
+        free = link.take_number()
+        link.free_number(free)
+        with pytest.raises(TimedOut):
+            broker.subscribe("q", lambda _delivery: None, timeout=0.2)
+        proxy.refuse(False)
+        broker.connect_now()
+        reached(broker, State.OPEN)
+        assert link.take_number() == free
+
+
 def ready_and_consumers(broker: MessageBroker) -> tuple[int, int]:
     found = broker.declare_queue("q", passive=True)
     return found.message_count, found.consumer_count

@@ -194,14 +194,22 @@ async def test_what_is_written_is_published_or_told_why_not(vhost: TestBroker, b
         await console.command("publish orders")
         await console.shows("f5 sends")
         screen = console.app.screen
-        screen.query_one(TextArea).text = '{"a": 1}'
-        screen.query_one("#publish-headers", Input).value = "kind=test n:=2"
+        key, headers = (screen.query_one(f"#publish-{name}", Input) for name in ("key", "headers"))
+        body = screen.query_one(TextArea)
+        headers.value = "n:=NaN"
+        await console.press("f5")
+        await console.shows("✖ headers: n: 'NaN' is not JSON")
+        headers.value, body.text = "", "[" * 2_000
+        await console.press("f5")
+        await console.shows("● confirmed")
+        assert bus.purge_queue("orders") == 1
+        key.value = "nowhere"
+        await console.press("f5")
+        await console.shows("✖ ", "nowhere")
+        key.value, headers.value, body.text = "orders", "kind=test n:=2", '{"a": 1}'
         await console.press("f5")
         await console.shows("● confirmed")
         assert count(bus, "orders") == 1
-        screen.query_one("#publish-key", Input).value = "nowhere"
-        await console.press("f5")
-        await console.shows("✖ ", "nowhere")
         await console.press("escape")
         await console.command("peek orders")
         await console.shows('{"a": 1}', "1 of 1 waited", "given back in order", "not repeated", timeout=20)

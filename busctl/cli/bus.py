@@ -46,7 +46,7 @@ def init(
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror or error}") from error
-    exits.note(f"{safe_text(str(path))} is written; `busctl bus check` reads it")
+    exits.note(f"{path} is written; `busctl bus check` reads it")
 
 
 @bus.command()

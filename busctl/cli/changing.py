@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from busctl.cli import output
-from busctl.views.formats import safe_text
-from busctl_lib.errors import BusError, ConfigError
+from busctl.views.formats import counted, safe_text
+from busctl_lib.errors import BusError
 
 if TYPE_CHECKING:
     from busctl.session import Session
@@ -47,7 +47,7 @@ def operation(
         kind: What it is, as the command is called.
         source: The name of what is changed.
         form: How it is printed; for people it is the sentence `done`.
-        done: What is true afterwards; `{moved}` stands for the count that the block sets.
+        done: What is true afterwards; `{moved}` stands for the messages that the block counts.
         target: A second name, of a binding say.
         planned: How many things it is about.
         vhost: Where it is; the session's vhost by default.
@@ -74,7 +74,7 @@ def operation(
             told = str(error) if isinstance(error, BusError) else type(error).__name__
             journal.set_state(made, "failed" if isinstance(error, Exception) else "interrupted", told)
             raise
-        said = done.replace("{moved}", f"{made.moved:,}")
+        said = done.replace("{moved}", counted(made.moved, "message"))
         journal.set_state(made, "done", said)
     tell(made, said, form)
 
@@ -114,32 +114,6 @@ def tell(made: Operation, done: str, form: output.Format | None) -> None:
     if form in (output.Format.JSON, output.Format.JSONL):
         from busctl.cli.moving import as_json
 
-        (output.write_json if form is output.Format.JSON else output.write_jsonl)(as_json(made))
+        output.write_value(as_json(made), form)
     else:
         output.write_line(safe_text(done))
-
-
-def settings_of(words: list[str] | None, option: str) -> dict[str, Any]:
-    """Read NAME=TEXT and NAME:=JSON.
-
-    Raises:
-        ConfigError: one is neither, or comes twice.
-    """
-    import json
-
-    made: dict[str, Any] = {}
-    for word in words or ():
-        name, sign, text = word.partition("=")
-        typed = name.endswith(":")
-        name = name.removesuffix(":")
-        if not sign or not name:
-            raise ConfigError(f"{option} {safe_text(word, 40)!r} is neither NAME=TEXT nor NAME:=JSON")
-        if name in made:
-            raise ConfigError(f"{option}: {name} is given twice")
-        try:
-            made[name] = json.loads(text) if typed else text
-        except ValueError:
-            raise ConfigError(
-                f"{option} {name}: {safe_text(text, 40)!r} is not JSON", hint=f"for text write {name}=..."
-            ) from None
-    return made

@@ -191,8 +191,7 @@ def _write_check(settings: Settings, amqp: Side, api: Side, form: output.Format 
         missing.append("safety: who answers is not verified (tls.verify = false)")
     if form in (output.Format.JSON, output.Format.JSONL):
         values = [{"name": key, "value": value, "source": source} for key, value, source in explained]
-        write = output.write_json if form is output.Format.JSON else output.write_jsonl
-        write({"amqp": amqp, "api": api, "missing": missing, "settings": values})
+        output.write_value({"amqp": amqp, "api": api, "missing": missing, "settings": values}, form)
         return
     lines = [(key, safe_text(f"{value}  ({source})")) for key, value, source in explained if source != DEFAULT]
     lines += [("amqp", _shown(amqp)), ("api", _shown(api)), *(("missing", safe_text(text)) for text in missing)]

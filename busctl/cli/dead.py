@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from busctl.cli import exits, flags, output
+from busctl.cli.lists import OutputOption
 from busctl.views.dead import DEAD_QUEUES, GROUPS
-from busctl.views.formats import safe_text
+from busctl.views.formats import counted, safe_text
 from busctl_lib.errors import ConfigError, NotFound
 
 if TYPE_CHECKING:
@@ -33,9 +34,7 @@ def dead(
     accept_loss: Annotated[
         bool, typer.Option("--accept-loss", help="Look also where that may drop or dead-letter a message.")
     ] = False,
-    form: Annotated[
-        output.Format | None, typer.Option("-o", "--output", help="How to print.", show_default="table")
-    ] = None,
+    form: OutputOption = None,
 ) -> None:
     """Find the queues that hold dead letters; of one queue, tell why its messages died.
 
@@ -76,7 +75,7 @@ def _show_queue(
     if group is not None:
         _show_messages(found, messages, group, form)
     elif form in (output.Format.JSON, output.Format.JSONL):
-        (output.write_json if form is output.Format.JSON else output.write_jsonl)(found)
+        output.write_value(found, form)
     else:
         columns = None if form is output.Format.TSV else GROUPS.select(_TOLD)
         output.write_list(GROUPS, found.groups, form or output.Format.TABLE, columns)
@@ -105,7 +104,7 @@ def _show_messages(found: Triage, messages: list[Delivery], group: str, form: ou
         else:
             output.write_bytes(b"".join(line + b"\n" for line in lines))
         return
-    output.write_line(safe_text(f"{meant[0].cause} ({len(chosen):,} messages)"))
+    output.write_line(safe_text(f"{meant[0].cause} ({counted(len(chosen), 'message')})"))
     for each in chosen:
         row = views.row(each)
         name = safe_text(each.properties.message_id or "")

@@ -10,7 +10,8 @@ import typer
 from busctl.cli import changing, confirm, flags
 from busctl.cli.changing import ArgumentOption, OutputOption
 from busctl.cli.confirm import YesOption
-from busctl_lib.errors import ApiError, ConfigError
+from busctl_lib.errors import ApiError, ConfigError, NotFound
+from busctl_lib.pairs import object_of
 
 if TYPE_CHECKING:
     from busctl.session import Session
@@ -47,7 +48,7 @@ def declare_queue(
     form: OutputOption = None,
 ) -> None:
     """Declare a durable queue; one that is there already with the same settings is fine."""
-    given = changing.settings_of(arguments, "-a")
+    given = object_of(arguments or (), "-a ")
     if type_ is not None:
         given["x-queue-type"] = type_.value
     if dead_letter_to is not None:
@@ -78,7 +79,7 @@ def declare_exchange(
     form: OutputOption = None,
 ) -> None:
     """Declare a durable exchange; one that is there already with the same settings is fine."""
-    given = changing.settings_of(arguments, "-a")
+    given = object_of(arguments or (), "-a ")
     if alternate is not None:
         given["alternate-exchange"] = alternate
     with flags.open_session(ctx) as session:
@@ -119,7 +120,7 @@ def declare_binding(
     form: OutputOption = None,
 ) -> None:
     """Bind a queue or an exchange to an exchange."""
-    given = changing.settings_of(arguments, "-a")
+    given = object_of(arguments or (), "-a ")
     with flags.open_session(ctx) as session:
         does = f"bind {name!r} to exchange {source!r} by key {key!r}"
         confirm.allow(session.settings, confirm.Change(does=does, name=name, destructive=False), yes=yes)
@@ -127,7 +128,13 @@ def declare_binding(
         bind = session.broker.bind_exchange if to_exchange else session.broker.bind_queue
         done = f"{name} is bound to {source} by key {key!r}"
         with changing.operation(session, "declare binding", name, form, done=done, target=source):
-            bind(name, source, key, given)
+            try:
+                bind(name, source, key, given)
+            except NotFound as error:
+                absent = source if f"'{source}'" in str(error) else name
+                look = session.hint_for_exchange if "no exchange" in str(error) else session.hint_for_queue
+                error.hint = look(absent)
+                raise
 
 
 @declare.command("vhost")

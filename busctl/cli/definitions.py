@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter
 from pathlib import Path
@@ -11,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
+from busctl import privatefile
 from busctl.cli import changing, confirm, exits, flags, output
 from busctl.cli.lists import AllVhostsOption
 from busctl.views.blast import listed
-from busctl.views.formats import safe_text
+from busctl.views.formats import counted, safe_text
 from busctl.views.view import Tone
 from busctl_lib.errors import BusError, ConfigError
 
@@ -44,27 +44,26 @@ def export(
     with flags.open_session(ctx) as session:
         found = session.management.definitions(None if all_vhosts else session.vhost)
     text = msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n"
-    if file in (None, "-"):
+    if file is None or file == "-":
         output.write_bytes(text)
         return
-    assert file is not None
     _write(Path(file), text, force=force)
-    exits.note(f"{_counted(found)} in {file}")
+    exits.note(f"{file} has {_counted(found)}")
 
 
 def _write(path: Path, text: bytes, *, force: bool) -> None:
-    how = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if force else os.O_EXCL)
+    if path.exists() and not force:
+        raise ConfigError(f"{path} is there already", hint="--force replaces it")
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{path} is no file", hint="without a name it goes to standard output")
     try:
-        with os.fdopen(os.open(path, how, 0o600), "wb") as target:
-            target.write(text)
-    except FileExistsError:
-        raise ConfigError(f"{path} is there already", hint="--force replaces it") from None
+        privatefile.write(path, text)
     except OSError as error:
         raise BusError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _counted(found: dict[str, Any]) -> str:
-    counts = [f"{len(value):,} {kind}" for kind, value in found.items() if isinstance(value, list) and value]
+    counts = [f"{kind}: {len(value):,}" for kind, value in found.items() if isinstance(value, list) and value]
     return ", ".join(counts) or "nothing"
 
 
@@ -112,7 +111,7 @@ def import_(
         )
         confirm.allow(session.settings, change, yes=yes)
         name = "the cluster" if all_vhosts else session.vhost
-        done = f"{len(changes):,} definitions of {file} are imported into {where}"
+        done = f"{counted(len(changes), 'definition')} of {file} imported into {where}"
         with changing.operation(
             session, "definitions import", name, form, done=done, planned=len(changes), target=file
         ) as made:
@@ -147,8 +146,8 @@ def _compared(
 def _hits(found: list[Difference]) -> list[tuple[str, str]]:
     def names(wanted: list[Difference]) -> str:
         kinds = Counter(each.kind for each in wanted)
-        counted = ", ".join(f"{count:,} {kind}{'s' if count > 1 else ''}" for kind, count in kinds.items())
-        return f"{counted}: {listed([each.name for each in wanted])}"
+        counts = ", ".join(counted(count, kind) for kind, count in kinds.items())
+        return f"{counts}: {listed([each.name for each in wanted])}"
 
     added = [each for each in found if each.change == "added"]
     changed = [each for each in found if each.change == "changed" and each.import_changes]

@@ -9,6 +9,8 @@ import typer
 from busctl.cli import changing, confirm, flags
 from busctl.cli.changing import OutputOption
 from busctl.cli.confirm import YesOption
+from busctl.views.commands import command_line
+from busctl.views.formats import counted
 from busctl_lib.errors import ApiError, ConfigError, NotFound
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ def delete_queue(
             does=f"delete queue {name!r}", name=name, hits=words.delete_queue(found), way_back=way_back
         )
         confirm.allow(session.settings, change, yes=yes)
-        done = f"queue {name} is deleted, with {{moved}} messages"
+        done = f"queue {name} is deleted, with {{moved}}"
         plan = changing.definition(session, name)
         with changing.operation(session, "delete queue", name, form, done=done, plan=plan) as made:
             if not (if_unused or if_empty):
@@ -87,10 +89,15 @@ def delete_exchange(
         raise ConfigError(f"exchange {name!r} is the broker's own: it cannot be deleted")
     with flags.open_session(ctx) as session:
         session.broker.guard_change(f"deleting exchange {name!r}")
-        found = blast.of_exchange(session.management, session.vhost, name)
+        try:
+            found = blast.of_exchange(session.management, session.vhost, name)
+        except NotFound as error:
+            error.hint = session.hint_for_exchange(name)
+            raise
         change = confirm.Change(does=f"delete exchange {name!r}", name=name, hits=words.delete_exchange(found))
         confirm.allow(session.settings, change, yes=yes)
-        done = f"exchange {name} is deleted, with {len(found.outgoing) + len(found.incoming)} bindings"
+        bindings = counted(len(found.outgoing) + len(found.incoming), "binding")
+        done = f"exchange {name} is deleted, with {bindings}"
         with changing.operation(session, "delete exchange", name, form, done=done):
             session.broker.delete_exchange(name, if_unused=if_unused)
 
@@ -113,7 +120,8 @@ def delete_binding(
         binding = _binding(session, name, source, key, "exchange" if to_exchange else "queue")
         does = f"unbind {binding.destination_type} {name!r} from exchange {source!r}, key {binding.routing_key!r}"
         hits = [("loses", f"{name} gets nothing more by this key from {source}")]
-        back = f"busctl declare binding {name} -x {source} -k {binding.routing_key!r}"
+        to = ["--to-exchange"] * to_exchange
+        back = command_line("declare", "binding", name, "-x", source, "-k", binding.routing_key, *to)
         change = confirm.Change(does=does, name=name, hits=hits, way_back=None if binding.arguments else back)
         confirm.allow(session.settings, change, yes=yes)
         done = f"{name} is no longer bound to {source} by key {binding.routing_key!r}"

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from busctl.cli import exits, output
+from busctl.cli import exits, flags, output
 from busctl.cli.lists import require_above_0, seconds
 from busctl.views import formats
 from busctl_lib.errors import BusError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from busctl.demo.runner import Demo
     from busctl_lib.management import ManagementClient
 
@@ -25,6 +27,7 @@ _DEFAULT_RATE = 20.0
 
 
 def demo(
+    ctx: typer.Context,
     headless: Annotated[bool, typer.Option("--headless", help="Without the console, also on a terminal.")] = False,
     for_: Annotated[
         str | None, typer.Option("--for", metavar="DURATION", help="End after that long; without the console.")
@@ -39,6 +42,7 @@ def demo(
     Without a terminal: when the bus answers, one JSON object with amqp_url and api_url on stdout, then the queues on
     stderr every few seconds. Everything it started ends with it.
     """
+    assert isinstance(ctx.obj, flags.GlobalFlags)
     require_above_0(rate, "--rate")
     for_s = None if for_ is None else seconds(for_, "--for")
     from busctl.demo.registry import registered
@@ -49,18 +53,18 @@ def demo(
     running = Demo(rate=rate, seed=seed, on_event=None if with_console else exits.note)
     with running, registered(running.amqp_url, running.api_url or "") as name:
         if with_console:
-            _open_console(running, name)
+            _open_console(running, name, ctx.obj.bus_path)
         else:
             _headless(running, name, for_s)
 
 
-def _open_console(running: Demo, name: str) -> None:
+def _open_console(running: Demo, name: str, bus_file: Path | None) -> None:
     from busctl.config import Flags, resolve
     from busctl.session import Session
     from busctl.tui.app import run_console
 
     settings = resolve(Flags(amqp_url=running.amqp_url, api_url=running.api_url))
-    with Session(replace(settings, context=name)) as session:
+    with Session(replace(settings, context=name), bus_file=bus_file) as session:
         for left_behind in run_console(session):
             exits.note(f"busctl: {left_behind}")
 

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import NoReturn
 
@@ -149,6 +150,11 @@ def note(text: str) -> None:
     _write(safe_text(text) + "\n")
 
 
+def write_over(text: str) -> None:
+    """Put a text on stderr's line in place of what stands there; for a terminal."""
+    _write(f"\r\x1b[K{safe_text(text)}")
+
+
 def ask(question: str) -> None:
     """Put a question on stderr; the answer is read beside it."""
     _write(safe_text(question))
@@ -169,6 +175,23 @@ def die_quietly_on_signals() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             signal.signal(signal.SIGHUP, unwind)
+
+
+@contextlib.contextmanager
+def signals_to(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Let what would end the program call a handler while the block runs; what is ignored (nohup) stays so.
+
+    Signals come to the main thread: on another one nothing changes.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    every = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if is_main else ()
+    numbers = [number for number in every if signal.getsignal(number) is not signal.SIG_IGN]
+    before = [signal.signal(number, handler) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, old in zip(numbers, before, strict=True):
+            signal.signal(number, old)
 
 
 def fill_missing_streams() -> None:

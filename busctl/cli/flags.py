@@ -40,6 +40,8 @@ def _remember(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> Any
         str(value).encode()
     except UnicodeEncodeError:
         raise ConfigError(f"{param.opts[-1]}: {value!r} is not valid UTF-8") from None
+    if value == "":  # of a script whose variable is not set: what it meant is not what there is without the flag
+        raise ConfigError(f"{param.opts[-1]} is empty")
     if value and param.name is not None and isinstance(ctx.obj, GlobalFlags):
         setattr(ctx.obj, param.name, value)
     return value

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from busctl import privatefile
 from busctl.cli import exits, output
 from busctl.keyfile import COMMAND_VARIABLE, key_path, load_keys
 from busctl_lib.codecs import Keyring, new_key
@@ -49,7 +48,7 @@ def generate(
         return
     if os.environ.get(COMMAND_VARIABLE):
         raise ConfigError(
-            f"keys come from {COMMAND_VARIABLE} here, which only reads", hint="--stdout prints a key to store there."
+            f"keys come from {COMMAND_VARIABLE} here, which only reads", hint="--stdout prints a key to store there"
         )
     path = key_path()
     held = Keyring.from_file(path) if path.exists() else None
@@ -65,19 +64,8 @@ def _next_id(held: Keyring | None) -> str:
 
 
 def _store(path: Path, text: str) -> None:
-    """Write the file whole or not at all, readable by nobody else at any moment."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=".keys-", dir=path.parent)  # made with mode 0600
-        try:
-            with os.fdopen(descriptor, "w") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
+        privatefile.write(path, text.encode())
     except OSError as error:
         raise ConfigError(f"the key file {path} cannot be written: {error.strerror}") from None

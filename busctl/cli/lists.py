@@ -250,8 +250,7 @@ def _write_one(
         width = max(10, *(len(label) for label, _ in detail.lines))
         output.write("".join(f"{label:<{width}} {text}".rstrip() + "\n" for label, text in detail.lines))
     else:
-        write = output.write_json if asked.form is output.Format.JSON else output.write_jsonl
-        write({**listing.view.json(info), **detail.answer})
+        output.write_value({**listing.view.json(info), **detail.answer}, asked.form)
 
 
 def fields(columns: Sequence[Column[T]], info: T) -> Lines:

@@ -118,6 +118,10 @@ class _Root(TyperGroup):
             for name, entry in commands.items():
                 self.add_command(_Command(name, entry, task))
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take `help COMMAND` for what it means."""
+        return super().parse_args(ctx, [*args[1:], "--help"] if args[:1] == ["help"] else args)
+
 
 def _add_global_flags(command: Any) -> None:
     command.params += flags.parameters()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +19,7 @@ from busctl_lib.errors import NotFound
 if TYPE_CHECKING:
     from busctl.session import Session
     from busctl_lib import transfers
-    from busctl_lib.journal import Journal, Operation
+    from busctl_lib.journal import Operation
     from busctl_lib.transfers import Account, Plan, Request, Restore, Transfer
 
 WhereOption = Annotated[
@@ -46,9 +44,6 @@ AcceptLossOption = Annotated[
     typer.Option("--accept-loss", help="Go on where messages may be lost: the peek budget is gone, a target is full."),
 ]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Make the plan, show it, and stop.")]
-OutputOption = Annotated[
-    output.Format | None, typer.Option("-o", "--output", help="How to print the operation.", show_default="table")
-]
 
 
 def selection(where: str | None, group: str | None, ids: str | None, limit: int | None) -> dict[str, Any]:
@@ -58,15 +53,15 @@ def selection(where: str | None, group: str | None, ids: str | None, limit: int 
 
 
 @contextlib.contextmanager
-def opened(session: Session, request: Request, **extra: Any) -> Iterator[tuple[Transfer, Journal]]:
-    """A transfer of the session's broker, with this user's journal."""
+def opened(session: Session, request: Request, **extra: Any) -> Iterator[Transfer]:
+    """A transfer of the session's broker, in this user's journal."""
     from busctl_lib.journal import Journal
     from busctl_lib.transfers import Transfer
 
     session.broker.connect()
     try:
         with Journal() as journal, Transfer(session.broker, session.management, journal, request, **extra) as transfer:
-            yield transfer, journal
+            yield transfer
     except NotFound as error:
         error.hint = error.hint or "`busctl queues` lists what there is"
         raise
@@ -84,7 +79,7 @@ def make_plan(transfer: Transfer | Restore, made: Plan | None = None) -> Plan:
 def show_plan(plan: Plan, form: output.Format | None) -> None:
     """Print a plan: JSON for programs, lines for people."""
     if form in (output.Format.JSON, output.Format.JSONL):
-        (output.write_json if form is output.Format.JSON else output.write_jsonl)(plan)
+        output.write_value(plan, form)
         return
     for label, text in plan_lines(plan):
         output.write_line(f"{label:<9} {safe_text(text)}")
@@ -125,7 +120,7 @@ def tell(account: Account, form: output.Format | None) -> None:
         found |= {name: value for name in ("reasons", "gone", "problem") if (value := getattr(account, name))}
         if account.came_back is not None:  # an empty list says that somebody watched
             found["came_back"] = msgspec.to_builtins(account.came_back)
-        (output.write_json if form is output.Format.JSON else output.write_jsonl)(found)
+        output.write_value(found, form)
     else:
         output.write_line(safe_text(summary(operation)))
         for said in account_lines(account):
@@ -159,9 +154,6 @@ def exit_code(account: Account) -> int:
 @contextlib.contextmanager
 def stopping(transfer: Transfer | Restore) -> Iterator[None]:
     """Let Ctrl-C end the transfer with an account; once more ends it without waiting."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     hits = 0
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -172,17 +164,5 @@ def stopping(transfer: Transfer | Restore) -> Iterator[None]:
         exits.note("stopping after the batch under way; again to leave at once")
         transfer.stop("interrupted")
 
-    with _handled(stop):
+    with exits.signals_to(stop):
         yield
-
-
-@contextlib.contextmanager
-def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    every = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    numbers = [number for number in every if signal.getsignal(number) is not signal.SIG_IGN]
-    before = [signal.signal(number, handler) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, old in zip(numbers, before, strict=True):
-            signal.signal(number, old)

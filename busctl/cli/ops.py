@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from busctl.cli import exits, flags, moving, output
+from busctl.cli import changing, exits, flags, moving, output
 from busctl.cli.confirm import YesOption
 from busctl.views.formats import safe_text
 from busctl.views.operations import OPERATIONS
@@ -51,7 +51,7 @@ ops = typer.Typer(
 @ops.callback()
 def list_operations(
     ctx: typer.Context,
-    form: moving.OutputOption = None,
+    form: changing.OutputOption = None,
     limit: Annotated[int, typer.Option("-n", "--limit", min=1, help="The newest so many.")] = 50,
 ) -> None:
     """List what busctl changed, the newest first."""
@@ -74,15 +74,14 @@ def list_operations(
 
 
 @ops.command(_SHOW, hidden=True)
-def show(ctx: typer.Context, id: IdArgument, form: moving.OutputOption = None) -> None:  # noqa: A002
+def show(ctx: typer.Context, id: IdArgument, form: changing.OutputOption = None) -> None:  # noqa: A002
     """Show one operation."""
     from busctl_lib.journal import Journal
 
     with Journal() as journal:
         found = journal.operation(id)
         if form in (output.Format.JSON, output.Format.JSONL):
-            write = output.write_json if form is output.Format.JSON else output.write_jsonl
-            write({**moving.as_json(found), "plan": found.plan})
+            output.write_value({**moving.as_json(found), "plan": found.plan}, form)
             return
         output.write_line(safe_text(summary(found)))
         for column in OPERATIONS.select(wide=True):
@@ -116,7 +115,7 @@ def resume(
         typer.Option("--unknown", help="Send messages of unknown outcome again (they may be doubled), or leave them."),
     ] = None,
     accept_loss: moving.AcceptLossOption = False,
-    form: moving.OutputOption = None,
+    form: changing.OutputOption = None,
 ) -> int:
     """Go on with an operation that was interrupted."""
     from busctl_lib.journal import Journal
@@ -136,7 +135,7 @@ def undo(
     id: IdArgument,  # noqa: A002
     dry_run: moving.DryRunOption = False,
     yes: YesOption = False,
-    form: moving.OutputOption = None,
+    form: changing.OutputOption = None,
 ) -> int:
     """Put back what an operation moved or took away."""
     from busctl_lib.journal import Journal

@@ -101,6 +101,11 @@ def write_jsonl(value: object) -> None:
     write_bytes(msgspec.json.encode(value) + b"\n")
 
 
+def write_value(value: object, form: Format | None) -> None:
+    """Print one JSON value: on one line for Format.JSONL, else indented."""
+    (write_jsonl if form is Format.JSONL else write_json)(value)
+
+
 def reader_gone() -> bool:
     """Tell, without writing, whether the reader of stdout closed its end; for commands that may wait long."""
     try:

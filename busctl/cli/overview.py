@@ -36,7 +36,7 @@ def overview(ctx: typer.Context, form: OutputOption = None, watch: WatchOption =
                 answer: dict[str, Any] = msgspec.to_builtins(info)
                 if nodes is not None:
                     answer["nodes"] = msgspec.to_builtins(nodes)
-                (output.write_json if form is output.Format.JSON else output.write_jsonl)(answer)
+                output.write_value(answer, form)
 
         show(once, watch)
 

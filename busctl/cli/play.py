@@ -17,7 +17,7 @@ import typer
 
 from busctl.cli import confirm, exits, flags, lists, output, selecting
 from busctl.cli.confirm import YesOption
-from busctl.cli.publish import FormOption, ReceiptFormat, TimeoutOption
+from busctl.cli.publish import FormOption, ReceiptFormat, TimeoutOption, confirm_timeout_s
 from busctl.cli.sending import Sending
 from busctl.cli.tail import expression
 from busctl.keyfile import load_keys
@@ -67,9 +67,7 @@ def play(
     _check(speed, rate)
     if to == "":
         raise ConfigError("--to: name a queue")
-    timeout_s = lists.seconds(timeout, "--timeout")
-    if not timeout_s:
-        raise ConfigError("--timeout must be above 0: a publish without a confirm is not known to have arrived")
+    timeout_s = confirm_timeout_s(timeout)
     with flags.open_session(ctx) as session:
         chosen = selecting.Selection(expression(session, where, "--where"), keys=load_keys())
         playlist = Playlist(files, chosen, expression(session, edit, "--edit"), to, number)
@@ -216,7 +214,7 @@ def _allow(session: Session, playlist: Playlist, *, yes: bool) -> None:
     routes = playlist.routes
     hits = [("messages", f"{count:,} to {_where_to(route)}") for route, count in sorted(routes.items())[:10]]
     name = next(iter(routes))[1] or next(iter(routes))[0]
-    does = f"publish {playlist.count:,} messages again"
+    does = f"publish {formats.counted(playlist.count, 'message')} again"
     confirm.allow(session.settings, confirm.Change(does=does, name=name, hits=hits, destructive=False), yes=yes)
 
 

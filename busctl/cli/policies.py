@@ -12,8 +12,10 @@ from busctl.cli import changing, confirm, flags, lists
 from busctl.cli.groups import DEFAULT, ListGroup
 from busctl.cli.lists import AllVhostsOption, ColumnsOption, OutputOption, SortOption, WatchOption, WhereOption
 from busctl.views.blast import listed
+from busctl.views.commands import command_line
 from busctl.views.policies import POLICIES
 from busctl_lib.errors import ConfigError, NotFound
+from busctl_lib.pairs import object_of
 
 if TYPE_CHECKING:
     from busctl_lib.management import ManagementClient, PolicyInfo
@@ -70,18 +72,18 @@ def set_(
     form: changing.OutputOption = None,
 ) -> None:
     """Set a policy, or replace the one of that name."""
-    definition = changing.settings_of(settings, "policies set:")
+    definition = object_of(settings, "policies set: ")
     with flags.open_session(ctx) as session:
         api, vhost = session.management, session.vhost
         before = _existing(api, vhost, name)
         hits = [("matches", _matching(api, vhost, pattern, apply_to)), ("sets", _plain(definition))]
         if before is not None:
-            hits.append(("replaces", f"{before.pattern} {_plain(before.definition or {})}"))
+            hits.append(("replaces", f"{before.pattern} {_plain(before.definition)}"))
         change = confirm.Change(
             does=f"set policy {name!r}",
             name=name,
             hits=hits,
-            way_back=f"busctl policies {f'set {name} ... (as it was)' if before else f'clear {name}'}",
+            way_back=_again(before) if before is not None else command_line("policies", "clear", name),
         )
         confirm.allow(session.settings, change, yes=yes)
         plan = {"pattern": pattern, "definition": definition, "before": _as_plan(before)}
@@ -106,10 +108,9 @@ def clear(
         kind = ApplyTo(before.apply_to) if before.apply_to in set(ApplyTo) else ApplyTo.ALL
         hits = [
             ("matches", _matching(api, vhost, before.pattern or "", kind)),
-            ("sets", f"{_plain(before.definition or {})}, which ends"),
+            ("sets", f"{_plain(before.definition)}, which ends"),
         ]
-        back = f"busctl policies set {name} '{before.pattern}' {_plain(before.definition or {})}"
-        change = confirm.Change(does=f"clear policy {name!r}", name=name, hits=hits, way_back=back)
+        change = confirm.Change(does=f"clear policy {name!r}", name=name, hits=hits, way_back=_again(before))
         confirm.allow(session.settings, change, yes=yes)
         plan = {"before": _as_plan(before)}
         with changing.operation(session, "policies clear", name, form, done=f"policy {name} is cleared", plan=plan):
@@ -126,14 +127,26 @@ def _as_plan(info: PolicyInfo | None) -> Any:
     return msgspec.to_builtins(info) if info is not None else None
 
 
-def _plain(definition: dict[str, Any]) -> str:
+def _pairs(definition: dict[str, Any] | None) -> list[str]:
     """What a policy sets, as it would be typed."""
     import json
 
-    return " ".join(
+    return [
         f"{key}={value}" if isinstance(value, str) else f"{key}:={json.dumps(value)}"
-        for key, value in definition.items()
-    )
+        for key, value in (definition or {}).items()
+    ]
+
+
+def _plain(definition: dict[str, Any] | None) -> str:
+    return " ".join(_pairs(definition))
+
+
+def _again(info: PolicyInfo) -> str:
+    """The command that sets a policy as it is."""
+    words = ["policies", "set", info.name, info.pattern or "", *_pairs(info.definition)]
+    words += ["--apply-to", info.apply_to] if info.apply_to else []
+    words += ["--priority", str(info.priority)] if info.priority else []
+    return command_line(*words)
 
 
 def _matching(api: ManagementClient, vhost: str, pattern: str, kind: ApplyTo) -> str:

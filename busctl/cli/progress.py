@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from types import TracebackType
 from typing import Self
 
+from busctl.cli import exits, output
 from busctl.views.formats import safe_text
 
 _EVERY_S = 0.1
+_USUAL_WIDTH = 80
 
 
 class Progress:
@@ -25,19 +28,20 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._write("\r\x1b[K")
+        if self._shown:
+            exits.write_over("")
 
     def show(self, text: str) -> None:
         """Show a text; what comes too fast for an eye is left out."""
         now = time.monotonic()
-        if now >= self._next:
+        if self._shown and now >= self._next:
             self._next = now + _EVERY_S
-            self._write(f"\r\x1b[K{safe_text(text)}")
+            exits.write_over(output.cut(safe_text(text), _width() - 1))
 
-    def _write(self, text: str) -> None:
-        if self._shown:
-            try:
-                sys.stderr.write(text)
-                sys.stderr.flush()
-            except (OSError, ValueError):
-                self._shown = False
+
+def _width() -> int:
+    """Cells of stderr's line; stdout may be a pipe."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or _USUAL_WIDTH
+    except (OSError, ValueError):
+        return _USUAL_WIDTH

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from busctl.cli import confirm, exits, flags, output, templates
-from busctl.cli.bodies import PAIR, Body, body_of, object_of, of_bytes
+from busctl.cli.bodies import Body, body_of, of_bytes
 from busctl.cli.confirm import YesOption
 from busctl.cli.lists import require_above_0, seconds
 from busctl.cli.sending import Letters, Sending, stamped
 from busctl.views import formats
 from busctl_lib.envelope import PROPERTY_NAMES, Envelope, Properties
 from busctl_lib.errors import BusError, ConfigError, InvalidMessage, PublishRefused, Unroutable
+from busctl_lib.pairs import object_of
 from busctl_lib.schemas import nearest, schema_of, validate
 
 if TYPE_CHECKING:
@@ -104,9 +105,7 @@ def publish(
     """Publish a message and wait until the broker has it."""
     queue, rest = _split(words or [], exchange, key)
     require_above_0(rate, "--rate")
-    timeout_s = seconds(timeout, "--timeout")
-    if not timeout_s:
-        raise ConfigError("--timeout must be above 0: a publish without a confirm is not known to have arrived")
+    timeout_s = confirm_timeout_s(timeout)
     draft = Draft(
         exchange=exchange or "",
         routing_key=key or "" if queue is None else queue,
@@ -123,7 +122,7 @@ def publish(
     letters = ((index / rate if rate is not None else 0.0, draft.envelope(index + 1)) for index in range(count))
     with flags.open_session(ctx) as session:
         change = confirm.Change(
-            does=f"publish {count:,} message{'s' * (count > 1)} to {draft.target!r}",
+            does=f"publish {formats.counted(count, 'message')} to {draft.target!r}",
             name=draft.target,
             destructive=False,
         )
@@ -137,6 +136,14 @@ def publish(
             concurrency=concurrency,
         )
         _send(sending, session, form)
+
+
+def confirm_timeout_s(text: str) -> float:
+    """Read --timeout. Raises ConfigError."""
+    timeout_s = seconds(text, "--timeout")
+    if not timeout_s:
+        raise ConfigError("--timeout must be above 0: a publish without a confirm is not known to have arrived")
+    return timeout_s
 
 
 def _later(session: Session, letters: Letters, delay_s: float) -> Letters:
@@ -282,17 +289,15 @@ def _validate(body: Body) -> None:
 def _properties(headers: list[str], given: list[str], body: Body) -> Properties:
     values: dict[str, Any] = {"content_type": body.content_type, "delivery_mode": 2}
     for word in given:
-        name, _, text = word.partition("=")
+        name, sign, text = word.partition("=")
+        if not sign:
+            raise ConfigError(f"-P {formats.safe_text(word, 40)!r} is not NAME=VALUE")
         if name not in _DIRECT:
             meant = nearest(name, _DIRECT)
             hint = f"did you mean {meant}?" if meant else f"there are: {', '.join(_DIRECT)}"
             raise ConfigError(f"{formats.safe_text(name, 40)!r} is not an AMQP property", hint=hint)
         values[name] = _property(name, text)
-    pairs = [PAIR.match(word) for word in headers]
-    if not all(pairs):
-        odd = headers[pairs.index(None)]
-        raise ConfigError(f"-H {formats.safe_text(odd, 40)!r} is neither NAME=TEXT nor NAME:=JSON")
-    return Properties(headers=object_of([pair for pair in pairs if pair is not None]) or None, **values)
+    return Properties(headers=object_of(headers, "-H ") or None, **values)
 
 
 def _property(name: str, text: str) -> str | int:

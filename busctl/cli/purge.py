@@ -43,7 +43,7 @@ def purge(
             yes=yes,
         )
         planned = found.ready or 0
-        done = f"{queue}: {{moved}} messages are gone"
+        done = f"{queue}: {{moved}} dropped"
         with changing.operation(session, "purge", queue, form, done=done, planned=planned) as made:
             made.moved = changing.empty(session, queue, made, found)
             made.planned = made.moved

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from busctl.cli import exits, flags, lists, moving
+from busctl.cli import changing, exits, flags, lists, moving
 from busctl.cli.confirm import YesOption
 from busctl_lib.errors import ConfigError
 
@@ -62,7 +62,7 @@ def replay(
     accept_loss: moving.AcceptLossOption = False,
     dry_run: moving.DryRunOption = False,
     yes: YesOption = False,
-    form: moving.OutputOption = None,
+    form: changing.OutputOption = None,
 ) -> int:
     """Send dead letters back to where they came from, each to its original exchange and key.
 
@@ -95,7 +95,7 @@ def replay(
         if made.source != queue:
             raise ConfigError(f"the plan {plan} is for {made.source!r}, not for {queue!r}")
         request = _as_planned(made, request)
-    with flags.open_session(ctx) as session, moving.opened(session, request) as (transfer, _journal):
+    with flags.open_session(ctx) as session, moving.opened(session, request) as transfer:
         current = moving.make_plan(transfer, made)
         if dry_run:
             if plan is not None:

@@ -9,11 +9,13 @@ import typer
 from typer.core import TyperGroup
 
 from busctl.cli import flags, output
+from busctl.cli.groups import first_word
 from busctl.cli.lists import OutputOption
 from busctl.cli.rpc_call import call
 from busctl.cli.rpc_mock import mock
 from busctl.cli.rpc_spy import spy
 from busctl.views import methods as views
+from busctl.views.formats import safe_text
 from busctl_lib.errors import BusError, ConfigError
 from busctl_lib.methods import Method
 
@@ -48,27 +50,11 @@ class _MethodGroup(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Bring the first word that is no option to the front, where click looks for it."""
-        at = self._first_word(args)
+        at = first_word(self, args)
         word = None if at is None else args[at]
         if word not in self.commands and any(given.partition("=")[0] in _DIRECT for given in args):
             return super().parse_args(ctx, [_CALL, *args])
         return super().parse_args(ctx, args if at is None else [args[at], *args[:at], *args[at + 1 :]])
-
-    def _first_word(self, args: list[str]) -> int | None:
-        valued = {
-            name
-            for command in (self, *self.commands.values())
-            for option in command.params
-            if not getattr(option, "is_flag", False)
-            for name in option.opts
-        }
-        skip = False
-        for index, word in enumerate(args):
-            if skip or word.startswith("-"):
-                skip = not skip and word in valued
-            else:
-                return index
-        return None
 
 
 def _method_names(ctx: Any) -> list[str]:
@@ -90,7 +76,7 @@ def _help(method: Method) -> tuple[str, str]:
     """The help of a method: long and short."""
 
     def plain(text: str) -> str:
-        return text.replace("[", r"\[")  # square brackets are markup there
+        return safe_text(text).replace("[", r"\[")  # square brackets are markup there
 
     takes = plain(method.signature or "nothing")
     title = f"{method.help[:1].upper()}{method.help[1:]}." if method.help else f"Call {method.name}."

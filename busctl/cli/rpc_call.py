@@ -17,7 +17,7 @@ from busctl.cli import exits, flags, output
 from busctl.cli.lists import require_above_0, seconds
 from busctl.cli.progress import Progress
 from busctl.views import calls, formats
-from busctl_lib.errors import BusError, CodecError, ConfigError, InvalidMessage, RemoteError
+from busctl_lib.errors import CodecError, ConfigError, InvalidMessage, RemoteError
 from busctl_lib.methods import Method, coerce, content_type_of
 
 if TYPE_CHECKING:
@@ -48,30 +48,11 @@ class _Way:
     form: ReplyFormat | None
 
 
-def _complete(ctx: Any, incomplete: str) -> list[tuple[str, str]]:
-    """Offer the values of the argument that comes next, and the names of those not given."""
-    try:
-        bus = flags.bus_file(ctx)
-        method = bus.method(ctx.info_name or "")
-        given = [word for word in ctx.params.get("words") or [] if isinstance(word, str)]
-    except BusError:
-        return []
-    name, sign, _ = incomplete.partition("=")
-    named = {word.partition("=")[0].rstrip(":") for word in given if "=" in word}
-    free = [field for field in method.fields if field.name not in named][len(given) - len(named) :]
-    if sign:
-        field = next((field for field in method.fields if field.name == name), None)
-        return [(f"{name}={choice}", "") for choice in method.choices(field)] if field is not None else []
-    choices = [(choice, free[0].name) for choice in method.choices(free[0])] if free else []
-    return choices + [(f"{field.name}=", method.argument_help.get(field.name, "")) for field in free]
-
-
 WordsArgument = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="ARGS",
         help="Its arguments in order, NAME=TEXT, NAME:=JSON, @FILE or - for all of them as JSON; or the body.",
-        autocompletion=_complete,
         show_default=False,
     ),
 ]

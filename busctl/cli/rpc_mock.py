@@ -16,6 +16,7 @@ from busctl.cli import exits, flags
 from busctl.cli.confirm import Change, YesOption, allow
 from busctl.cli.lists import seconds
 from busctl.cli.selecting import piped
+from busctl.views.formats import counted
 from busctl_lib.codecs import decode_json
 from busctl_lib.errors import ConfigError, InvalidMessage, NotFound, RemoteError
 from busctl_lib.methods import Method, content_type_of
@@ -127,7 +128,7 @@ def _place(session: Session, method: Method) -> str:
         exits.note(f"there is no queue {method.queue}: it is made, and gone when this ends")
         return method.queue
     if others:
-        exits.note(f"{others} other consumer{'s' * (others > 1)} of {method.queue} will answer a part of the requests")
+        exits.note(f"{counted(others, 'other consumer')} of {method.queue} will answer a part of the requests")
     return method.queue
 
 

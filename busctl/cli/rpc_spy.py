@@ -12,7 +12,7 @@ import typer
 from busctl.cli import exits, flags, output, watching
 from busctl.cli.confirm import YesOption
 from busctl.cli.lists import seconds
-from busctl.views import calls
+from busctl.views import calls, formats
 from busctl_lib.errors import NotFound
 
 if TYPE_CHECKING:
@@ -155,4 +155,4 @@ def _figures(pairs: Pairs, form: SpyFormat) -> None:
     else:
         exits.note(output.table(calls.FIGURES.columns, figures).rstrip())
     if pairs.open:
-        exits.note(f"{pairs.open} request{'s' * (pairs.open > 1)} without a reply so far")
+        exits.note(f"{formats.counted(pairs.open, 'request')} without a reply so far")

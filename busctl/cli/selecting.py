@@ -212,7 +212,7 @@ class PairPrinter(Printer):
     def end(self) -> None:
         """Say what is still without a reply."""
         if self._pairs.open:
-            exits.note(f"{self._pairs.open} requests without a reply so far")
+            exits.note(f"{formats.counted(self._pairs.open, 'request')} without a reply so far")
 
     def _lines(self, call: SpiedCall) -> Iterator[bytes]:
         if self._form is MessageFormat.PRETTY:

@@ -91,7 +91,7 @@ def _write_one(found: TopologyMap, place: Place, vhost: str, form: output.Format
     answer["vhost"] = vhost
     answer["leads_to"] = answer.pop("branches", [])
     answer["fed_by"] = msgspec.to_builtins(fed_by.branches)
-    (output.write_json if form is output.Format.JSON else output.write_jsonl)(answer)
+    output.write_value(answer, form)
 
 
 def _write_lines(lines: Iterable[view.Line]) -> None:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from busctl.cli import exits, flags, lists, moving
+from busctl.cli import changing, exits, flags, lists, moving
 from busctl.cli.confirm import YesOption
+from busctl.views.plans import parking
 from busctl_lib.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 SourceArgument = Annotated[str, typer.Argument(metavar="QUEUE", help="The queue whose messages are meant.")]
 TargetArgument = Annotated[str, typer.Argument(metavar="TARGET", help="The queue that gets them.")]
-PARKED = ".parked"
 
 
 def move(
@@ -32,7 +32,7 @@ def move(
     accept_loss: moving.AcceptLossOption = False,
     dry_run: moving.DryRunOption = False,
     yes: YesOption = False,
-    form: moving.OutputOption = None,
+    form: changing.OutputOption = None,
 ) -> int:
     """Move messages from one queue to another; nothing of them changes but their route."""
     chosen = moving.selection(where, group, ids, limit)
@@ -53,7 +53,7 @@ def copy(
     accept_loss: moving.AcceptLossOption = False,
     dry_run: moving.DryRunOption = False,
     yes: YesOption = False,
-    form: moving.OutputOption = None,
+    form: changing.OutputOption = None,
 ) -> int:
     """Copy messages of one queue to another; the originals stay where they are."""
     chosen = moving.selection(where, group, ids, limit)
@@ -77,12 +77,12 @@ def park(
     accept_loss: moving.AcceptLossOption = False,
     dry_run: moving.DryRunOption = False,
     yes: YesOption = False,
-    form: moving.OutputOption = None,
+    form: changing.OutputOption = None,
 ) -> int:
     """Put messages aside, into a queue that is declared for it where it is not there."""
     chosen = moving.selection(where, group, ids, limit)
     facts = {"rate": rate, "fast": fast, "rewrite": rewrite, "accept_loss": accept_loss, **chosen}
-    target = to or source + PARKED
+    target = to or parking(source)
     return _transfer(ctx, "park", source, target, facts, dry_run=dry_run, yes=yes, form=form)
 
 
@@ -98,7 +98,7 @@ def discard(
     accept_loss: moving.AcceptLossOption = False,
     dry_run: moving.DryRunOption = False,
     yes: YesOption = False,
-    form: moving.OutputOption = None,
+    form: changing.OutputOption = None,
 ) -> int:
     """Throw messages away, into the trash of this machine; `busctl ops undo` puts them back."""
     chosen = moving.selection(where, group, ids, limit)
@@ -123,7 +123,7 @@ def _transfer(
     if source == target:
         raise ConfigError("the source and the target are one queue")
     request = Request(kind=kind, source=source, target=target, **facts)
-    with flags.open_session(ctx) as session, moving.opened(session, request) as (transfer, _journal):
+    with flags.open_session(ctx) as session, moving.opened(session, request) as transfer:
         plan = moving.make_plan(transfer)
         if dry_run:
             moving.show_plan(plan, form)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -113,9 +111,10 @@ def watch(session: Session, plans: Sequence[TapPlan], doing: Watch) -> int:
     """Watch until there is enough; returns the exit code."""
     from busctl_lib.taps import Taps, clean_leases, lease_folder, make_tap
 
-    for sentence in clean_leases(session.management, lease_folder()):
+    folder = lease_folder()
+    for sentence in clean_leases(session.management, folder):
         exits.note(sentence)
-    folder, exact = lease_folder(), doing.capture is not None
+    exact = doing.capture is not None
     limit = None if doing.selection.narrows else doing.number
     taps = Taps(
         [
@@ -196,23 +195,14 @@ def _take(taps: Taps, timeout: float, most: int) -> list[TapEvent]:
 @contextlib.contextmanager
 def patiently() -> Iterator[None]:
     """Let giving back finish when Ctrl-C is hit again; a further one leaves the rest to the next run."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     hits = 0
 
-    def once_more(number: int, frame: FrameType | None) -> None:
+    def once_more(_number: int, _frame: FrameType | None) -> None:
         nonlocal hits
         hits += 1
         if hits > 1:
             raise KeyboardInterrupt
         exits.note("giving back what was borrowed; again to leave that to the next run")
 
-    every = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    numbers = [number for number in every if signal.getsignal(number) is not signal.SIG_IGN]
-    before = [signal.signal(number, once_more) for number in numbers]
-    try:
+    with exits.signals_to(once_more):
         yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from busctl_lib.transfers import Request
 
 VERBS = ("replay", "move", "copy", "park", "discard", "purge")
-PARKED = ".parked"
 
 
 def request_of(verb: str, argument: str) -> Request:
@@ -37,12 +36,10 @@ def request_of(verb: str, argument: str) -> Request:
     target = words.pop(0) if verb in ("move", "copy") and words and not words[0].startswith("-") else None
     if not source or (verb in ("move", "copy") and target is None):
         raise ValueError(f"{verb} needs {'SOURCE TARGET' if verb in ('move', 'copy') else 'QUEUE'}")
-    kind = (
-        "discard" if verb == "purge" else verb
-    )  # what can be undone is what an operator wants at three in the morning
+    kind = "discard" if verb == "purge" else verb  # what can be undone is what one wants at three in the morning
     request = with_flags(Request(kind=kind, source=source, target=target), shlex.join(words))  # type: ignore[arg-type]
     if kind == "park" and request.target is None:
-        request.target = source + PARKED
+        request.target = plans.parking(source)
     return request
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from busctl.views import columns
 from busctl.views.connections import state_text, state_tone
-from busctl.views.view import Column, Tone, View
+from busctl.views.view import Column, View
 
 if TYPE_CHECKING:
     from busctl_lib.management.infos import ChannelInfo
@@ -45,20 +45,7 @@ CHANNELS: View[ChannelInfo] = View(
         columns.rate("publish", "PUB/s", lambda info: columns.rate_of(info.message_stats, "publish"), wide=True),
         columns.rate("deliver", "DELIV/s", lambda info: columns.rate_of(info.message_stats, "deliver_get"), wide=True),
         columns.rate("ack", "ACK/s", lambda info: columns.rate_of(info.message_stats, "ack"), wide=True),
-        columns.rate(
-            "returned",
-            "RETURNED/s",
-            lambda info: columns.rate_of(info.message_stats, "return_unroutable"),
-            bad=Tone.WARN,
-            wide=True,
-        ),
-        columns.rate(
-            "dropped",
-            "DROPPED/s",
-            lambda info: columns.rate_of(info.message_stats, "drop_unroutable"),
-            bad=Tone.BAD,
-            wide=True,
-        ),
+        *columns.unroutable(),
         columns.text("idle_since", "IDLE SINCE", wide=True),
         columns.text("node", "NODE", wide=True),
     ),

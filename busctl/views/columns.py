@@ -83,10 +83,25 @@ def _number(
     )
 
 
+def unroutable() -> tuple[Column[Any], ...]:
+    """What finds no queue, of infos with message statistics: what its sender is told, and what is lost."""
+    return (
+        rate(
+            "returned",
+            "RETURNED/s",
+            lambda info: rate_of(info.message_stats, "return_unroutable"),
+            bad=Tone.WARN,
+            wide=True,
+        ),
+        rate(
+            "dropped", "DROPPED/s", lambda info: rate_of(info.message_stats, "drop_unroutable"), bad=Tone.BAD, wide=True
+        ),
+    )
+
+
 def rate_of(stats: MessageStats | None, name: str) -> float | None:
     """The rate of one count of message statistics; None when not known."""
-    details: Details | None = getattr(stats, f"{name}_details") if stats is not None else None
-    return details.rate if details is not None else None
+    return rate_in_details(getattr(stats, f"{name}_details") if stats is not None else None)
 
 
 def rate_in_details(details: Details | None) -> float | None:

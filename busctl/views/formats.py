@@ -77,8 +77,9 @@ def count(number: float | None) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """Show a number of things: 1 message, 2,100 messages."""
-    return f"{number:,} {noun}{'s' * (number != 1)}"
+    """Show a number of things: 1 message, 2,100 messages, 2 policies."""
+    many = f"{noun[:-1]}ies" if noun.endswith("cy") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else many}"
 
 
 def rate(per_s: float | None) -> str:

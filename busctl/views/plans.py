@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 _TARGETS_SHOWN = 12
 
 
+def parking(queue: str) -> str:
+    """Where messages of a queue are put aside."""
+    return f"{queue}.parked"
+
+
 def verb(kind: str) -> str:
     """What an operation of a kind does."""
     return {"undo": "put back"}.get(kind, kind)

@@ -179,7 +179,7 @@ class PublishChannel:
             self._after_confirm()
 
     def _why_waiting(self) -> str:
-        return f"it was not sent before the deadline: the link is {self.link.state.value}"
+        return f"its deadline came first, the link is {self.link.state.value}"
 
     # -- sending
 

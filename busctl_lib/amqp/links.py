@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 import msgspec
 
@@ -62,6 +64,13 @@ class BrokerStats(msgspec.Struct, frozen=True):
     """How late the I/O threads' last tick was, the worse of the two."""
 
 
+class Draining(Protocol):
+    """What takes messages, and finishes them before its links end."""
+
+    def stop(self, timeout: float) -> None:
+        """Take no more, finish what is open; return after `timeout` seconds at the latest."""
+
+
 class Links:
     """Opens each link at its first use. Thread: any."""
 
@@ -77,7 +86,7 @@ class Links:
         self._publish: Link | None = None
         self._topology: Topology | None = None
         self._channel: PublishChannel | None = None
-        self._closers: list[Callable[[float], None]] = []
+        self._draining: weakref.WeakSet[Draining] = weakref.WeakSet()  # who is gone has nothing left to finish
         self._closed = False
 
     @property
@@ -137,19 +146,19 @@ class Links:
             if link is not None:
                 link.connect_now()
 
-    def before_close(self, closer: Callable[[float], None]) -> None:
-        """Call `closer(seconds left)` at the beginning of a close: a consumer that drains."""
+    def before_close(self, draining: Draining) -> None:
+        """Stop a consumer at the beginning of a close, if it is still there then."""
         with self._lock:
-            self._closers.append(closer)
+            self._draining.add(draining)
 
     def close(self, timeout: float) -> CloseReport:
         """Drain and end both links; what is not done after `timeout` seconds is cut."""
         deadline = time.monotonic() + timeout
         before = Counter(self.counts)
         with self._lock:
-            closers, self._closers = self._closers, []
-        for closer in closers:
-            closer(max(0.1, deadline - time.monotonic()))
+            draining, self._draining = list(self._draining), weakref.WeakSet()
+        for each in draining:
+            each.stop(max(0.1, deadline - time.monotonic()))
         with self._lock:
             self._closed = True
             links = [link for link in (self._publish, self._consume) if link is not None]

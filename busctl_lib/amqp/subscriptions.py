@@ -62,7 +62,8 @@ class Subscription:
         self._exclusive = exclusive
         self._arguments = arguments
         self._rename = rename
-        self._number = link.take_number()
+        self._number = 0
+        """Of its channel; taken when it starts: one that never does has none to give back."""
         self._channel: Channel | None = None
         self._connection: LinkConnection | None = None
         self._stopping = False
@@ -156,6 +157,7 @@ class Subscription:
     async def subscribe(self) -> None:
         """Start for the first time. Raises NotFound and the broker's other refusals."""
         assert self.link.connection is not None
+        self._number = self.link.take_number()
         try:
             await self._start(self.link.connection)
         except BusError:

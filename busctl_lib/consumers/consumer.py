@@ -94,7 +94,7 @@ class MessageConsumer:
         self._seen_key = dedup_key
         self._keys = keys
         self._max_body_bytes = max_body_bytes
-        broker.links.before_close(self.stop)
+        broker.links.before_close(self)
         self._running: list[Running] = []
         self._stop = threading.Event()
         self._finishing = threading.Lock()

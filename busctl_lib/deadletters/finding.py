@@ -18,7 +18,9 @@ from busctl_lib.management import BindingInfo, ExchangeInfo, History, Management
 from busctl_lib.taps.peek import peek
 from busctl_lib.taps.plans import TAP_PREFIX
 
-_OWN = ("busctl.lock.", TAP_PREFIX)
+LOCK_PREFIX = "busctl.lock."
+"""Of the exclusive queue that keeps two operations from one queue."""
+_OWN = (LOCK_PREFIX, TAP_PREFIX)
 _HOUR = History(age_s=3600, step_s=60)
 
 

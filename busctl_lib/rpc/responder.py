@@ -83,7 +83,7 @@ class Responder:
         self._open_replies = 0
         self._changed = threading.Condition()
         self._handled: OrderedDict[str, None] = OrderedDict()
-        broker.links.before_close(self.stop)
+        broker.links.before_close(self)
 
     def start(self) -> None:
         """Take requests from now on. Raises NotFound when there is no such queue."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from busctl_lib.amqp.movers import Mode, Mover
 from busctl_lib.broker import MessageBroker
+from busctl_lib.deadletters.finding import LOCK_PREFIX
 from busctl_lib.envelope import Delivery
 from busctl_lib.errors import BusError, GuardRefused, ResourceLocked
 from busctl_lib.management import QueueInfo
@@ -20,7 +21,6 @@ from busctl_lib.transfers.selection import Selection
 from busctl_lib.transfers.sorter import QUORUM_HELD, WINDOW
 from busctl_lib.transfers.works import identity
 
-LOCK_PREFIX = "busctl.lock."
 _LOCK_TRIES_S = 3.0
 _IDLE_S = 0.25
 

@@ -22,6 +22,7 @@ from busctl.tui.widgets.table import LiveTable
 from busctl.views import formats
 from busctl.views.dead import GROUPS
 from busctl.views.formats import safe_text
+from busctl.views.plans import parking
 from busctl_lib.deadletters import Group
 from busctl_lib.errors import BusError, GuardRefused
 
@@ -220,11 +221,10 @@ class DeadScreen(TablePlace[Group]):
 
     def action_transfer(self, kind: Kind) -> None:
         """Plan something for the group under the cursor."""
-        from busctl.tui.working import PARKED
         from busctl_lib.transfers import Request
 
         if (group := self.table.row) is not None:
-            target = self.queue + PARKED if kind == "park" else None
+            target = parking(self.queue) if kind == "park" else None
             request = Request(kind=kind, source=self.queue, target=target, group=group.id)
             self.post_message(OpenTransfer(request=request))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import time
 import uuid
@@ -23,7 +22,9 @@ from busctl.views import formats
 from busctl.views.formats import safe_text
 from busctl_lib.documents import headers_to_json
 from busctl_lib.envelope import Delivery, Envelope, Properties
-from busctl_lib.errors import BusError
+from busctl_lib.errors import BusError, ConfigError
+from busctl_lib.methods import content_type_of
+from busctl_lib.pairs import object_of
 
 _TIMEOUT_S = 10.0
 
@@ -102,8 +103,8 @@ class PublishScreen(Place):
     def action_send(self) -> None:
         """Publish."""
         try:
-            headers = _headers(self._text("headers"))
-        except ValueError as error:
+            headers = object_of(_split(self._text("headers")))
+        except ConfigError as error:
             self._say(("✖ headers: ", "bold $text-error"), safe_text(str(error)))
             return
         if not self._text("key") and not self._text("exchange"):
@@ -125,7 +126,7 @@ class PublishScreen(Place):
         self._say(("… ", "bold $text-primary"), "waiting for the confirm")
         body = self.query_one(TextArea).text.encode()
         kept = self._like.properties if self._like is not None else None
-        content_type = kept.content_type if kept is not None and kept.content_type else _content_type(body)
+        content_type = kept.content_type if kept is not None and kept.content_type else content_type_of(body)
         properties: dict[str, Any] = {"content_type": content_type}
         if kept is not None:
             names = ("type", "correlation_id", "priority", "delivery_mode")
@@ -172,23 +173,6 @@ def _split(text: str) -> list[str]:
         return text.split()
 
 
-def _headers(text: str) -> dict[str, Any]:
-    """Read NAME=TEXT and NAME:=JSON; ValueError says what is wrong."""
-    made: dict[str, Any] = {}
-    for word in _split(text):
-        name, sign, value = word.partition("=")
-        if not sign or not name.removesuffix(":"):
-            raise ValueError(f"{word!r} is neither NAME=TEXT nor NAME:=JSON")
-        if name.endswith(":"):
-            try:
-                made[name.removesuffix(":")] = json.loads(value)
-            except ValueError:
-                raise ValueError(f"{name}= wants JSON, for text write {name.removesuffix(':')}=...") from None
-        else:
-            made[name] = value
-    return made
-
-
 def _pairs(like: Delivery) -> list[str]:
     """Its headers, but those that the broker writes."""
     shown = headers_to_json({name: value for name, value in like.headers.items() if not name.startswith("x-")})
@@ -196,11 +180,3 @@ def _pairs(like: Delivery) -> list[str]:
         f"{name}={value}" if isinstance(value, str) else f"{name}:={msgspec.json.encode(value).decode()}"
         for name, value in shown.items()
     ]
-
-
-def _content_type(body: bytes) -> str:
-    try:
-        json.loads(body)
-    except ValueError:
-        return "text/plain"
-    return "application/json"
