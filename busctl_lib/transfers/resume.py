@@ -23,6 +23,8 @@ _SLACK = 500
 _IDLE_S = 0.25
 _BATCH = 250
 _DEADLINE_S = 60.0
+_UPTIME_LATE_S = 6.0
+"""A node counts its uptime every five seconds: it seems to have been started later than it was, or does not say yet."""
 _RESTARTED = "a node of the broker was started while it was under way"
 _KILLED = "it was under way when busctl ended"
 _IN_PART = f"{_KILLED}, and only a part of its batch is in its queue"
@@ -64,12 +66,19 @@ class Ahead:
 
 def restarted_since(management: ManagementClient, began_at: float) -> bool:
     """Whether a node was started since then, or that cannot be known: what it was doing then may be half done."""
-    try:
-        nodes = management.nodes()
-    except ApiError:
-        return True
-    started = [time.time() - node.uptime / 1000 for node in nodes if node.uptime is not None]
-    return len(started) < len(nodes) or any(at > began_at - 1 for at in started)
+    deadline = time.monotonic() + _UPTIME_LATE_S
+    while True:
+        try:
+            nodes = management.nodes()
+        except ApiError:
+            return True
+        started = [time.time() - node.uptime / 1000 if node.uptime is not None else None for node in nodes]
+        if all(at is not None and at < began_at - 1 for at in started):
+            return False
+        surely = any(at is not None and at - _UPTIME_LATE_S > began_at for at in started)
+        if surely or not all(node.running for node in nodes) or time.monotonic() > deadline:
+            return True
+        time.sleep(_IDLE_S)  # it was started at about that time, and the next count tells it better
 
 
 class Reconciler:
