@@ -32,6 +32,8 @@ _LONG = {
     *("test_tui_console.py", "test_tui_terminal.py", "test_tui_lists.py", "test_tui_snapshots.py", "test_tui_tail.py"),
     *("test_tui_watching.py", "test_tui_work.py", "test_tui_work_snapshots.py", "test_cli_tail.py", "test_taps.py"),
     *("test_transfers.py", "test_tls.py"),
+    *("test_cli_rpc_calls.py", "test_consuming.py", "test_delays.py", "test_large_bus.py", "test_links.py"),
+    *("test_management.py", "test_poller.py", "test_queue_detail.py", "test_rpc_faults.py"),
 }
 
 
@@ -48,7 +50,10 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take longest, so that no process is left with one of them at the end."""
+    """Begin with the files that take longest, so that no process is left with one of them at the end.
+
+    Among them are those that wait for most of their time: they do it while others compute.
+    """
     items.sort(key=lambda item: item.path.name not in _LONG)
 
 
