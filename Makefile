@@ -8,6 +8,7 @@ ARGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 # Test processes side by side, each with a RabbitMQ of its own: most tests wait for a broker, not for a core.
 WORKERS ?= 4
+COMPILED := tests/__pycache__/.all
 
 # Runs a check without a word when it passes, and shows everything when it does not.
 define quietly
@@ -26,7 +27,6 @@ demo: setup ## start a private RabbitMQ with a live trading bus, open the consol
 test: setup ## lint, types, layers and all tests, on a private RabbitMQ
 	@$(MAKE) --no-print-directory -j 2 lint tests
 
-# One process compiles the tests, so that not each of the workers does.
 tests: compiled
 	@.ci/terminal
 	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m 'not faults' $(ARGS)
@@ -54,8 +54,11 @@ lint: setup
 	$(call quietly,types (mypy --strict),$(BIN)/mypy)
 	$(call quietly,layers (import-linter),$(BIN)/lint-imports --no-logo --no-cache)
 
-compiled: setup
+# One process compiles the tests when one of them is new, so that not each of the workers does.
+compiled: $(COMPILED)
+$(COMPILED): $(wildcard tests/*.py tests/*/*.py) | setup
 	@said=$$($(BIN)/pytest --collect-only -q 2>&1) || { echo "$$said"; exit 1; }
+	@mkdir -p $(@D) && touch $@
 
 setup:
 	@.ci/setup

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -46,8 +47,8 @@ from busctl_lib.taps import TapPlan
 
 WALL = 1_767_348_000.0
 """2026-01-02 10:00:00 UTC."""
-SIZES = [pytest.param(size, id="{}x{}".format(*size)) for size in ((80, 24), (120, 40), (160, 50))]
 LEAST = (80, 24)
+SIZES = (LEAST, (120, 40), (160, 50))
 
 
 def stand_still(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +214,24 @@ AWAY = ApiUnreachable("the management API at http://x does not answer", reason="
 NEVER_SEEN = Snapshot(sequence=1, error=AWAY, next_at=1003.4)
 
 
-async def picture(
+async def picture(size: tuple[int, int], *keys: str, **how: Any) -> str:
+    """Take the picture of what `_arranged` brings to the screen."""
+    async with _arranged(size, *keys, **how) as (app, pilot):
+        return await _settled(app, pilot)
+
+
+async def pictures(*keys: str, **how: Any) -> list[tuple[str, str]]:
+    """Take the picture at each size, by its name: of one console, in a terminal that is made larger."""
+    taken = []
+    async with _arranged(LEAST, *keys, **how) as (app, pilot):
+        for size in SIZES:
+            await pilot.resize_terminal(*size)
+            taken.append(("{}x{}".format(*size), await _settled(app, pilot)))
+    return taken
+
+
+@contextlib.asynccontextmanager
+async def _arranged(
     size: tuple[int, int],
     *keys: str,
     begin: Snapshot | None = None,
@@ -223,8 +241,8 @@ async def picture(
     stands: Callable[[Job], None] | None = None,
     theme: str | None = None,
     production: bool = False,
-) -> str:
-    """Press keys over the recorded bus, or as it is at the beginning; tell the screen something; take the picture.
+) -> AsyncIterator[tuple[ConsoleApp, Pilot[None]]]:
+    """Press keys over the recorded bus, or as it is at the beginning, and tell the screen something.
 
     `stands` brings the operation on the screen to where it is to be seen.
     """
@@ -257,7 +275,7 @@ async def picture(
             if then:
                 await _settled(app, pilot)
                 await _give(console, then)
-            return await _settled(app, pilot)
+            yield app, pilot
 
 
 async def _give(console: Console, keys: Sequence[str]) -> None:

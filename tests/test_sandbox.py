@@ -129,14 +129,18 @@ def channel_of(node):
 
 
 def put_aside(node, queue):
-    """Leave one persistent message in a durable queue."""
+    """Leave one persistent message in a durable queue, on disk."""
+    leave_in(node, queue)
+    # The node keeps its log of declarations in memory for up to two seconds: kill -9 in that time would lose the queue.
+    node.ctl("eval", "mnesia:sync_log().")
+
+
+def leave_in(node, queue):
     channel = channel_of(node)
     channel.queue_declare(queue, durable=True)
     channel.confirm_delivery()
     channel.basic_publish("", queue, b"kept", pika.BasicProperties(delivery_mode=2))
     channel.connection.close()
-    # The node keeps its log of declarations in memory for up to two seconds: kill -9 in that time would lose the queue.
-    node.ctl("eval", "mnesia:sync_log().")
 
 
 def taken_from(node, queue):
@@ -160,7 +164,7 @@ def listening_addresses(pid):
 
 
 def test_nodes_started_at_once_do_not_collide(nodes):
-    put_aside(nodes.kept, "only-here")
+    leave_in(nodes.kept, "only-here")
     for owner in nodes.owners:
         with pytest.raises(pika.exceptions.ChannelClosedByBroker):
             channel_of(owner).queue_declare("only-here", passive=True)
@@ -252,7 +256,7 @@ def test_a_node_ends_with_its_owner_killed_by_kill_9(nodes):
     wait_until(lambda: not owner.leftovers(), 15)
 
 
-def test_a_start_finds_and_ends_what_killed_owners_left(nodes):
+def test_a_start_finds_and_ends_what_killed_owners_left(nodes, tmp_path):
     owner = nodes.owners[1]
     for pid, _ in owner.guardians:
         os.kill(pid, signal.SIGKILL)
@@ -261,7 +265,7 @@ def test_a_start_finds_and_ends_what_killed_owners_left(nodes):
     wait_until(lambda: all(identity(guardian[0]) is None for guardian in owner.guardians))
     assert all(identity(child[0]) == child for child in owner.children), "nobody is left to end the node"
     with pytest.raises(SandboxError):
-        PrivateBroker(root=ROOT, config={"listeners.tcp.1": "nonsense"}).start()
+        PrivateBroker(root=tmp_path).start()  # nothing is installed there: it ends them before all else
     wait_until(lambda: not owner.leftovers())
     assert nodes.kept.running, "a living owner's node is left alone"
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 from consoles import on_loop
-from pictures import AWAY, LEAST, NEVER_SEEN, NOTHING_YET, QUEUES, SIZES, TAP, WALL, picture, recorded, stand_still
+from pictures import AWAY, LEAST, NEVER_SEEN, NOTHING_YET, QUEUES, TAP, WALL, picture, pictures, recorded, stand_still
 from syrupy.assertion import SnapshotAssertion
 from syrupy.extensions.image import SVGImageSnapshotExtension
 from textual.message import Message
@@ -44,20 +44,19 @@ def _still(monkeypatch: pytest.MonkeyPatch) -> None:
     stand_still(monkeypatch)
 
 
-@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
     "keys",
     [(), ("2",), (":queue obs_requests",), (":tail obs_responses",)],
     ids=["overview", "queues", "queue", "tail"],
 )
 @on_loop
-async def test_screens(size: tuple[int, int], keys: tuple[str, ...], snapshot: SnapshotAssertion) -> None:
-    assert await picture(size, *keys) == snapshot
+async def test_screens(keys: tuple[str, ...], snapshot: SnapshotAssertion) -> None:
+    for size, shown in await pictures(*keys):
+        assert shown == snapshot(name=size)
 
 
-@pytest.mark.parametrize("size", SIZES)
 @on_loop
-async def test_dead_letters(size: tuple[int, int], snapshot: SnapshotAssertion) -> None:
+async def test_dead_letters(snapshot: SnapshotAssertion) -> None:
     groups = [
         Group(
             id="9001b40d6a",
@@ -72,8 +71,8 @@ async def test_dead_letters(size: tuple[int, int], snapshot: SnapshotAssertion) 
         Group(id="7862ab3f1b", cause="expired", count=19, queue="obs_requests", arrivals=[0] * 11 + [19], replayed=4),
     ]
     found = Triage(queue="tes_requests.dead", waiting=220, examined=220, groups=groups, looking="peeks left: 18 of 20")
-    shown = await picture(size, ":dead tes_requests.dead", told=[Triaged(found, (), None)])
-    assert shown == snapshot
+    for size, shown in await pictures(":dead tes_requests.dead", told=[Triaged(found, (), None)]):
+        assert shown == snapshot(name=size)
 
 
 TOLD = ["events as the broker tells them, by its exchange amq.rabbitmq.event"]
@@ -132,7 +131,6 @@ def topology() -> list[Line]:
     return list(around(TopologyMap([market], [info, QUEUES[3]], [bound], []), "tes_requests"))
 
 
-@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
     ("line", "told"),
     [
@@ -143,10 +141,9 @@ def topology() -> list[Line]:
     ids=["events", "calls", "topology"],
 )
 @on_loop
-async def test_what_others_do(
-    size: tuple[int, int], line: str, told: Sequence[Message], snapshot: SnapshotAssertion
-) -> None:
-    assert await picture(size, line, told=told) == snapshot
+async def test_what_others_do(line: str, told: Sequence[Message], snapshot: SnapshotAssertion) -> None:
+    for size, shown in await pictures(line, told=told):
+        assert shown == snapshot(name=size)
 
 
 @pytest.mark.parametrize("line", ["overview", "queues", "queue obs_requests", "tail obs_requests", "dead q.dead"])

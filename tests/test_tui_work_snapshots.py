@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 import pytest
 from consoles import on_loop
-from pictures import LEAST, SIZES, WALL, picture, stand_still
+from pictures import LEAST, WALL, picture, pictures, stand_still
 from syrupy.assertion import SnapshotAssertion
 from syrupy.extensions.image import SVGImageSnapshotExtension
 from textual.message import Message
@@ -136,10 +136,10 @@ def refused(job: Job) -> None:
     job.error = GuardRefused("peeks left: 2 of 20 in tes_requests.dead", hint="--accept-loss takes them")
 
 
-@pytest.mark.parametrize("size", SIZES)
 @on_loop
-async def test_a_plan(size: tuple[int, int], snapshot: SnapshotAssertion) -> None:
-    assert await picture(size, REPLAY, stands=asking) == snapshot
+async def test_a_plan(snapshot: SnapshotAssertion) -> None:
+    for size, shown in await pictures(REPLAY, stands=asking):
+        assert shown == snapshot(name=size)
 
 
 @pytest.mark.parametrize("stands", [reading, asking_in_vain, running, ended, refused, late])
@@ -159,10 +159,10 @@ async def test_other_flags_for_a_plan(snapshot: SnapshotAssertion) -> None:
     assert await picture(LEAST, REPLAY, stands=asking, then=["e"]) == snapshot
 
 
-@pytest.mark.parametrize("size", SIZES)
 @on_loop
-async def test_operations(size: tuple[int, int], snapshot: SnapshotAssertion) -> None:
-    assert await picture(size, ":operations", told=[Listed(OPERATIONS)]) == snapshot
+async def test_operations(snapshot: SnapshotAssertion) -> None:
+    for size, shown in await pictures(":operations", told=[Listed(OPERATIONS)]):
+        assert shown == snapshot(name=size)
 
 
 PEEKED = Peeked(
