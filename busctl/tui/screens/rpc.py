@@ -99,7 +99,10 @@ class RpcScreen(Place):
             Slot(column=column("name"), least=14, most=24, rank=0),
             Slot(column=column("arguments"), least=20, most=60, rank=1),
             Slot(column=column("queue"), least=12, most=24, rank=3),
-            Slot(column=column("help"), least=20, most=50, rank=2),
+            # A sentence is read from its beginning, unlike a name.
+            Slot(
+                column=column("help"), least=20, most=50, rank=2, draw=lambda info, width: safe_text(info.help, width)
+            ),
         ]
         example = safe_text(" ".join(f"{each.name} {each.signature}" for each in [*self._methods.values()][:1]), 60)
         with Container(id="rpc-grid"):
