@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import os
 import signal
 from collections.abc import Iterator
@@ -28,14 +29,18 @@ gc.set_threshold(50_000)
 
 
 ROOT = os.environ.get("BUSCTL_TEST_RABBITMQ_ROOT")
-_LONG = {
-    *("test_faults.py", "test_transfer_faults.py", "test_demo.py", "test_sandbox.py", "test_benchmarks.py"),
-    *("test_tui_console.py", "test_tui_terminal.py", "test_tui_lists.py", "test_tui_snapshots.py", "test_tui_tail.py"),
-    *("test_tui_watching.py", "test_tui_work.py", "test_tui_work_snapshots.py", "test_cli_tail.py", "test_taps.py"),
-    *("test_transfers.py", "test_tls.py"),
-    *("test_cli_rpc_calls.py", "test_consuming.py", "test_delays.py", "test_large_bus.py", "test_links.py"),
-    *("test_management.py", "test_poller.py", "test_queue_detail.py", "test_rpc_faults.py"),
-}
+_COMPUTING = (
+    *("test_tui_console.py", "test_tui_snapshots.py", "test_tui_lists.py", "test_tui_work.py", "test_tui_watching.py"),
+    *("test_tui_tail.py", "test_demo.py", "test_cli_tail.py", "test_tui_work_snapshots.py", "test_benchmarks.py"),
+)
+_WAITING = (
+    *("test_transfer_faults.py", "test_faults.py", "test_sandbox.py", "test_resume.py", "test_transfers.py"),
+    *("test_large_bus.py", "test_delays.py", "test_taps.py", "test_tui_terminal.py", "test_management.py"),
+    *("test_poller.py", "test_queue_detail.py", "test_links.py", "test_consuming.py", "test_rpc_faults.py"),
+    *("test_cli_rpc_calls.py", "test_tls.py"),
+)
+_FIRST = [name for pair in itertools.zip_longest(_COMPUTING, _WAITING) for name in pair if name]
+"""The files that take longest, those that compute and those that wait in turn."""
 
 
 def pytest_configure() -> None:
@@ -51,11 +56,9 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take longest, so that no process is left with one of them at the end.
-
-    Among them are those that wait for most of their time: they do it while others compute.
-    """
-    items.sort(key=lambda item: item.path.name not in _LONG)
+    """Begin with the files that take longest, so that no process is left with one of them at the end."""
+    places = {name: place for place, name in enumerate(_FIRST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
 
 
 @pytest.fixture(scope="session")
