@@ -85,6 +85,20 @@ async def test_the_command_bar_completes_goes_and_filters(vhost: TestBroker, bus
 
 
 @on_loop
+@pytest.mark.parametrize(("key", "box"), [("d", "c copy · esc close"), ("?", "This screen")])
+async def test_a_box_gives_way_to_the_command_bar(vhost: TestBroker, bus: MessageBroker, key: str, box: str) -> None:
+    async with opened(vhost) as console:
+        await console.press("2")
+        await console.until(lambda: len(rows(console)) == 3, "all queues")
+        await console.press(key)
+        await console.shows(box)
+        await console.press(":")
+        await console.type("queues obs_*")
+        await console.press("enter")
+        await console.shows("overview › queues /obs_*")
+
+
+@on_loop
 async def test_a_command_that_is_none_is_said_so_where_it_was_typed(vhost: TestBroker, bus: MessageBroker) -> None:
     async with opened(vhost) as console:
         await console.shows("no alarms")

@@ -28,7 +28,7 @@ class Terminal:
         self._socket = str(folder / "tmux")
         shell = ["env", f"PS1={PROMPT}", "ENV=", "sh", "-i"]
         size = ["-x", str(width), "-y", str(height)]
-        self._tmux("new-session", "-d", *size, *shell, env={**os.environ, **environment})
+        self._tmux("new-session", "-d", "-c", str(folder), *size, *shell, env={**os.environ, **environment})
 
     def _tmux(self, *words: str, env: dict[str, str] | None = None) -> str:
         command = ["tmux", "-S", self._socket, "-f", os.devnull, *words]

@@ -57,6 +57,9 @@ def list_contexts(ctx: typer.Context, form: OutputOption = None) -> None:
         exits.note(f"no contexts in {path}: `busctl contexts add NAME --amqp-url URL` makes one")
 
 
+contexts.command("list", hidden=True)(list_contexts)
+
+
 @contexts.command()
 def add(
     ctx: typer.Context,

@@ -31,6 +31,7 @@ from busctl.tui.messages import (
     SwitchTo,
     SwitchVhost,
 )
+from busctl.tui.modals.describe import DescribeModal
 from busctl.tui.modals.help import HelpModal, live_keys
 from busctl.tui.nouns import NOUNS
 from busctl.tui.opening import Opening
@@ -64,6 +65,7 @@ _OPENS: dict[str, Callable[[str], Message]] = {
     "vhost": SwitchVhost,
 }
 """What a command with one argument opens."""
+_BOXES = (DescribeModal, HelpModal)
 _NO_PLACES = {*VERBS, "undo", "resume", "context", "vhost", "theme", "help", "q"}
 """Commands that one does not go back to."""
 
@@ -214,7 +216,9 @@ class ConsoleApp(Opening):
         self.open_rpc("")
 
     def action_prompt(self, kind: str) -> None:
-        """Open the command bar or the filter."""
+        """Open the command bar or the filter; a box that only shows something gives way to it."""
+        if isinstance(self.screen, _BOXES):
+            self.pop_screen()
         if isinstance(self.screen, Place):
             self.screen.open_prompt(":" if kind == ":" else "/")
 
@@ -238,7 +242,8 @@ class ConsoleApp(Opening):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Only places have a prompt, and only some a filter."""
         if action == "prompt":
-            place = self.screen
+            # What is typed behind it would be taken for keys of the box, and of what lies below once one closed it.
+            place = self.screen_stack[-2] if isinstance(self.screen, _BOXES) else self.screen
             if not isinstance(place, Place):
                 return False
             if isinstance(place.focused, Input) and place.focused.check_consume_key("colon", str(parameters[0])):

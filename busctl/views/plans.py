@@ -34,7 +34,10 @@ def plan_lines(plan: Plan) -> list[tuple[str, str]]:
     lines += [("stays", f"{formats.counted(count, 'message')}: {reason}") for reason, count in plan.stays.items()]
     if plan.strips:
         lines.append(
-            ("removes", f"{formats.counted(plan.strips, 'header')} of the broker and of failures, and user_id")
+            (
+                "removes",
+                f"{formats.counted(plan.strips, 'header')} of the broker and of failures, and the property user_id",
+            )
         )
     if plan.adds:
         lines.append(("adds", ", ".join(plan.adds)))
