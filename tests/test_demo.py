@@ -412,7 +412,7 @@ def test_an_error_comes_back_by_its_name(broker: MessageBroker) -> None:
 def test_failures_are_buried_with_their_cause(broker: MessageBroker) -> None:
     execution, book = taken(broker, dead("tes_requests")), taken(broker, dead("obs_requests"))
     publisher = MessagePublisher(broker)
-    publisher.publish("tes_requests", ORDER | {"quantity": -3}, correlation_id="mine-1")
+    publisher.publish("tes_requests", ORDER | {"quantity": -3}, correlation_id="mine-1", headers={"busctl-replays": 1})
     publisher.publish("tes_requests", ORDER | {"symbol": "XYZ", "user_id": 97})
     garbage = publisher.envelope("tes_requests", None, message_id="mine-3")
     garbage.body = b'{"action": "place_or'
@@ -423,6 +423,7 @@ def test_failures_are_buried_with_their_cause(broker: MessageBroker) -> None:
     assert invalid[0].headers["busctl-error-type"] == "InvalidMessage"
     assert "quantity: expected a number > 0, found -3" in invalid[0].headers["busctl-error-message"]
     assert invalid[0].headers["busctl-error-queue"] == "tes_requests"
+    assert invalid[0].headers["busctl-replays"] == 1
     rejected = wait_until(lambda: [one for one in execution if one.properties.message_id == "mine-3"], 10)
     assert rejected[0].headers["busctl-error-type"] == "CodecError"
     unknown = wait_until(lambda: [one for one in book if json.loads(one.body)["user_id"] == 97], 10)

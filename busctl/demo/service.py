@@ -88,7 +88,8 @@ class Service(ABC):
 
     def bury(self, queue: str, message: dict[str, Any], properties: Properties, error: Exception) -> None:
         """Put a copy of a request that was answered with an error into the dead-letter queue of its queue."""
-        headers = {
+        before = properties.headers or {}  # says whether it was replayed
+        headers = {name: value for name, value in before.items() if name.startswith("busctl-")} | {
             ATTEMPT_HEADER: 1,
             f"{ERROR_PREFIX}type": type(error).__name__,
             f"{ERROR_PREFIX}message": str(error),
