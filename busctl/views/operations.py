@@ -25,10 +25,10 @@ def tone(operation: Operation) -> Tone:
     return _TONES.get(operation.state, Tone.NORMAL)
 
 
-def _when(operation: Operation) -> str:
-    if operation.started_at is None:
+def _when(at: float | None) -> str:
+    if at is None:
         return ""
-    return datetime.fromtimestamp(operation.started_at).astimezone().isoformat(" ", timespec="seconds")[:19]
+    return datetime.fromtimestamp(at).astimezone().isoformat(" ", timespec="seconds")[:19]
 
 
 def _stays(operation: Operation) -> int:
@@ -36,7 +36,17 @@ def _stays(operation: Operation) -> int:
 
 
 _started: Column[Operation] = Column(
-    name="started_at", title="STARTED", value=lambda operation: operation.started_at, text=_when
+    name="started_at",
+    title="STARTED",
+    value=lambda operation: operation.started_at,
+    text=lambda operation: _when(operation.started_at),
+)
+_ended: Column[Operation] = Column(
+    name="ended_at",
+    title="ENDED",
+    value=lambda operation: operation.ended_at,
+    text=lambda operation: _when(operation.ended_at),
+    wide=True,
 )
 
 OPERATIONS: View[Operation] = View(
@@ -53,6 +63,7 @@ OPERATIONS: View[Operation] = View(
         columns.count("moved", "DONE"),
         columns.count("stays", "STAY", _stays),
         columns.count("unknown", "UNKNOWN"),
+        _ended,
         columns.text("who", "WHO", wide=True),
         columns.text("vhost", "VHOST", wide=True),
         columns.text("broker", "BROKER", wide=True),

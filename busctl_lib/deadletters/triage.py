@@ -66,7 +66,7 @@ class Triage(msgspec.Struct, kw_only=True, omit_defaults=True):
     def sample(self) -> str:
         """How much of the queue this speaks of."""
         if self.examined >= self.waiting:
-            return f"all {self.waiting:,} messages"
+            return f"all {self.waiting:,} messages" if self.waiting != 1 else "the only message"
         return f"the first {self.examined:,} of {self.waiting:,} messages"
 
 
