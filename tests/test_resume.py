@@ -78,8 +78,7 @@ def test_what_is_found_unknown_only_now_is_told_before_it_is_sent_again(yard: Ya
     assert (operation.state, operation.moved, operation.unknown) == ("partial", 599, 1)
     assert yard.waiting("dead") == 1
     operation = resume(yard, id_)
-    assert (operation.state, operation.moved, operation.unknown) == ("done", 600, 0)
-    assert sorted(yard.numbers("elsewhere")) == list(range(600))
+    all_arrive(yard, operation)
 
 
 def test_a_moved_message_that_its_queue_gives_again_is_told(yard: Yard) -> None:
@@ -138,6 +137,11 @@ def killed_in_commit(yard: Yard, operation: str, numbers: Iterable[int], target:
         journal.open_batch(operation, 1000, [intent(number) for number in numbers], exact=True)
 
 
+def all_arrive(yard: Yard, operation: Operation) -> None:
+    assert (operation.state, operation.moved, operation.unknown) == ("done", 600, 0)
+    assert sorted(yard.numbers("elsewhere")) == list(range(600))
+
+
 def reasons(yard: Yard, operation: str) -> set[str | None]:
     with yard.journal() as journal:
         return {line.reason for line in journal.lines(operation, "unknown")}
@@ -153,17 +157,13 @@ def test_a_commit_that_was_not_answered_is_known_by_what_its_queue_has(yard: Yar
         ]
     )
     killed_in_commit(yard, id_, range(590, 600))
-    operation = resume(yard, id_, None)
-    assert (operation.state, operation.moved, operation.unknown) == ("done", 600, 0)
-    assert sorted(yard.numbers("elsewhere")) == list(range(600))
+    all_arrive(yard, resume(yard, id_, None))
 
 
 def test_a_commit_that_did_not_happen_is_done_again(quorum_yard: Yard) -> None:
     id_ = interrupted(quorum_yard).id
     killed_in_commit(quorum_yard, id_, range(590, 600))
-    operation = resume(quorum_yard, id_, None)
-    assert (operation.state, operation.moved, operation.unknown) == ("done", 600, 0)
-    assert sorted(quorum_yard.numbers("elsewhere")) == list(range(600))
+    all_arrive(quorum_yard, resume(quorum_yard, id_, None))
 
 
 def test_what_a_quorum_queue_may_have_dropped_when_its_client_died_is_told(quorum_yard: Yard) -> None:
@@ -175,9 +175,7 @@ def test_what_a_quorum_queue_may_have_dropped_when_its_client_died_is_told(quoru
     (reason,) = reasons(quorum_yard, id_)
     assert reason is not None
     assert "'elsewhere' is a quorum queue" in reason
-    operation = resume(quorum_yard, id_)
-    assert (operation.state, operation.moved, operation.unknown) == ("done", 600, 0)
-    assert sorted(quorum_yard.numbers("elsewhere")) == list(range(600))
+    all_arrive(quorum_yard, resume(quorum_yard, id_))
 
 
 def test_what_is_unknown_and_left_alone_was_not_taken_by_somebody_else(quorum_yard: Yard) -> None:
@@ -201,9 +199,7 @@ def test_a_batch_of_which_a_quorum_queue_has_a_part_is_told(quorum_yard: Yard) -
     operation = resume(quorum_yard, id_, None)
     assert (operation.state, operation.moved, operation.unknown) == ("partial", 590, 10)
     assert {"only a part of its batch" in (reason or "") for reason in reasons(quorum_yard, id_)} == {True}
-    operation = resume(quorum_yard, id_)
-    assert (operation.state, operation.moved, operation.unknown) == ("done", 600, 0)
-    assert sorted(quorum_yard.numbers("elsewhere")) == list(range(600))
+    all_arrive(quorum_yard, resume(quorum_yard, id_))
 
 
 def test_what_went_behind_the_others_of_its_queue_is_not_moved(quorum_yard: Yard) -> None:
@@ -232,5 +228,4 @@ def test_what_a_dead_process_still_holds_is_waited_for(request: pytest.FixtureRe
             pass
         assert transfer.account is not None
         operation = transfer.account.operation
-    assert (operation.state, operation.moved, operation.unknown) == ("done", 600, 0)
-    assert sorted(yard.numbers("elsewhere")) == list(range(600))
+    all_arrive(yard, operation)

@@ -96,6 +96,12 @@ async def test_a_box_gives_way_to_the_command_bar(vhost: TestBroker, bus: Messag
         await console.type("queues obs_*")
         await console.press("enter")
         await console.shows("overview › queues /obs_*")
+        await console.press(key)
+        await console.shows(box)
+        await console.press("/")
+        await console.type("resp")
+        await console.press("enter")
+        await console.until(lambda: rows(console) == ["obs_responses"], "one queue")
 
 
 @on_loop
