@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from busctl_lib.errors import ApiError, ApiForbidden, ApiUnreachable, NotFound
 from busctl_lib.management.infos import Info
-from busctl_lib.management.infos_access import AccountInfo, PermissionInfo
+from busctl_lib.management.infos_access import AccountInfo, PermissionInfo, TopicPermissionInfo
 from busctl_lib.management.infos_links import FederationLinkInfo, ShovelInfo
 from busctl_lib.management.reading import Reading
 from busctl_lib.management.transport import segment
@@ -28,6 +28,18 @@ class AccessReading(Reading):
         """What users may do in one vhost, or in all. Needs the administrator tag."""
         path = "permissions" if vhost is None else f"vhosts/{segment(vhost)}/permissions"
         return self._of_vhost(path, list[PermissionInfo], vhost)
+
+    def permissions_of(self, user: str) -> list[PermissionInfo]:
+        """What one user of the broker's own database may do, in each vhost. Needs the administrator tag.
+
+        Raises:
+            NotFound: no such user there; those of other backends (LDAP, OAuth 2) are not.
+        """
+        return self._http.get(f"users/{segment(user)}/permissions", list[PermissionInfo])
+
+    def topic_permissions_of(self, user: str) -> list[TopicPermissionInfo]:
+        """What narrows the keys of one user at topic exchanges, as `permissions_of`."""
+        return self._http.get(f"users/{segment(user)}/topic-permissions", list[TopicPermissionInfo])
 
     def shovels(self, vhost: str | None = None) -> list[ShovelInfo]:
         """Shovels of one vhost, or of all; those among them that are declared and do not run. Needs the monitoring tag.

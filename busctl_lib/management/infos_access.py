@@ -12,6 +12,8 @@ class UserInfo(Info):
 
     name: str
     tags: list[str] | str | None = None
+    is_internal_user: bool | None = None
+    """Whether the broker's own database has this user; from 4.0."""
 
     @property
     def tag_names(self) -> list[str]:
@@ -32,5 +34,15 @@ class PermissionInfo(Info):
     user: str
     vhost: str
     configure: str | None = None
+    write: str | None = None
+    read: str | None = None
+
+
+class TopicPermissionInfo(Info):
+    """Which routing keys one user may use at one topic exchange; where there is none, all."""
+
+    user: str
+    vhost: str
+    exchange: str = ""
     write: str | None = None
     read: str | None = None

@@ -1,0 +1,27 @@
+"""The rights that a way to see messages takes."""
+
+from __future__ import annotations
+
+from busctl_lib.rights import Need, needs
+from busctl_lib.taps.plans import TAP_PREFIX, TapPlan
+
+_FIREHOSE = "amq.rabbitmq.trace"
+
+
+def needs_of(plan: TapPlan) -> list[Need]:
+    """The rights that the user must have in the plan's virtual host, beside tags."""
+    if plan.way not in ("copy", "firehose"):
+        return [Need(verb="read", kind="queue", name=plan.queue or "")]
+    keys = {(_FIREHOSE, f"publish.{name}") for name in plan.publishes_to}
+    if plan.way == "copy":
+        keys = {(binding.exchange, binding.routing_key) for binding in plan.bindings}
+    bound = [Need(verb="read", kind="exchange", name=name, routing_key=key) for name, key in sorted(keys)]
+    return [*needs_of_own_queue(), *bound]
+
+
+def needs_of_own_queue() -> list[Need]:
+    """The rights to the queue of a copy or a firehose, which dead-letters to nowhere by the default exchange."""
+    return [
+        *needs(("configure", "write", "read"), TAP_PREFIX),
+        Need(verb="write", kind="exchange", name="amq.default"),
+    ]
