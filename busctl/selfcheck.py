@@ -186,7 +186,11 @@ def _terminal() -> Iterator[Finding]:
     if encoding.replace("-", "") == "utf8":
         yield _ok("unicode", "UTF-8")
     else:
-        yield _warn("unicode", f"{encoding or 'nothing'}: marks and charts cannot be shown", "export LC_ALL=C.UTF-8")
+        yield _warn(
+            "unicode",
+            f"{encoding or 'nothing'}: marks and charts are shown by plain characters",
+            "export LC_ALL=C.UTF-8",
+        )
 
 
 def _screen() -> Iterator[Finding]:

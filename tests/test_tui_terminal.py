@@ -111,3 +111,19 @@ def test_it_is_typed_at_resized_loses_its_broker_and_leaves_the_terminal_clean(
     terminal.type("stty -g | cmp before - && echo unchanged: $?")
     terminal.press("Enter")
     terminal.shows("unchanged: 0")
+
+
+def test_a_terminal_that_carries_ascii_only_gets_its_frames_in_ascii(victim: Victim, terminal: Terminal) -> None:
+    with MessageBroker(url=victim.amqp_url) as broker:
+        broker.declare_queue("caf\xe9")
+    terminal.shows(PROMPT)
+    terminal.type(f"PYTHONIOENCODING=ascii {sys.executable} -m busctl")
+    terminal.press("Enter")
+    screen = terminal.shows("* local", "+- Needs attention -", timeout=BACK_S)
+    drawn = [line for line in screen.splitlines() if line.startswith(("+", "|"))]
+    assert len({len(line) for line in drawn}) == 1, "every cell is in its place"
+    terminal.type(":queues")
+    terminal.press("Enter")
+    assert terminal.shows("overview > queues", "caf?").isascii()
+    terminal.type("q")
+    assert "Traceback" not in terminal.shows(PROMPT)

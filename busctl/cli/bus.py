@@ -40,7 +40,7 @@ def init(
             about=f"{overview.cluster_name or api.url} (RabbitMQ {overview.rabbitmq_version})",
         )
     if file == "-":
-        output.write(text)
+        output.write_bytes(text.encode())  # TOML is UTF-8 everywhere
         return
     try:
         path.write_text(text, encoding="utf-8")

@@ -44,8 +44,8 @@ def main() -> NoReturn:
     """Answer the shell that asks; the process ends whatever still waits for an answer."""
     try:
         said = answer(os.environ, _BEGAN + BUDGET_S)
-        sys.stdout.write(said + "\n" if said else "")
-        sys.stdout.flush()
+        sys.stdout.buffer.write(os.fsencode(said + "\n" if said else ""))  # it comes back as an argument
+        sys.stdout.buffer.flush()
     except Exception:  # noqa: BLE001, S110 - whatever is wrong, a prompt is no place to say so
         pass
     finally:
@@ -204,7 +204,18 @@ def _values(taker: Mapping[str, Any], incomplete: str, line: _Line, ends_at: flo
         asking = threading.Thread(target=_find, args=(live, incomplete, line.given, ends_at, found), daemon=True)
         asking.start()
         asking.join(max(0.0, ends_at - time.monotonic()))
-    return [name for name in list(found) if name.startswith(incomplete) and _SAFE.fullmatch(name)]
+    return [
+        name for name in list(found) if name.startswith(incomplete) and _SAFE.fullmatch(name) and _can_be_typed(name)
+    ]
+
+
+def _can_be_typed(name: str) -> bool:
+    """Whether a name fits into an argument in this locale."""
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 # --- live names

@@ -100,9 +100,9 @@ def _show_messages(found: Triage, messages: list[Delivery], group: str, form: ou
     if form in (output.Format.JSON, output.Format.JSONL):
         lines = [to_json(each) for each in chosen]
         if form is output.Format.JSON:
-            output.write_bytes(b"[" + b",\n".join(lines) + b"]\n")
+            output.write_json_text(b"[" + b",\n".join(lines) + b"]\n")
         else:
-            output.write_bytes(b"".join(line + b"\n" for line in lines))
+            output.write_json_text(b"".join(line + b"\n" for line in lines))
         return
     output.write_line(safe_text(f"{meant[0].cause} ({counted(len(chosen), 'message')})"))
     for each in chosen:

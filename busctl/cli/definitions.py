@@ -45,7 +45,7 @@ def export(
         found = session.management.definitions(None if all_vhosts else session.vhost)
     text = msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n"
     if file is None or file == "-":
-        output.write_bytes(text)
+        output.write_json_text(text)
         return
     _write(Path(file), text, force=force)
     exits.note(f"{file} has {_counted(found)}")
@@ -81,9 +81,10 @@ def diff(
     if form is output.Format.JSON:
         output.write_json(found)
     elif form is output.Format.JSONL:
-        output.write_bytes(b"".join(msgspec.json.encode(each) + b"\n" for each in found))
+        output.write_json_text(b"".join(msgspec.json.encode(each) + b"\n" for each in found))
     elif form is output.Format.TSV:
-        rows = ["\t".join(map(safe_text, (each.change, each.kind, each.vhost or "", each.name))) for each in found]
+        cells = [(each.change, each.kind, each.vhost or "", each.name) for each in found]
+        rows = ["\t".join(map(output.tsv_text, row)) for row in cells]
         output.write("\n".join(["change\tkind\tvhost\tname", *rows]) + "\n")
     else:
         output.write("".join(_line(each) + "\n" for each in found))

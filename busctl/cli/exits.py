@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import errno
+import io
 import os
 import signal
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import NoReturn
 
+from busctl.views import plain
 from busctl.views.formats import safe_text
 from busctl_lib import errors
 
@@ -207,6 +209,16 @@ def fill_missing_streams() -> None:
     sys.stdin = sys.stdin or open(0, encoding="utf-8")  # noqa: SIM115 - open for as long as the program runs
     sys.stdout = sys.stdout or open(1, "w", encoding="utf-8")  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", encoding="utf-8")  # noqa: SIM115
+
+
+def let_streams_take_anything() -> None:
+    """Let stdout and stderr put something in the place of what their encoding cannot carry, and stdin take any bytes.
+
+    Whoever writes, typer's help among them, then needs no thought for the locale.
+    """
+    for stream, errors_ in ((sys.stdin, "surrogateescape"), (sys.stdout, plain.PLAIN), (sys.stderr, plain.PLAIN)):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors_)
 
 
 def point_stdout_nowhere() -> None:

@@ -242,5 +242,6 @@ _PLAINER = {
 def main() -> NoReturn:
     """Be the program `busctl`."""
     exits.fill_missing_streams()
+    exits.let_streams_take_anything()
     exits.die_quietly_on_signals()
     sys.exit(run())

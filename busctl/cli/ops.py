@@ -103,7 +103,7 @@ def export(ctx: typer.Context, id: IdArgument) -> None:  # noqa: A002
 
     with Journal() as journal:
         for line in audit(journal, journal.operation(id).id):
-            output.write_bytes(line)
+            output.write_json_text(line)
 
 
 @ops.command()

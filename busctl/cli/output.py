@@ -1,13 +1,16 @@
 """What a command prints: the only writer of stdout.
 
-Lists are a table, JSON, JSON lines or TSV. A pipe that its reader closed ends the command quietly.
+Lists are a table, JSON, JSON lines or TSV. A pipe that its reader closed ends the command quietly. Where stdout cannot
+carry a character, people get something in its place, and programs an escape that means the same.
 """
 
 from __future__ import annotations
 
 import contextlib
 import enum
+import json
 import os
+import re
 import select
 import shutil
 import sys
@@ -17,6 +20,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from busctl.cli.exits import PipeClosed, point_stdout_nowhere
+from busctl.views import plain
 from busctl.views.formats import cell_width, safe_text
 from busctl.views.view import Cell, Column, Tone, View
 from busctl_lib.errors import BusError
@@ -27,6 +31,7 @@ _COLORS = {Tone.GOOD: "32", Tone.WARN: "33", Tone.BAD: "31;1", Tone.MUTED: "2"}
 _GAP = "  "
 _LEAST_WIDTH = 12
 """A column is not cut below this many cells."""
+_NOT_ASCII = re.compile("[^\x00-\x7f]")
 
 
 class Format(enum.StrEnum):
@@ -48,8 +53,16 @@ def colored() -> bool:
     return is_terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
+def _encoding() -> str:
+    return getattr(sys.stdout, "encoding", None) or "utf-8"
+
+
+def _carries_all() -> bool:
+    return _encoding().lower().replace("_", "-") in ("utf-8", "utf8")
+
+
 def write(text: str) -> None:
-    """Print text as it is; foreign parts of it must be safe already.
+    """Print text; foreign parts of it must be safe already.
 
     Raises:
         PipeClosed: nobody reads any more.
@@ -60,8 +73,24 @@ def write(text: str) -> None:
         sys.stdout.flush()
 
 
+def write_text(data: bytes) -> None:
+    """Print text that is encoded already. Raises as `write` does."""
+    if _carries_all():
+        write_bytes(data)
+    else:
+        write(data.decode())
+
+
+def write_json_text(data: bytes) -> None:
+    r"""Print JSON that is formed already; with `\u` escapes where stdout is not UTF-8. Raises as `write` does."""
+    if _carries_all() or data.isascii():
+        write_bytes(data)
+    else:
+        write(_NOT_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], data.decode()))
+
+
 def write_bytes(data: bytes) -> None:
-    """Print bytes as they are.
+    """Print bytes as they are, whatever stdout carries.
 
     Raises:
         PipeClosed: nobody reads any more.
@@ -93,12 +122,12 @@ def write_line(text: str = "") -> None:
 
 def write_json(value: object) -> None:
     """Print one JSON value, indented."""
-    write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+    write_json_text(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
 
 
 def write_jsonl(value: object) -> None:
     """Print one JSON value on one line."""
-    write_bytes(msgspec.json.encode(value) + b"\n")
+    write_json_text(msgspec.json.encode(value) + b"\n")
 
 
 def write_value(value: object, form: Format | None) -> None:
@@ -121,7 +150,7 @@ def write_list(view: View[T], infos: Sequence[T], form: Format, columns: Sequenc
     if form is Format.JSON:
         write_json([msgspec.Raw(view.json_bytes(info)) for info in infos])
     elif form is Format.JSONL:
-        write_bytes(b"".join(view.json_bytes(info) + b"\n" for info in infos))
+        write_json_text(b"".join(view.json_bytes(info) + b"\n" for info in infos))
     else:
         chosen = view.select() if columns is None else tuple(columns)
         write(tsv(chosen, infos) if form is Format.TSV else table(chosen, infos))
@@ -135,19 +164,33 @@ def tsv(columns: Sequence[Column[T]], infos: Iterable[T]) -> str:
 
 
 def _tsv_value(value: Any) -> str:
-    return "" if value is None else safe_text(str(value))
+    return "" if value is None else tsv_text(str(value))
+
+
+def tsv_text(text: str) -> str:
+    """A value of a TSV: what stdout cannot carry is escaped, for a name must never look like another's."""
+    return plain.escaped(safe_text(text), _encoding())
+
+
+def shown(text: str) -> str:
+    """A safe text as stdout will show it, which may take another room."""
+    return plain.plain(text, _encoding())
 
 
 def table(columns: Sequence[Column[T]], infos: Iterable[T]) -> str:
     """Lay infos out as a table; on a terminal in colours and cut to its width, elsewhere plain and whole."""
     width = shutil.get_terminal_size().columns if is_terminal() else None
-    rows = [[column.cell(info) for column in columns] for info in infos]
+    rows = [[_shown_cell(column.cell(info)) for column in columns] for info in infos]
     widths = [max(map(cell_width, texts)) for texts in zip(*_texts(columns, rows), strict=True)]
     if width is not None:
         _fit(widths, columns, width)
     paint = _paint if colored() else _plain
     heads = [Cell(column.title, Tone.MUTED) for column in columns]
     return "".join(_row(row, columns, widths, paint) + "\n" for row in [heads, *rows])
+
+
+def _shown_cell(cell: Cell) -> Cell:
+    return cell if cell.text.isascii() or _carries_all() else Cell(shown(cell.text), cell.tone)
 
 
 def _texts(columns: Sequence[Column[T]], rows: Iterable[Sequence[Cell]]) -> list[list[str]]:
@@ -180,22 +223,26 @@ def cut(text: str, width: int) -> str:
     """Give as much of a text as fits."""
     if cell_width(text) <= width:
         return text
-    text = text[: width - 1]
-    while cell_width(text) > width - 1:
+    mark = shown("…")
+    room = max(width - len(mark), 0)
+    text = text[:room]
+    while cell_width(text) > room:
         text = text[:-1]
-    return text + "…"
+    return text + mark
 
 
 def _cut_inside(text: str, width: int) -> str:
     """Cut a text in its middle: names and causes differ at both ends."""
     if cell_width(text) <= width:
         return text
-    tail = text[-((width - 1) // 3) :]
-    while cell_width(tail) > (width - 1) // 3:
+    mark = shown("…")
+    room = width - len(mark)
+    tail = text[-(room // 3) :]
+    while cell_width(tail) > room // 3:
         tail = tail[1:]
-    while cell_width(text) > width - 1 - cell_width(tail):
+    while cell_width(text) > room - cell_width(tail):
         text = text[:-1]
-    return f"{text}…{tail}"
+    return f"{text}{mark}{tail}"
 
 
 def _paint(text: str, tone: Tone) -> str:

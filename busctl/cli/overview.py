@@ -31,7 +31,8 @@ def overview(ctx: typer.Context, form: OutputOption = None, watch: WatchOption =
             if form in (None, output.Format.TABLE):
                 _write_screen(api, info, nodes, session.vhost, clear=watch is not None)
             elif form is output.Format.TSV:
-                output.write("".join(f"{fact.label}\t{safe_text(fact.text)}\n" for fact in view.facts(info, nodes)))
+                rows = [(fact.label, fact.text) for fact in view.facts(info, nodes)]
+                output.write("".join("\t".join(map(output.tsv_text, row)) + "\n" for row in rows))
             else:
                 answer: dict[str, Any] = msgspec.to_builtins(info)
                 if nodes is not None:

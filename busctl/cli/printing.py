@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from busctl.cli import output
@@ -31,10 +31,13 @@ class MessageFormat(enum.StrEnum):
 class Printer:
     """Prints messages one way."""
 
+    write: Callable[[bytes], None] = staticmethod(output.write_text)
+    """What its lines are: text, JSON or bytes."""
+
     def print(self, deliveries: Sequence[Delivery]) -> None:
         """Print what came together, in one write."""
         if deliveries:
-            output.write_bytes(b"".join(map(self.line, deliveries)))
+            self.write(b"".join(map(self.line, deliveries)))
 
     def line(self, delivery: Delivery) -> bytes:
         """Form one message, with its end of line."""
@@ -43,6 +46,8 @@ class Printer:
 
 class Jsonl(Printer):
     """Documents."""
+
+    write = staticmethod(output.write_json_text)
 
     def __init__(self, keys: Keyring | None = None) -> None:
         self._keys = keys
@@ -59,6 +64,7 @@ class Raw(Printer):
 
     def __init__(self, separator: bytes = b"\n") -> None:
         self._separator = separator
+        self.write = output.write_text if output.is_terminal() else output.write_bytes
 
     def line(self, delivery: Delivery) -> bytes:
         """Give the body."""
@@ -84,10 +90,10 @@ class Pretty(Printer):
         from busctl.views.view import Tone
 
         row = messages.row(decoded(delivery, self._keys))
-        self._key_width = min(32, max(self._key_width, cell_width(row.key)))
-        self._type_width = min(20, max(self._type_width, cell_width(row.type)))
-        head = f"{_padded(row.key, self._key_width)}  {row.size:>8}  {_padded(row.type, self._type_width)}  "
-        body = row.body
+        key, kind, body = output.shown(row.key), output.shown(row.type), output.shown(row.body)
+        self._key_width = min(32, max(self._key_width, cell_width(key)))
+        self._type_width = min(20, max(self._type_width, cell_width(kind)))
+        head = f"{_padded(key, self._key_width)}  {row.size:>8}  {_padded(kind, self._type_width)}  "
         if output.is_terminal():
             room = shutil.get_terminal_size().columns - len(row.time) - 2 - cell_width(head)
             body = output.cut(body, max(room, 8))
@@ -108,20 +114,20 @@ class Fields(Printer):
         if unknown:
             raise ConfigError(f"--fields: a message has no {unknown[0]!r:.40}", hint=f"it has: {', '.join(FIELDS)}")
         self._as_json = form is MessageFormat.JSONL
+        self.write = output.write_json_text if self._as_json else output.write_text
         self._keys = keys
 
     def line(self, delivery: Delivery) -> bytes:
         """Pick the fields."""
         import msgspec
 
-        from busctl.views.formats import safe_text
         from busctl_lib.documents import document
 
         found = document(delivery, keys=self._keys)
         picked = {name: _pick(found, name) for name in self._names}
         if self._as_json:
             return msgspec.json.encode({name: value for name, value in picked.items() if value is not None}) + b"\n"
-        return "\t".join(safe_text(_plain(value)) for value in picked.values()).encode() + b"\n"
+        return "\t".join(output.tsv_text(_plain(value)) for value in picked.values()).encode() + b"\n"
 
 
 def _pick(found: Any, path: str) -> Any:

@@ -223,12 +223,16 @@ def _write(session: Session, method: Method, reply: Reply, form: ReplyFormat, fa
         _write_text(reply, body, form, failure, is_text=is_text)
         return
     if method.reply_body == "text" and form is not ReplyFormat.PRETTY:
-        output.write_line(calls.harmless(json.dumps(body.decode(), ensure_ascii=False)))
+        _write_json(json.dumps(body.decode(), ensure_ascii=False))
     elif form is ReplyFormat.PRETTY:
-        output.write_line(calls.harmless(calls.pretty(value)))
+        _write_json(calls.pretty(value))
     else:  # from the body, so that 150.0 stays 150.0 and long numbers keep their digits
         text = msgspec.json.format(body.decode(), indent=2 if form is ReplyFormat.JSON else -1)
-        output.write_line(calls.harmless(text))
+        _write_json(text)
+
+
+def _write_json(text: str) -> None:
+    output.write_json_text(calls.harmless(text).encode("utf-8", "backslashreplace") + b"\n")
 
 
 def _write_raw(body: bytes) -> None:
@@ -250,7 +254,7 @@ def _write_text(reply: Reply, body: bytes, form: ReplyFormat, failure: RemoteErr
             output.write_line(formats.safe_text(text, keep_lines=True))
             return
         if text is not None:
-            output.write_line(calls.harmless(json.dumps(text, ensure_ascii=False)))
+            _write_json(json.dumps(text, ensure_ascii=False))
             return
     if failure is None:
         what = f"{formats.size(len(body))}{f', {said}' if said else ''}"

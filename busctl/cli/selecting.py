@@ -100,7 +100,7 @@ class Selection(contextlib.ExitStack):
     def print(self, shown: Sequence[Delivery], printer: Printer, form: MessageFormat) -> None:
         """Print what was chosen."""
         if self._jq is None and self._made and isinstance(printer, Jsonl):
-            output.write_bytes(b"".join(line + b"\n" for line in self._documents(shown)))
+            output.write_json_text(b"".join(line + b"\n" for line in self._documents(shown)))
             return
         if self._jq is None:
             printer.print(shown)
@@ -109,8 +109,8 @@ class Selection(contextlib.ExitStack):
             found = self._jq.results(self._documents(shown))
             _tell_once(self._jq)
             lines = [_result(bytes(one), form) for results in found for one in results]
-            if lines:
-                output.write_bytes(b"".join(lines))
+            raw = output.write_text if output.is_terminal() else output.write_bytes
+            (raw if form is MessageFormat.RAW else output.write_json_text)(b"".join(lines))
 
     def _documents(self, deliveries: Sequence[Delivery], only: Collection[str] | None = None) -> list[bytes]:
         from busctl_lib.documents import to_json
@@ -206,8 +206,7 @@ class PairPrinter(Printer):
         calls = [call for delivery in deliveries for call in self._pairs.take(delivery)]
         calls += self._pairs.expire(time.time())
         lines = [line for call in calls for line in self._lines(call)]
-        if lines:
-            output.write_bytes(b"".join(lines))
+        (output.write_text if self._form is MessageFormat.PRETTY else output.write_json_text)(b"".join(lines))
 
     def end(self) -> None:
         """Say what is still without a reply."""

@@ -103,4 +103,4 @@ def _write_tsv(steps: Iterable[Any]) -> None:
     output.write("source_kind\tsource\tway\tkey\ttarget_kind\ttarget\n")
     for step in steps:
         cells = (step.source.kind, step.source.name, step.way, step.key or "", step.target.kind, step.target.name)
-        output.write("\t".join(safe_text(cell) for cell in cells) + "\n")
+        output.write("\t".join(map(output.tsv_text, cells)) + "\n")

@@ -43,6 +43,7 @@ from busctl.tui.screens.queues import QueuesScreen
 from busctl.tui.theme import THEMES, theme_named
 from busctl.tui.working import VERBS, request_of
 from busctl.views.formats import safe_text
+from busctl.views.plain import drawn_in_cells
 
 if TYPE_CHECKING:
     from busctl.contexts import ConsoleConfig
@@ -364,7 +365,8 @@ def run_console(session: Session, console: ConsoleConfig | None = None) -> list[
     app = ConsoleApp(session, console or load(config_path()).console)
     gc.freeze()  # what is loaded by now stays: searching it for garbage again and again would hold up keys
     try:
-        app.run()
+        with drawn_in_cells():
+            app.run()
     finally:
         app.stop_jobs()
         app.held.wait(GIVE_BACK_S)
