@@ -16,6 +16,7 @@ from busctl_lib.management import (
     alternate_of,
     definitions_of,
 )
+from busctl_lib.moments import moment_of
 
 _COLUMNS = ("name", "vhost", "type", "state", "arguments", "effective_policy_definition", "messages")
 
@@ -27,7 +28,7 @@ class QueueBlast(msgspec.Struct, kw_only=True):
     type: str | None = None
     ready: int | None = None
     unacked: int | None = None
-    oldest: int | None = None
+    oldest: float | None = None
     """When the message at its head was sent, in seconds since 1970, where the broker knows."""
     consumers: list[ConsumerInfo] | None = None
     bindings: list[BindingInfo] | None = None
@@ -79,7 +80,7 @@ def of_queue(api: ManagementClient, vhost: str, name: str, *, deleting: bool) ->
         type=info.type,
         ready=info.messages_ready,
         unacked=info.messages_unacknowledged,
-        oldest=info.head_message_timestamp,
+        oldest=moment_of(info.head_message_timestamp),
         consumers=info.consumer_details,
     )
     if deleting:

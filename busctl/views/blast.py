@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -75,9 +74,8 @@ def _number(count: int | None) -> str:
 
 
 def _oldest(found: QueueBlast) -> Hits:
-    if not found.oldest:  # the broker knows it only where publishers set a timestamp
-        return []
-    return [("oldest", f"sent {formats.age(max(0.0, time.time() - found.oldest))}")]
+    age = formats.ago(found.oldest)  # the broker knows it only where publishers set a timestamp
+    return [] if age == formats.UNKNOWN else [("oldest", f"sent {age}")]
 
 
 def _consumers(found: QueueBlast) -> str:

@@ -18,10 +18,6 @@ _LINE_CELLS = 12
 _HOUR_S = 3600
 
 
-def _age(seconds: float | None) -> str:
-    return formats.UNKNOWN if seconds is None else formats.age(max(0.0, time.time() - seconds))
-
-
 def _time(moment: datetime | None) -> float | None:
     return moment.timestamp() if moment is not None else None
 
@@ -52,7 +48,7 @@ DEAD_QUEUES: View[DeadLetterQueue] = _DeadQueues(
             name="oldest",
             title="OLDEST",
             value=lambda info: info.oldest,
-            text=lambda info: _age(info.oldest),
+            text=lambda info: formats.ago(info.oldest),
         ),
         columns.count("consumers", "CONS"),
         columns.text("sources", "FROM", lambda info: ", ".join(info.sources)),
@@ -74,13 +70,13 @@ GROUPS: View[Group] = View(
             name="first_seen",
             title="FIRST",
             value=lambda group: _time(group.first_seen),
-            text=lambda group: _age(_time(group.first_seen)),
+            text=lambda group: formats.ago(_time(group.first_seen)),
         ),
         Column(
             name="last_seen",
             title="LAST",
             value=lambda group: _time(group.last_seen),
-            text=lambda group: _age(_time(group.last_seen)),
+            text=lambda group: formats.ago(_time(group.last_seen)),
         ),
         Column(
             name="arrivals",

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import time
 import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -23,6 +24,8 @@ _UNSAFE = re.compile(
     "\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3"
     "\U0001d173-\U0001d17a\U000e0000-\U000e007f]"
 )
+_SKEW_S = 2.0
+"""By how much another machine's clock may be ahead of ours."""
 _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
@@ -135,6 +138,13 @@ def age(seconds: float | None) -> str:
     if seconds is None:
         return "never"
     return f"{seconds:.1f} s ago" if seconds < 9.95 else f"{duration(seconds)} ago"
+
+
+def ago(moment: float | None) -> str:
+    """Show how long ago a moment was (seconds since 1970); what lies ahead, by a clock gone wrong, has no age."""
+    if moment is None or (passed := time.time() - moment) < -_SKEW_S:
+        return UNKNOWN
+    return age(max(0.0, passed))
 
 
 def clock(seconds: float) -> str:

@@ -10,6 +10,7 @@ from busctl.views import columns, consumers, formats, replicas
 from busctl.views.lines import Line, labelled
 from busctl.views.queues import features, rate_ack, rate_in, rate_out, state
 from busctl.views.view import Tone
+from busctl_lib.moments import moment_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -91,12 +92,12 @@ def _replica_lines(info: QueueInfo) -> list[Line]:
 
 
 def _numbers(info: QueueInfo, span_s: float) -> list[Line]:
-    oldest = info.head_message_timestamp
+    oldest = formats.ago(moment_of(info.head_message_timestamp))
     return [
         Line(
             "messages",
             f"{formats.count(info.messages_ready)} ready, {formats.count(info.messages_unacknowledged)} unacked"
-            + (f", the oldest sent {formats.age(max(0.0, time.time() - oldest))}" if oldest else ""),
+            + (f", the oldest sent {oldest}" if oldest != formats.UNKNOWN else ""),
         ),
         Line("size", f"{formats.size(info.message_bytes)} of messages, {formats.size(info.memory)} of memory"),
         Line(

@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from busctl_lib.envelope import Death, Envelope, deaths_of
+from busctl_lib.moments import as_datetime
 from busctl_lib.retry import ATTEMPT_HEADER, ERROR_PREFIX, replays_of
 
 
@@ -194,8 +195,7 @@ def _time(value: Any) -> datetime | None:
     if isinstance(value, datetime):
         return value if value.tzinfo else value.replace(tzinfo=UTC)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        with contextlib.suppress(ValueError, OverflowError, OSError):
-            return datetime.fromtimestamp(value, UTC)
+        return as_datetime(value)
     if isinstance(value, str):
         found = _NSB_TIME.fullmatch(value)
         text = f"{found[1]}T{found[2]}.{found[3]:0<6}+00:00" if found else value

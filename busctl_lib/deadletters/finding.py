@@ -15,6 +15,7 @@ from busctl_lib.dead_names import is_dead_letter_queue
 from busctl_lib.deadletters.dialects import failure_of
 from busctl_lib.errors import BusError
 from busctl_lib.management import BindingInfo, ExchangeInfo, History, ManagementClient, QueueInfo
+from busctl_lib.moments import moment_of
 from busctl_lib.taps.peek import peek
 from busctl_lib.taps.plans import TAP_PREFIX
 
@@ -36,7 +37,7 @@ class DeadLetterQueue(msgspec.Struct, kw_only=True, omit_defaults=True):
     """How many came in the last hour at least: by how much its depth grew."""
     history: list[tuple[float, float]] = []
     """Its depth over the last hour: (seconds since 1970, messages), oldest first."""
-    oldest: int | None = None
+    oldest: float | None = None
     """The timestamp of the message at its head, where it has one and the broker tells it (seconds since 1970)."""
     sources: list[str] = []
     """Queues whose dead letters come here."""
@@ -83,7 +84,7 @@ def _info(
         consumers=info.consumers,
         arrivals=int(sum(max(0, after - before) for before, after in pairwise(depths))) if depths else None,
         history=history,
-        oldest=info.head_message_timestamp,
+        oldest=moment_of(info.head_message_timestamp),
         sources=sorted(sources),
         found_by=found_by,
     )

@@ -15,12 +15,15 @@ from busctl_lib.deadletters.fingerprints import cause, fingerprint, own_frame
 from busctl_lib.documents import document
 from busctl_lib.envelope import Delivery
 from busctl_lib.management import ManagementClient
+from busctl_lib.moments import as_datetime
 from busctl_lib.taps.peek import peek
 
 SAMPLE = 5_000
 _CELLS = 12
 _CELL_S = 300
 _EXAMPLE_BYTES = 16_384
+_SKEW_S = 300.0
+"""By how much a sender's clock may be ahead: a time beyond that is not when the message was sent."""
 
 
 class Group(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -118,7 +121,7 @@ def group(deliveries: Iterable[Delivery], *, now: float | None = None) -> list[G
             one = groups[known_as] = _new(known_as, failure)
         one.count += 1
         one.replayed += failure.seen_again > 0
-        at = _died_at(failure, delivery)
+        at = _died_at(failure, delivery, now)
         if known_as not in newest or (at is not None and (one.last_seen is None or at >= one.last_seen)):
             newest[known_as] = delivery
         if at is not None:
@@ -143,14 +146,11 @@ def _new(known_as: str, failure: Failure) -> Group:
     )
 
 
-def _died_at(failure: Failure, delivery: Delivery) -> datetime | None:
+def _died_at(failure: Failure, delivery: Delivery, now: float) -> datetime | None:
     if failure.failed_at is not None:
         return failure.failed_at
-    stamp = delivery.properties.timestamp
-    try:
-        return datetime.fromtimestamp(stamp).astimezone() if stamp else None
-    except (ValueError, OverflowError, OSError):
-        return None
+    sent = as_datetime(delivery.properties.timestamp)
+    return sent if sent is not None and sent.timestamp() <= now + _SKEW_S else None
 
 
 def _note_time(one: Group, at: datetime, now: float) -> None:

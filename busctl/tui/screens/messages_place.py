@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
@@ -26,6 +25,7 @@ from busctl.views import formats
 from busctl.views.formats import safe_text
 from busctl_lib.documents import headers_to_json, to_json
 from busctl_lib.envelope import PROPERTY_NAMES, Delivery
+from busctl_lib.moments import as_datetime
 
 if TYPE_CHECKING:
     from busctl_lib.taps import TapEvent
@@ -235,12 +235,8 @@ def _as_json(value: object) -> str:
 
 def _fact(name: str, value: object) -> str:
     """A property; a moment also as a date."""
-    if name == "timestamp" and isinstance(value, int):
-        try:
-            return f"{value}  {datetime.fromtimestamp(value, UTC):%Y-%m-%d %H:%M:%SZ}"
-        except (ValueError, OverflowError, OSError):  # not one of this calendar
-            pass
-    return str(value)
+    moment = as_datetime(value) if name == "timestamp" and isinstance(value, int) else None
+    return str(value) if moment is None else f"{value}  {moment:%Y-%m-%d %H:%M:%SZ}"
 
 
 def message_facts(delivery: Delivery) -> Content:
