@@ -33,7 +33,8 @@ from busctl.session import Session
 from busctl.tui.app import ConsoleApp
 from busctl.tui.screens import tail
 from busctl_lib.envelope import Delivery, Properties
-from busctl_lib.management.infos import NodeInfo, OverviewInfo, QueueInfo
+from busctl_lib.management.infos import QueueInfo
+from busctl_lib.management.infos_cluster import NodeInfo, OverviewInfo
 from busctl_lib.poller import Snapshot
 from busctl_lib.taps import TapPlan
 

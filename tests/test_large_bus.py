@@ -12,8 +12,9 @@ from waiting import wait_until
 
 from busctl.cli import main
 from busctl_lib import MessageBroker, MessagePublisher, poller
-from busctl_lib.management import ManagementClient, OverviewInfo, QueueInfo, infos, queue_reading
-from busctl_lib.management.infos import Details, Listener, MessageStats
+from busctl_lib.management import ManagementClient, OverviewInfo, QueueInfo, infos_cluster, queue_reading
+from busctl_lib.management.infos import Details, MessageStats
+from busctl_lib.management.infos_cluster import Listener
 from busctl_lib.management.metrics import Listener as Source
 from busctl_lib.management.metrics import fill_counts, listener_of, read_counts
 from busctl_lib.management.roll import Roll
@@ -38,7 +39,7 @@ def api(vhost: Any) -> Iterator[ManagementClient]:
 @pytest.fixture
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take any bus for a large one."""
-    monkeypatch.setattr(infos, "LIST_WITH_RATES_MAX", 0)
+    monkeypatch.setattr(infos_cluster, "LIST_WITH_RATES_MAX", 0)
 
 
 def listening(*listeners: tuple[str, str]) -> OverviewInfo:

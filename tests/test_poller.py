@@ -18,7 +18,7 @@ from waiting import wait_until
 
 from busctl_lib import MessageBroker, MessagePublisher, poller
 from busctl_lib.errors import ApiUnreachable, VhostNotFound
-from busctl_lib.management import History, ManagementClient, infos, rate_of
+from busctl_lib.management import History, ManagementClient, infos_cluster, rate_of
 from busctl_lib.poller import Poller, Snapshot
 
 
@@ -247,7 +247,7 @@ def test_a_watched_queue_comes_with_consumers_bindings_and_samples(
 def test_in_a_large_bus_only_what_is_on_the_screen_gets_rates_and_history(
     warm: Any, warm_polling: Poller, seen: Seen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(infos, "LIST_WITH_RATES_MAX", 0)
+    monkeypatch.setattr(infos_cluster, "LIST_WITH_RATES_MAX", 0)
     warm_polling.start()
     first = seen.good()
     on_screen, off_screen = (warm.name, "seen"), (warm.name, "unseen")
@@ -297,7 +297,7 @@ def test_a_listener_that_fails_does_not_stop_the_beat(vhost: Any, road: Road, ca
 def test_what_comes_into_view_is_asked_for_at_once_and_alone(
     vhost: Any, broker: MessageBroker, road: Road, seen: Seen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(infos, "LIST_WITH_RATES_MAX", 0)
+    monkeypatch.setattr(infos_cluster, "LIST_WITH_RATES_MAX", 0)
     broker.declare_queue("orders")
     running = Poller(ManagementClient(road.url), seen, vhost=vhost.name, interval_s=60)
     running.start()

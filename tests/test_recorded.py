@@ -1,4 +1,4 @@
-"""Answers that real nodes gave (tests/recorded) are read whole: 3.10.8 and 4.0.5 write some things differently."""
+"""Answers that real nodes gave (tests/recorded) are read whole: each version writes some things differently."""
 
 from __future__ import annotations
 

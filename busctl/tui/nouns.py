@@ -50,10 +50,9 @@ if TYPE_CHECKING:
         ConnectionInfo,
         ConsumerInfo,
         ExchangeInfo,
-        NodeInfo,
         PolicyInfo,
-        VhostInfo,
     )
+    from busctl_lib.management.infos_cluster import NodeInfo, VhostInfo
 
 T = TypeVar("T")
 _TEXT_LEAST, _TEXT_MOST, _NUMBER_LEAST = 12, 48, 7

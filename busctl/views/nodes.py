@@ -8,7 +8,7 @@ from busctl.views import columns, formats
 from busctl.views.view import Column, Tone, View
 
 if TYPE_CHECKING:
-    from busctl_lib.management.infos import NodeInfo
+    from busctl_lib.management.infos_cluster import NodeInfo
 
 
 def problems(info: NodeInfo) -> list[str]:

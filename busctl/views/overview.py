@@ -11,7 +11,8 @@ from busctl.views.view import Tone
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from busctl_lib.management.infos import ConnectionInfo, NodeInfo, OverviewInfo, QueueInfo
+    from busctl_lib.management.infos import ConnectionInfo, QueueInfo
+    from busctl_lib.management.infos_cluster import NodeInfo, OverviewInfo
 
 _ORDER = {Tone.BAD: 0, Tone.WARN: 1}
 

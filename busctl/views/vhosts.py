@@ -8,7 +8,7 @@ from busctl.views import columns
 from busctl.views.view import Tone, View
 
 if TYPE_CHECKING:
-    from busctl_lib.management.infos import VhostInfo
+    from busctl_lib.management.infos_cluster import VhostInfo
 
 
 def tracing(info: VhostInfo) -> str | None:

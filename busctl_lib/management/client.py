@@ -9,18 +9,9 @@ from typing import Any, Self
 from busctl_lib.errors import ApiForbidden
 from busctl_lib.management.access_reading import AccessReading
 from busctl_lib.management.changes import Changes
-from busctl_lib.management.infos import (
-    BindingInfo,
-    ChannelInfo,
-    ConnectionInfo,
-    ConsumerInfo,
-    ExchangeInfo,
-    NodeInfo,
-    OverviewInfo,
-    PolicyInfo,
-    VhostInfo,
-)
+from busctl_lib.management.infos import BindingInfo, ChannelInfo, ConnectionInfo, ConsumerInfo, ExchangeInfo, PolicyInfo
 from busctl_lib.management.infos_access import UserInfo
+from busctl_lib.management.infos_cluster import NodeInfo, OverviewInfo, VhostInfo
 from busctl_lib.management.queue_reading import History as History
 from busctl_lib.management.queue_reading import QueueReading
 from busctl_lib.management.transport import Params, Transport, segment

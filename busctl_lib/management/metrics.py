@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from busctl_lib.management.infos import OverviewInfo, QueueInfo, QueueName
+from busctl_lib.management.infos import QueueInfo, QueueName
+from busctl_lib.management.infos_cluster import OverviewInfo
 
 MESSAGES = "metrics/detailed?family=queue_coarse_metrics"
 CONSUMERS = "&family=queue_consumer_count"

@@ -10,16 +10,8 @@ from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from busctl_lib.errors import NotFound
-from busctl_lib.management.infos import (
-    QUEUE_COUNT_COLUMNS,
-    QUEUE_LIST_COLUMNS,
-    BindingInfo,
-    Info,
-    ObjectTotals,
-    OverviewInfo,
-    QueueInfo,
-    QueueName,
-)
+from busctl_lib.management.infos import QUEUE_COUNT_COLUMNS, QUEUE_LIST_COLUMNS, BindingInfo, Info, QueueInfo, QueueName
+from busctl_lib.management.infos_cluster import ObjectTotals, OverviewInfo
 from busctl_lib.management.metrics import CONSUMERS, Counts, fill_counts, labels_of, listener_of, read_counts
 from busctl_lib.management.reading import Reading
 from busctl_lib.management.transport import Params, segment

@@ -9,7 +9,8 @@ from __future__ import annotations
 import copy
 import time
 
-from busctl_lib.management.infos import QUEUE_COUNT_COLUMNS, QUEUE_NAME_COLUMNS, OverviewInfo, QueueInfo
+from busctl_lib.management.infos import QUEUE_COUNT_COLUMNS, QUEUE_NAME_COLUMNS, QueueInfo
+from busctl_lib.management.infos_cluster import OverviewInfo
 from busctl_lib.management.metrics import Counts, fill_counts, key_of, labels_of
 from busctl_lib.management.queue_reading import QueueReading
 

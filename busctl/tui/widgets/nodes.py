@@ -9,7 +9,7 @@ from textual.content import Content
 from textual.widget import Widget
 
 from busctl.views import formats, nodes
-from busctl_lib.management.infos import NodeInfo
+from busctl_lib.management.infos_cluster import NodeInfo
 
 _BAR = 10
 
