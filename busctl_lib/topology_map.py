@@ -139,6 +139,10 @@ class TopologyMap:
         """The ways into a place, sorted."""
         return sorted(self._in.get(place, ()), key=_order)
 
+    def out_of(self, place: Place) -> list[Step]:
+        """The ways out of a place, sorted."""
+        return sorted(self._out.get(place, ()), key=_order)
+
     def has(self, place: Place) -> bool:
         """Whether there is such an exchange or queue."""
         return place.name in (self.exchanges if place.kind == "exchange" else self.queues)

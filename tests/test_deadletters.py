@@ -58,7 +58,7 @@ def test_the_first_death_tells_where_a_message_came_from() -> None:
         "trading",
         "order.new",
     )
-    assert (failure.deaths, failure.failed_at) == (3, DEATH["time"])
+    assert (failure.deaths, failure.failed_at) == (2, DEATH["time"])
 
 
 @pytest.mark.parametrize(

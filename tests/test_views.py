@@ -206,10 +206,33 @@ def test_a_word_says_the_state_of_a_queue(info: QueueInfo, word: str, tone: Tone
 
 
 @pytest.mark.parametrize(
-    "name", ["q.dead", "q.dlq", "orders_error", "DLQ", "x-dead-letter", "orders.DEAD", "x.errors", "x.parked"]
+    "name",
+    [
+        *(
+            "q.dead",
+            "q.dlq",
+            "orders_error",
+            "DLQ",
+            "x-dead-letter",
+            "orders.DEAD",
+            "x.errors",
+            "failed",
+            "orders.failed",
+        ),
+        *("failed", "default.XQ", "EasyNetQ_Default_Error_Queue", "orders.created.dlq"),
+    ],
 )
 def test_dead_letter_queues_are_known_by_their_name(name: str) -> None:
     assert state(queue(name, messages=1)).word == "dead letters"
+
+
+def test_a_queue_that_is_consumed_merely_has_such_a_name() -> None:
+    assert state(queue("orders.failed", messages=1, consumers=1)).word != "dead letters"
+
+
+@pytest.mark.parametrize("name", ["q.parked", "orders.parkingLot", "busctl.parking", "parking-lot"])
+def test_what_was_put_aside_is_no_alarm(name: str) -> None:
+    assert (state(queue(name, messages=1)).word, state(queue(name, messages=1)).tone) == ("parked", Tone.NORMAL)
 
 
 @pytest.mark.parametrize("name", ["deadline", "q.deadly", "undead", "orders"])

@@ -8,7 +8,7 @@ import typer
 
 from busctl.cli import exits, flags, output
 from busctl.cli.lists import OutputOption
-from busctl.views.dead import DEAD_QUEUES, GROUPS
+from busctl.views.dead import DEAD_QUEUES, GROUPS, told
 from busctl.views.formats import counted, safe_text
 from busctl_lib.errors import ConfigError, NotFound
 
@@ -75,7 +75,7 @@ def _show_queue(
     if group is not None:
         _show_messages(found, messages, group, form)
     elif form in (output.Format.JSON, output.Format.JSONL):
-        output.write_value(found, form)
+        output.write_value(told(found), form)
     else:
         columns = None if form is output.Format.TSV else GROUPS.select(_TOLD)
         output.write_list(GROUPS, found.groups, form or output.Format.TABLE, columns)
@@ -89,14 +89,13 @@ def _show_queue(
 
 def _show_messages(found: Triage, messages: list[Delivery], group: str, form: output.Format | None) -> None:
     from busctl.views import messages as views
-    from busctl_lib.deadletters import failure_of, fingerprint
     from busctl_lib.documents import to_json
 
     meant = [each for each in found.groups if each.id.startswith(group)]
     if len(meant) != 1:
         what = "no group" if not meant else "more than one group"
         raise ConfigError(f"{what} {group!r} in {found.queue}", hint=f"`busctl dead {found.queue}` lists them")
-    chosen = [each for each in messages if fingerprint(failure_of(each)) == meant[0].id]
+    chosen = found.of(meant[0], messages)
     if form in (output.Format.JSON, output.Format.JSONL):
         lines = [to_json(each) for each in chosen]
         if form is output.Format.JSON:

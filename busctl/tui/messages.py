@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from busctl.tui.filters import Filter
     from busctl.tui.jobs import Job
     from busctl.tui.screens.queue_charts import Span
-    from busctl_lib.deadletters import Group, Triage
+    from busctl_lib.deadletters import Grounds, Group, Triage
     from busctl_lib.envelope import Delivery
     from busctl_lib.errors import BusError
     from busctl_lib.journal import Operation
@@ -196,6 +196,7 @@ class OpenGroup(Message):
     queue: str
     group: Group
     messages: Sequence[Delivery]
+    grounds: Grounds
 
 
 @dataclass

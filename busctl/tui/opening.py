@@ -105,7 +105,7 @@ class Opening(Switching):
     def _open_group(self, message: OpenGroup) -> None:
         from busctl.tui.screens.dead_group import GroupScreen
 
-        self.push_screen(GroupScreen(self.feed, message.queue, message.group, message.messages))
+        self.push_screen(GroupScreen(self.feed, message.queue, message.group, message.messages, message.grounds))
 
     @on(OpenPublish)
     def _open_publish(self, message: OpenPublish) -> None:

@@ -12,7 +12,7 @@ from busctl.views import columns, formats
 from busctl.views.view import Column, Tone, View
 
 if TYPE_CHECKING:
-    from busctl_lib.deadletters import DeadLetterQueue, Group
+    from busctl_lib.deadletters import DeadLetterQueue, Group, Triage
 
 _LINE_CELLS = 12
 _HOUR_S = 3600
@@ -25,6 +25,22 @@ def _time(moment: datetime | None) -> float | None:
 def depth_line(info: DeadLetterQueue) -> str:
     """Its depth over the last hour."""
     return formats.sparkline(formats.buckets(info.history, _LINE_CELLS, _HOUR_S, time.time()))
+
+
+def told(found: Triage) -> dict[str, Any]:
+    """What was found in a queue, as JSON values."""
+    values: dict[str, Any] = msgspec.to_builtins(found)
+    values.pop("grounds", None)
+    return values
+
+
+def how_it_came(queue: str | None, *, moved: bool, shovelled: bool) -> str | None:
+    """Say how a message came to lie where it lies, where that was not by dying."""
+    if shovelled:
+        return "by a shovel"
+    if moved:
+        return f"moved here: {queue} does not dead-letter into this queue, or no longer does"
+    return None
 
 
 class _DeadQueues(View[Any]):
@@ -85,6 +101,8 @@ GROUPS: View[Group] = View(
             text=lambda group: formats.sparkline(list(map(float, group.arrivals))),
         ),
         columns.count("replayed", "REPLAYED"),
+        columns.count("most_deaths", "DEATHS", wide=True),
+        columns.count("moved", "MOVED", wide=True),
         columns.text("frame", "FRAME", wide=True),
         columns.text("dialect", "DIALECT", wide=True),
     ),

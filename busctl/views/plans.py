@@ -32,13 +32,8 @@ def plan_lines(plan: Plan) -> list[tuple[str, str]]:
     if len(plan.targets) > _TARGETS_SHOWN:
         lines.append(("", f"and {len(plan.targets) - _TARGETS_SHOWN:,} more routes"))
     lines += [("stays", f"{formats.counted(count, 'message')}: {reason}") for reason, count in plan.stays.items()]
-    if plan.strips:
-        lines.append(
-            (
-                "removes",
-                f"{formats.counted(plan.strips, 'header')} of the broker and of failures, and the property user_id",
-            )
-        )
+    if plan.request.kind == "replay":
+        lines += _headers(plan)
     if plan.adds:
         lines.append(("adds", ", ".join(plan.adds)))
     if plan.replayed_before:
@@ -46,8 +41,23 @@ def plan_lines(plan: Plan) -> list[tuple[str, str]]:
         lines.append(("before", f"{plan.replayed_before:,} replayed before, at most {most}"))
     lines += _pace(plan)
     lines += [("drops", sentence) for sentence in plan.overfull]
+    lines += [("onward", sentence) for sentence in plan.passes_on]
     lines += [("note", warning) for warning in plan.warnings]
     lines += [("edit", line) for line in plan.diff]
+    return lines
+
+
+def _headers(plan: Plan) -> list[tuple[str, str]]:
+    """What is taken away by name, and what stays that a consumer may give up for."""
+    lines = []
+    if plan.unwrapped:
+        lines.append(("unwraps", f"{plan.unwrapped:,} from reports about their failure, which are not sent"))
+    if plan.removes:
+        names = [f"{name} ({count:,})" for name, count in plan.removes.items()]
+        lines.append(("removes", ", ".join(names)))
+    if plan.counters:
+        names = [f"{name} ({count:,})" for name, count in plan.counters.items()]
+        lines.append(("keeps", f"{', '.join(names)}: they count attempts, and a consumer may give up at once"))
     return lines
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from busctl.views import columns, formats
 from busctl.views.replicas import MEMBERS, STOPPED, trouble
 from busctl.views.view import Column, Tone, View
-from busctl_lib.dead_names import is_dead_letter_queue
+from busctl_lib.dead_names import is_dead_letter_queue, is_parked_queue
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,7 +80,9 @@ def of_note(info: QueueInfo) -> State | None:
         return State(info.state, Tone.BAD, "✖")
     if (replicas := trouble(info)) is not None:
         return State(replicas, Tone.BAD if replicas == STOPPED else Tone.WARN, "✖" if replicas == STOPPED else "▲")
-    if info.messages and is_dead_letter_queue(info.name):
+    if info.messages and not info.consumers and is_parked_queue(info.name):
+        return State("parked", Tone.NORMAL, "")
+    if info.messages and not info.consumers and is_dead_letter_queue(info.name):
         return State("dead letters", Tone.BAD, "✖")
     if info.messages and info.consumers == 0 and info.type != "stream":
         return State("delay", Tone.NORMAL, "◷") if _is_delay(info) else State("no consumer", Tone.WARN, "∅")

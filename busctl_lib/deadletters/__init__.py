@@ -16,6 +16,7 @@ from busctl_lib.deadletters.finding import dead_letter_queues as dead_letter_que
 from busctl_lib.deadletters.fingerprints import cause as cause
 from busctl_lib.deadletters.fingerprints import fingerprint as fingerprint
 from busctl_lib.deadletters.fingerprints import mask as mask
+from busctl_lib.deadletters.grounds import Grounds as Grounds
 from busctl_lib.deadletters.triage import Group as Group
 from busctl_lib.deadletters.triage import Triage as Triage
 from busctl_lib.deadletters.triage import group as group

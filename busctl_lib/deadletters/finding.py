@@ -12,7 +12,7 @@ import msgspec
 from busctl_lib import delays, topology_map
 from busctl_lib.broker import MessageBroker
 from busctl_lib.dead_names import is_dead_letter_queue
-from busctl_lib.deadletters.dialects import failure_of
+from busctl_lib.deadletters.dialects import Failure, failure_of
 from busctl_lib.errors import BusError
 from busctl_lib.management import BindingInfo, ExchangeInfo, History, ManagementClient, QueueInfo
 from busctl_lib.moments import moment_of
@@ -58,8 +58,8 @@ def dead_letter_queues(
     queues = {info.name: info for info in management.queues_with_rates(vhost) if not info.name.startswith(_OWN)}
     sources = _by_topology(management, vhost, queues)
     found: dict[str, list[str]] = {name: ["dead-letter exchange"] for name in sources if name in queues}
-    for name in queues:
-        if is_dead_letter_queue(name):
+    for name, info in queues.items():
+        if is_dead_letter_queue(name) and not info.consumers:  # what is consumed there merely has such a name
             found.setdefault(name, []).append("name")
     if look_into is not None:
         for info in queues.values():
@@ -95,8 +95,13 @@ def _holds_dead_letters(management: ManagementClient, broker: MessageBroker, inf
         return False
     with contextlib.suppress(BusError):  # its budget is used up, or somebody is at it
         seen = peek(broker, management, info.vhost, info.name, 1).messages
-        return any(failure_of(delivery).dialect not in ("none", "celery") for delivery in seen)
+        return any(_tells_of_death(failure_of(delivery)) for delivery in seen)
     return False
+
+
+def _tells_of_death(failure: Failure) -> bool:
+    """Whether a message is a dead letter by its content; a job of these kinds looks the same alive."""
+    return failure.dialect not in ("none", "celery", "dramatiq", "laravel") or failure.deaths > 0
 
 
 def _by_topology(management: ManagementClient, vhost: str, queues: dict[str, QueueInfo]) -> dict[str, set[str]]:

@@ -12,6 +12,7 @@ import msgspec
 from busctl_lib.broker import MessageBroker
 from busctl_lib.deadletters.dialects import Failure, failure_of
 from busctl_lib.deadletters.fingerprints import cause, fingerprint, own_frame
+from busctl_lib.deadletters.grounds import NOTHING_KNOWN, Grounds, GroundsOf
 from busctl_lib.documents import document
 from busctl_lib.envelope import Delivery
 from busctl_lib.management import ManagementClient
@@ -48,6 +49,10 @@ class Group(msgspec.Struct, kw_only=True, omit_defaults=True):
     """How many died in each five minutes of the last hour, the oldest first."""
     replayed: int = 0
     """How many of them were replayed before."""
+    most_deaths: int = 0
+    """How often the one of them that died most often died of it, as far as the broker counts."""
+    moved: int = 0
+    """How many did not come here by dying: somebody moved them, or the route of their queue was changed since."""
     example: dict[str, Any] = {}
     """The document of the newest."""
 
@@ -64,6 +69,12 @@ class Triage(msgspec.Struct, kw_only=True, omit_defaults=True):
     """The largest first."""
     looking: str = ""
     """What looking did to the queue."""
+    grounds: Grounds = NOTHING_KNOWN
+    """What tells where each died; not part of what is printed."""
+
+    def of(self, group: Group, deliveries: Iterable[Delivery]) -> list[Delivery]:
+        """Those of the messages that are of a group."""
+        return [each for each in deliveries if fingerprint(failure_of(each, self.grounds)) == group.id]
 
     @property
     def sample(self) -> str:
@@ -98,29 +109,33 @@ def triage(
     Effect: as of `taps.peek.peek`.
     """
     seen = peek(broker, management, vhost, queue, sample, accept_loss=accept_loss)
+    grounds = GroundsOf(management, vhost, queue).value if seen.messages else NOTHING_KNOWN
     found = Triage(
         queue=queue,
         waiting=seen.ready,
         examined=len(seen.messages),
-        groups=group(seen.messages),
+        groups=group(seen.messages, grounds),
         looking=seen.account,
+        grounds=grounds,
     )
     return found, seen.messages
 
 
-def group(deliveries: Iterable[Delivery], *, now: float | None = None) -> list[Group]:
-    """Put dead letters into groups of one cause, the largest first."""
+def group(deliveries: Iterable[Delivery], grounds: Grounds = NOTHING_KNOWN, *, now: float | None = None) -> list[Group]:
+    """Put dead letters of a queue with these grounds into groups of one cause, the largest first."""
     now = time.time() if now is None else now
     groups: dict[str, Group] = {}
     newest: dict[str, Delivery] = {}
     for delivery in deliveries:
-        failure = failure_of(delivery)
+        failure = failure_of(delivery, grounds)
         known_as = fingerprint(failure)
         one = groups.get(known_as)
         if one is None:
             one = groups[known_as] = _new(known_as, failure)
         one.count += 1
         one.replayed += failure.seen_again > 0
+        one.moved += failure.moved
+        one.most_deaths = max(one.most_deaths, failure.deaths)
         at = _died_at(failure, delivery, now)
         if known_as not in newest or (at is not None and (one.last_seen is None or at >= one.last_seen)):
             newest[known_as] = delivery

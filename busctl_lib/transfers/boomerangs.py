@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from busctl_lib.amqp.movers import Mover
-from busctl_lib.deadletters import cause, failure_of, fingerprint
+from busctl_lib.deadletters import Failure, cause, failure_of, fingerprint
 from busctl_lib.envelope import Delivery
 from busctl_lib.transfers.requests import OPERATION_HEADER, CameBack
 from busctl_lib.transfers.sorter import QUORUM_HELD, WINDOW
@@ -26,9 +26,19 @@ class Watch:
         operation: The id to look for.
         again: Whether the queue can be read again for nothing (classic).
         stop: Ends it early.
+        died: Tells why and where a message of the source died.
     """
 
-    def __init__(self, mover: Mover, operation: str, *, again: bool, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        mover: Mover,
+        operation: str,
+        *,
+        again: bool,
+        stop: threading.Event,
+        died: Callable[[Delivery], Failure] = failure_of,
+    ) -> None:
+        self._died = died
         self.to_the_end = False
         """Whether everything that was there was seen."""
         self._mover, self._operation, self._again, self._stop = mover, operation, again, stop
@@ -75,5 +85,5 @@ class Watch:
 
     def _look_at(self, delivery: Delivery) -> None:
         if delivery.headers.get(OPERATION_HEADER) == self._operation:
-            failure = failure_of(delivery)
+            failure = self._died(delivery)
             self._counts[(fingerprint(failure), cause(failure))] += 1

@@ -15,12 +15,18 @@ import msgspec
 from busctl_lib.envelope import Delivery
 from busctl_lib.errors import ApiError, ConfigError, GuardRefused
 from busctl_lib.management import QueueInfo
+from busctl_lib.transfers.origins import USER_ID
 from busctl_lib.transfers.requests import MANY_REPLAYS, OPERATION_HEADER, REPLAYS_HEADER, Request
 from busctl_lib.transfers.room import Room
 from busctl_lib.transfers.routes import Reach, RouteMap
 from busctl_lib.transfers.targets import Aim, Aimer, Stays, difference
 
 _SHOWN_QUEUES = 20
+_REASONS = {
+    "CC": "the header CC would send them to other queues as well",
+    "BCC": "the header BCC would send them to other queues as well",
+    USER_ID: "the broker refuses the property user_id of another user",
+}
 _SURE = "the bindings could not be read: what does not route will be known when it is sent, and stays"
 
 
@@ -58,6 +64,14 @@ class Plan(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Why so many would stay."""
     strips: int = 0
     """Headers taken away, in all messages."""
+    removes: dict[str, int] = {}
+    """Which, the property user_id among them, each with how many messages have it."""
+    counters: dict[str, int] = {}
+    """Headers in which attempts are counted, and that stay, each with how many messages have it."""
+    unwrapped: int = 0
+    """Messages that lie in a report about their failure: they are sent, the report is not."""
+    passes_on: list[str] = []
+    """What would not stay where it is sent: it expires there and goes on."""
     adds: list[str] = []
     replayed_before: int = 0
     most_replays: int = 0
@@ -109,10 +123,16 @@ class Plan(msgspec.Struct, kw_only=True, omit_defaults=True):
             )
         if self.request.route is None and self.ambiguous:
             first = self.ambiguous[0]
+            where = f"exchange {first.exchange!r}, key {first.routing_key!r} reaches"
+            if first.died_in is not None:
+                raise GuardRefused(
+                    f"{where} other queues than {first.died_in!r}: {', '.join(first.choose)}",
+                    hint="--route original sends to all of them again, --route queue only to the one it died in",
+                    targets=self.ambiguous,
+                )
             raise GuardRefused(
-                f"exchange {first.exchange!r}, key {first.routing_key!r} reaches other queues than "
-                f"{first.died_in!r}: {', '.join(first.choose)}",
-                hint="--route original sends to all of them again, --route queue only to the one it died in",
+                f"{where} {', '.join(first.choose)}, and the message does not tell in which of them it died",
+                hint="--route original sends to all of them again, --to QUEUE to one",
                 targets=self.ambiguous,
             )
 
@@ -161,7 +181,10 @@ class Sums:
         self._targets: dict[tuple[str, str, str | None], Target] = {}
         self.room = Room()
         self._stays: Counter[str] = Counter()
-        self._strips = self._before = self._most = 0
+        self._removes: Counter[str] = Counter()
+        self._counters: Counter[str] = Counter()
+        self._passes_on: dict[str, str] = {}
+        self._before = self._most = self._unwrapped = 0
         self._diff: list[str] = []
         self._warnings: list[str] = []
 
@@ -176,7 +199,9 @@ class Sums:
             return
         if self._request.edit and not self._diff:
             self._diff = difference(delivery.body, aim.envelope.body)
-        self._strips += aim.stripped
+        self._removes.update(aim.removed)
+        self._counters.update(aim.counters)
+        self._unwrapped += aim.unwrapped
         self._before += aim.replays > 0
         self._most = max(self._most, aim.replays)
         self._count(aim)
@@ -197,10 +222,12 @@ class Sums:
         reach = self._reach(aim)
         target.queues = reach.queues[:_SHOWN_QUEUES]
         self.room.open(key, reach.limits)
+        self._passes_on |= reach.passes_on
         if reach.queues or self._request.kind != "park":  # a parking queue is declared where it is absent
             target.problem = reach.obstacle(exact=not self._request.fast)
         if aim.ambiguous is not None:
             others = [name for name in aim.ambiguous.queues if name != aim.died_in]
+            target.queues = aim.ambiguous.queues[:_SHOWN_QUEUES]
             target.choose = others[:_SHOWN_QUEUES] or ["(only the broker knows)"]
 
     def _reach(self, aim: Aim) -> Reach:
@@ -219,17 +246,19 @@ class Sums:
             warnings.append(
                 f"{self._before:,} were replayed before, one of them {self._most} times: one more will hardly help"
             )
-        if self._strips and not replays:
-            warnings.append(
-                f"the header CC is taken from {self._strips:,}: by it they would go to other queues as well"
-            )
+        if not replays:
+            warnings += [f"{_REASONS[name]}: taken from {count:,}" for name, count in sorted(self._removes.items())]
         return Plan(
             request=self._request,
             examined=self.examined,
             selected=self.selected,
             targets=sorted(self._targets.values(), key=lambda target: -target.count),
             stays=dict(self._stays),
-            strips=self._strips if replays else 0,
+            strips=self._removes.total() - self._removes[USER_ID] if replays else 0,
+            removes=dict(sorted(self._removes.items())),
+            counters=dict(sorted(self._counters.items())),
+            unwrapped=self._unwrapped,
+            passes_on=[f"{name}: {what}" for name, what in sorted(self._passes_on.items())],
             adds=[OPERATION_HEADER, REPLAYS_HEADER] if replays else [],
             replayed_before=self._before,
             most_replays=self._most,

@@ -44,6 +44,8 @@ class Reach(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Queues among them that drop their oldest messages when they are full."""
     quorum: list[str] = []
     """Quorum queues among them, which take a transaction only in part when its connection ends before the answer."""
+    passes_on: dict[str, str] = {}
+    """Queues among them where messages expire and go on elsewhere, and how."""
     silent: list[str] = []
     """Those of `refuses` that are quorum queues: a transaction is committed all the same, and only a confirm tells."""
 
@@ -118,6 +120,8 @@ class RouteMap:
             if queue is None:
                 continue
             reach.quorum += [name] if queue.quorum else []
+            if queue.passes_on is not None:
+                reach.passes_on[name] = queue.passes_on
             if queue.refuses:
                 reach.refuses.append(name)
                 reach.silent += [name] if queue.quorum else []
@@ -177,7 +181,9 @@ class RouteMap:
             except NotFound:
                 self._queues[name] = None
             else:
-                self._queues[name] = _Queue(info.type == "quorum", refuses_when_full(info), limits_of(info))
+                self._queues[name] = _Queue(
+                    info.type == "quorum", refuses_when_full(info), limits_of(info), passes_on(info)
+                )
         return self._queues[name]
 
     def _alternate(self, info: ExchangeInfo) -> str | None:
@@ -195,6 +201,18 @@ class _Queue(msgspec.Struct):
     quorum: bool
     refuses: bool
     limits: Limits | None
+    passes_on: str | None
+
+
+def passes_on(info: QueueInfo) -> str | None:
+    """Say how messages of a queue expire and go on elsewhere, if they do, by argument or policy."""
+    settings = {**(info.effective_policy_definition or {}), **(info.arguments or {})}
+    ttl = [settings[name] for name in ("message-ttl", "x-message-ttl") if isinstance(settings.get(name), int)]
+    exchange, key = topology_map.dead_letter_route(info)
+    if not ttl or exchange is None:
+        return None
+    where = f"exchange {exchange!r}" if exchange else f"queue {key!r}" if key else "where their keys lead"
+    return f"messages expire there after {min(ttl):,} ms and go on to {where}"
 
 
 def refuses_when_full(info: QueueInfo) -> bool:

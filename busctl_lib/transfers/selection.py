@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
-from busctl_lib.deadletters.dialects import failure_of
+from busctl_lib.deadletters.dialects import Failure, failure_of
 from busctl_lib.deadletters.fingerprints import fingerprint
 from busctl_lib.documents import to_json
 from busctl_lib.envelope import Delivery
@@ -21,10 +21,18 @@ class Selection:
     Args:
         request: What was asked for.
         among: Only these, by identity, each so often.
+        died: Tells why and where a message of the source died.
     """
 
-    def __init__(self, request: Request, among: Counter[bytes] | None = None) -> None:
+    def __init__(
+        self,
+        request: Request,
+        among: Counter[bytes] | None = None,
+        *,
+        died: Callable[[Delivery], Failure] = failure_of,
+    ) -> None:
         self._request = request
+        self._died = died
         self._among = Counter(among) if among is not None else None
         self._ids = frozenset(request.ids)
         self._resources = ExitStack()
@@ -51,7 +59,7 @@ class Selection:
         return chosen
 
     def _is_meant(self, delivery: Delivery) -> bool:
-        if self._request.group and not fingerprint(failure_of(delivery)).startswith(self._request.group):
+        if self._request.group and not fingerprint(self._died(delivery)).startswith(self._request.group):
             return False
         if self._ids and delivery.properties.message_id not in self._ids:
             known_as = identity(delivery).hex()

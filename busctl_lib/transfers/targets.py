@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 
 import msgspec
 
-from busctl_lib.deadletters.dialects import Failure, failure_of, is_failure_header
+from busctl_lib.deadletters.dialects import Failure, failure_of
 from busctl_lib.documents import document, to_json
 from busctl_lib.envelope import Delivery, Envelope
 from busctl_lib.errors import ExpressionFailed
 from busctl_lib.expressions import Expression, GuardedExpression
 from busctl_lib.journal import steady
+from busctl_lib.transfers.origins import ROUTING_HEADERS, USER_ID, NoWay, cleaned, way_back
 from busctl_lib.transfers.requests import OPERATION_HEADER, REPLAYS_HEADER, Request
 from busctl_lib.transfers.routes import Reach, RouteMap
-
-_ROUTING_HEADERS = ("CC", "BCC")
 
 
 class Stays(Exception):
@@ -27,14 +27,18 @@ class Aim(msgspec.Struct):
 
     envelope: Envelope
     died_in: str | None = None
-    stripped: int = 0
-    """Headers taken away."""
+    removed: list[str] = []
+    """The names of headers that are taken away, and of the property user_id."""
+    counters: list[str] = []
+    """The names of headers that count attempts, and stay."""
     replays: int = 0
     """How often it was replayed before."""
     as_it_is: bool = True
     """Whether the properties are the message's own."""
+    unwrapped: bool = False
+    """Whether it lay in a report about its failure, which stays behind."""
     ambiguous: Reach | None = None
-    """The original route, where it reaches other queues than the one it died in, and no route was chosen."""
+    """What the original route reaches, where that is more than the queue it died in, and no route was chosen."""
 
 
 class Aimer:
@@ -44,12 +48,24 @@ class Aimer:
         request: What shall happen.
         operation: The operation's id.
         routes: The vhost's routes; None where they cannot be read.
+        died: Tells why and where a message of the source died.
+        user: Who publishes: the broker refuses a message with another one's `user_id`.
     """
 
-    def __init__(self, request: Request, operation: str, routes: RouteMap | None) -> None:
+    def __init__(
+        self,
+        request: Request,
+        operation: str,
+        routes: RouteMap | None,
+        *,
+        died: Callable[[Delivery], Failure] = failure_of,
+        user: str | None = None,
+    ) -> None:
         self._request = request
         self._operation = operation
         self._routes = routes
+        self._died = died
+        self._user = user
         self._edit = GuardedExpression(Expression(request.edit, "--edit")) if request.edit else None
 
     def close(self) -> None:
@@ -63,55 +79,51 @@ class Aimer:
         Raises:
             Stays: nowhere.
         """
-        request = self._request
-        if request.kind == "replay":
-            aim = self._replay(delivery)
-        else:
-            target, properties = request.target or "", steady(delivery.properties)
-            aim = Aim(Envelope(exchange="", routing_key=target, properties=properties, body=delivery.body))
-            if properties is not delivery.properties:
-                aim.stripped = "CC" in delivery.headers
+        aim = self._replay(delivery) if self._request.kind == "replay" else self._elsewhere(delivery)
         if self._edit is not None:
             aim.envelope.body = edited(self._edit, delivery)
         return aim
 
-    def _replay(self, delivery: Delivery) -> Aim:
-        failure = failure_of(delivery)
-        ambiguous = None
-        if self._request.target is not None:
-            exchange, key = "", self._request.target
-        elif failure.queue is not None and failure.queue in self._request.redirects:
-            exchange, key = "", self._request.redirects[failure.queue]
-        else:
-            exchange, key, ambiguous = self._origin(delivery, failure)
-        properties = msgspec.structs.replace(delivery.properties, user_id=None)
-        kept = {
-            name: value
-            for name, value in (properties.headers or {}).items()
-            if not (name.startswith("x-") or name in _ROUTING_HEADERS or is_failure_header(name))
-        }
-        stripped = len(properties.headers or {}) - len(kept)
-        kept[OPERATION_HEADER] = self._operation
-        kept[REPLAYS_HEADER] = failure.seen_again + 1
-        properties.headers = kept
-        envelope = Envelope(exchange=exchange, routing_key=key, properties=properties, body=delivery.body)
-        return Aim(envelope, failure.queue, stripped, failure.seen_again, False, ambiguous)
+    def _elsewhere(self, delivery: Delivery) -> Aim:
+        """To the target as it is, but for more keys to route by and another user's name."""
+        properties = steady(delivery.properties)
+        removed = [name for name in ROUTING_HEADERS if name in delivery.headers]
+        foreign = properties.user_id is not None and properties.user_id != self._user
+        if foreign:
+            properties = msgspec.structs.replace(properties, user_id=None)
+            removed.append(USER_ID)
+        target = self._request.target or ""
+        envelope = Envelope(exchange="", routing_key=target, properties=properties, body=delivery.body)
+        return Aim(envelope, removed=removed, as_it_is=not foreign)
 
-    def _origin(self, delivery: Delivery, failure: Failure) -> tuple[str, str, Reach | None]:
-        """The route back, and whether it must be chosen first."""
-        route, queue = self._request.route, failure.queue
-        if route == "queue" or failure.exchange is None:
-            if queue is None:
-                raise Stays("it does not say where it came from: name a queue with --to")
-            return "", queue, None
-        exchange, key = failure.exchange, failure.routing_key or ""
-        if route == "original" or self._routes is None or exchange == "" or queue is None:
-            return exchange, key, None
-        reach = self._routes.reach(
-            Envelope(exchange=exchange, routing_key=key, properties=delivery.properties, body=b"")
+    def _replay(self, delivery: Delivery) -> Aim:
+        failure = self._died(delivery)
+        message = failure.inner or Envelope(
+            exchange="", routing_key="", properties=delivery.properties, body=delivery.body
         )
-        others = [name for name in reach.queues if name != queue]
-        return exchange, key, reach if others or not reach.sure else None
+        try:
+            way = way_back(message, failure, self._request, self._routes)
+        except NoWay as error:
+            raise Stays(str(error)) from None
+        clean = cleaned(message.properties, failure.dialect)
+        clean.properties.headers = {
+            **(clean.properties.headers or {}),
+            OPERATION_HEADER: self._operation,
+            REPLAYS_HEADER: failure.seen_again + 1,
+        }
+        envelope = Envelope(
+            exchange=way.exchange, routing_key=way.routing_key, properties=clean.properties, body=message.body
+        )
+        return Aim(
+            envelope,
+            died_in=failure.queue,
+            removed=clean.removed,
+            counters=clean.counters,
+            replays=failure.seen_again,
+            as_it_is=False,
+            unwrapped=failure.inner is not None,
+            ambiguous=way.ambiguous,
+        )
 
 
 def edited(edit: GuardedExpression, delivery: Delivery) -> bytes:

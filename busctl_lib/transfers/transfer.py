@@ -13,6 +13,8 @@ import msgspec
 
 from busctl_lib.amqp.movers import Mode, Mover
 from busctl_lib.broker import MessageBroker
+from busctl_lib.deadletters.dialects import failure_of
+from busctl_lib.deadletters.grounds import GroundsOf
 from busctl_lib.errors import BusError, ConfigError, GuardRefused, NotFound
 from busctl_lib.journal import Journal, Operation
 from busctl_lib.management import ManagementClient, QueueInfo
@@ -91,10 +93,13 @@ class Transfer:
             self._resources.callback(self._trash.close)
             self.operation.trash = str(self._trash.path)
         self._routes = RouteMap(management, broker.virtual_host)
-        self._aimer = Aimer(request, self.operation.id, self._routes)
+        grounds = GroundsOf(management, broker.virtual_host, request.source)
+        self._died = lambda delivery: failure_of(delivery, grounds.value)
+        user = broker.endpoints[0].username
+        self._aimer = Aimer(request, self.operation.id, self._routes, died=self._died, user=user)
         self._resources.callback(self._aimer.close)
         self._among = among
-        self._selection = Selection(request, among)
+        self._selection = Selection(request, among, died=self._died)
         self._resources.callback(self._selection.close)
         self._mover: Mover | None = None
         self._budget: PeekBudget | None = None
@@ -287,7 +292,7 @@ class Transfer:
             return
         assert self._mover is not None
         again = self._budget is None or self._budget.type != "quorum"
-        watch = Watch(self._mover, self.operation.id, again=again, stop=engine.stopping)
+        watch = Watch(self._mover, self.operation.id, again=again, stop=engine.stopping, died=self._died)
         operation = self.operation
         for count in watch.run(self.request.watch_s):
             yield Progress.of(operation, phase="watching", came_back=count)

@@ -20,7 +20,7 @@ from busctl.tui.widgets.hanging_text import HangingText
 from busctl.tui.widgets.slots import Slot
 from busctl.tui.widgets.table import LiveTable
 from busctl.views import formats
-from busctl.views.dead import GROUPS
+from busctl.views.dead import GROUPS, how_it_came
 from busctl.views.formats import safe_text
 from busctl.views.plans import parking
 from busctl_lib.deadletters import Group
@@ -213,11 +213,10 @@ class DeadScreen(TablePlace[Group]):
 
     @on(LiveTable.Opened)
     def _open(self, event: LiveTable.Opened) -> None:
-        from busctl_lib.deadletters import failure_of, fingerprint
-
         group: Group = event.row
-        chosen = [each for each in self._messages if fingerprint(failure_of(each)) == group.id]
-        self.post_message(OpenGroup(self.queue, group, chosen))
+        if self._found is not None:
+            chosen = self._found.of(group, self._messages)
+            self.post_message(OpenGroup(self.queue, group, chosen, self._found.grounds))
 
     def action_transfer(self, kind: Kind) -> None:
         """Plan something for the group under the cursor."""
@@ -251,6 +250,7 @@ def group_text(group: Group) -> Content:
         ("cause", group.cause),
         ("died in", group.queue or formats.UNKNOWN),
         ("sent to", route if group.routing_key is not None else formats.UNKNOWN),
+        ("came", how_it_came(group.queue, moved=group.moved > 0, shovelled=False) or ""),
         ("in code", group.frame or ""),
         ("body", str(group.example.get("text") or group.example.get("base64") or "")),
     ]

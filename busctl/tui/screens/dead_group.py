@@ -16,6 +16,7 @@ from busctl.tui.messages import OpenQueue, OpenTail, OpenTransfer
 from busctl.tui.modals.edit import EditModal
 from busctl.tui.screens.messages_place import MessagesPlace, message_facts
 from busctl.views import formats
+from busctl.views.dead import how_it_came
 from busctl.views.formats import safe_text
 from busctl_lib.deadletters import failure_of
 from busctl_lib.envelope import Delivery
@@ -23,7 +24,7 @@ from busctl_lib.journal import identity
 from busctl_lib.transfers import Request
 
 if TYPE_CHECKING:
-    from busctl_lib.deadletters import Group
+    from busctl_lib.deadletters import Grounds, Group
 
 
 class GroupScreen(MessagesPlace):
@@ -34,6 +35,7 @@ class GroupScreen(MessagesPlace):
         queue: Where the messages are.
         group: Their cause.
         messages: As they were read.
+        grounds: What tells where each died.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -44,8 +46,9 @@ class GroupScreen(MessagesPlace):
         Binding("t", "tail_source", "tail source", id="group.tail", show=False, tooltip="Watch the queue it died in."),
     ]
 
-    def __init__(self, feed: Feed, queue: str, group: Group, messages: Sequence[Delivery]) -> None:
+    def __init__(self, feed: Feed, queue: str, group: Group, messages: Sequence[Delivery], grounds: Grounds) -> None:
         super().__init__(feed)
+        self._grounds = grounds
         self.queue, self.group, self._messages = queue, group, messages
 
     @property
@@ -84,7 +87,7 @@ class GroupScreen(MessagesPlace):
 
     def facts_of(self, delivery: Delivery) -> Content:
         """The error first, then the original route, then what every message has."""
-        failure = failure_of(delivery)
+        failure = failure_of(delivery, self._grounds)
         route = (
             f"exchange {failure.exchange}, key {failure.routing_key}"
             if failure.exchange
@@ -96,7 +99,8 @@ class GroupScreen(MessagesPlace):
             ("died in", failure.queue),
             ("sent to", route),
             ("failed at", failure.failed_at.isoformat(" ", "seconds") if failure.failed_at else None),
-            ("deaths", str(failure.deaths) if failure.deaths else None),
+            ("deaths", formats.counted(failure.deaths, "time") if failure.deaths else None),
+            ("came", how_it_came(failure.queue, moved=failure.moved, shovelled=failure.shovelled)),
             ("replayed", f"{failure.seen_again} times before" if failure.seen_again else None),
         ]
         parts: list[str | tuple[str, str]] = []
@@ -154,4 +158,4 @@ class GroupScreen(MessagesPlace):
 
     def _source(self) -> str | None:
         delivery = self.log_rows.delivery
-        return failure_of(delivery).queue if delivery is not None else None
+        return failure_of(delivery, self._grounds).queue if delivery is not None else None
