@@ -17,18 +17,20 @@ API is then looked for on the AMQP host.
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import quote, unquote, urlsplit
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from urllib.parse import quote
 
 import msgspec
 
 from busctl.contexts import PREVIOUS, ConfigFile, ContextConfig, DemoContext, load_with_demos, no_context, previous_of
 from busctl.contexts import config_path as config_path
-from busctl.passwords import PasswordSource, with_password
+from busctl.passwords import PasswordSource
+from busctl_lib.address_parameters import OF_TLS, Parameter, Parameters, parameters_of
+from busctl_lib.addresses import Address, amqp_address, api_address, with_password
+from busctl_lib.addresses import without_password as without_password
 from busctl_lib.errors import ConfigError
 from busctl_lib.tls import TlsFiles
 
@@ -40,7 +42,7 @@ DEFAULT = "default"
 """Where a value came from that nobody gave."""
 RUNNING_DEMO = "the running demo"
 FLAG_CONTEXT = "flag -c"
-_PORTS = {"amqp": 5672, "amqps": 5671}
+T = TypeVar("T")
 _API_PORTS = {"amqp": ("http", 15672), "amqps": ("https", 15671)}
 
 
@@ -73,6 +75,8 @@ class Settings:
     read_only: bool = False
     color: str | None = None
     tls: TlsFiles | None = None
+    parameters: Sequence[Parameter] = ()
+    """What the AMQP address says behind its question mark, and what became of it."""
     password: PasswordSource | None = field(default=None, repr=False)
     """Who knows the password that the addresses lack."""
     sources: Mapping[str, str]
@@ -92,8 +96,8 @@ class Settings:
         if self.password is None:
             return self
         found = self.password.fetch() if given is None else given
-        user = _user(self.amqp_url)
-        api_url = with_password(self.api_url, found) if _user(self.api_url) == user else self.api_url
+        same = amqp_address(self.amqp_url).username == api_address(self.api_url).username
+        api_url = with_password(self.api_url, found) if same else self.api_url
         return replace(self, amqp_url=with_password(self.amqp_url, found), api_url=api_url, password=None)
 
     def explain(self) -> list[tuple[str, str, str]]:
@@ -142,28 +146,58 @@ def resolve(
     context = file.contexts[name] if name is not None else ContextConfig()
 
     at, amqp_url = _first(layers, "amqp_url")
-    parts = _parts(amqp_url)
-    password = _password(layers[at], parts, name, context)
-    if password is not None and not parts.credentials:
-        parts = parts._replace(credentials="guest@")
+    source = layers[at].source
+    amqp = _from(source, amqp_address, amqp_url)
+    parameters = _from(source, parameters_of, amqp)
+    password = _password(layers[at], amqp, name, context)
+    if amqp.username is None:
+        amqp = replace(amqp, username="guest", password="guest" if password is None else None)
     same_broker = [layer for index, layer in enumerate(layers) if index <= at or not layer.is_context]
     api_at, api_url = _first(same_broker, "api_url")
+    api_source = same_broker[api_at].source if api_url else f"derived from the AMQP address ({source})"
     vhost = _vhost(layers)
-    api_source = same_broker[api_at].source if api_url else f"derived from the AMQP address ({layers[at].source})"
+    kept = "&".join(f"{each.name}={quote(each.value)}" for each in parameters.told if each.name not in OF_TLS)
     return Settings(
-        amqp_url=f"{parts.base}/{quote(vhost.text, safe='')}{parts.query}",
-        api_url=_with_credentials(api_url, parts) if api_url else parts.api_url(),
+        amqp_url=replace(amqp, path=f"/{quote(vhost.text, safe='')}", query=kept).url,
+        api_url=_api_of(amqp, _from(api_source, api_address, api_url) if api_url else None).url,
         vhost=vhost.text,
         context=name,
         production=context.production,
         read_only=context.read_only,
         color=context.color,
-        tls=context.tls if layers[at].is_context else None,
+        tls=_tls(layers[at], context, parameters),
+        parameters=parameters.told,
         password=password,
         sources=_guard_sources(context, named)
-        | {"vhost": vhost.source, "amqp_url": layers[at].source, "api_url": api_source}
+        | {"vhost": vhost.source, "amqp_url": source, "api_url": api_source}
         | ({"password": password.place} if password is not None else {}),
     )
+
+
+def _from(source: str, read: Callable[[Any], T], given: object) -> T:
+    """Read a value; a mistake in it is told with its place."""
+    try:
+        return read(given)
+    except ConfigError as error:
+        raise ConfigError(f"{error} ({source})", hint=error.hint) from None
+
+
+def _tls(layer: _Layer, context: ContextConfig, parameters: Parameters) -> TlsFiles | None:
+    """The files of the context, or those that the address names."""
+    of_context = context.tls if layer.is_context else None
+    if of_context is not None and parameters.tls is not None:
+        raise ConfigError(
+            f"{layer.source}: TLS is described twice", hint="in its tls table, or as parameters of its amqp_url"
+        )
+    return of_context or parameters.tls
+
+
+def _api_of(amqp: Address, given: Address | None) -> Address:
+    """The address of the API: as given, else on the host of AMQP; with the login of AMQP where it has none."""
+    if given is None:
+        scheme, port = _API_PORTS[amqp.scheme]
+        given = Address(scheme=scheme, host=amqp.host, port=port)
+    return given if given.username is not None else replace(given, username=amqp.username, password=amqp.password)
 
 
 def _guard_sources(context: ContextConfig, named: Value | None) -> dict[str, str]:
@@ -181,20 +215,13 @@ def _only_demos(file: ConfigFile) -> str | None:
     return next(iter(file.contexts))
 
 
-def without_password(url: str) -> str:
-    """Give an address with its password, if any, blotted out; also one that is not percent-encoded as it should be."""
-    return re.sub(r"^([^:/]*://[^:@/]*):.*@", r"\1:***@", url, flags=re.DOTALL)
-
-
 def address(context: ContextConfig) -> str:
     """Show where a context is, without a password.
 
     Raises:
         ConfigError: its address cannot be read.
     """
-    parts = _parts(context.amqp_url or DEFAULT_AMQP_URL)
-    user = parts.credentials.partition(":")[0].rstrip("@")
-    return f"{parts.scheme}://{user}{'@' if user else ''}{parts.host}:{parts.port}"
+    return replace(amqp_address(context.amqp_url or DEFAULT_AMQP_URL), path="").shown
 
 
 def vhost_of(context: ContextConfig) -> str:
@@ -225,18 +252,14 @@ def info_of(name: str, context: ContextConfig, *, current: bool = False, previou
     )
 
 
-def _password(layer: _Layer, parts: _AmqpParts, name: str | None, context: ContextConfig) -> PasswordSource | None:
+def _password(layer: _Layer, amqp: Address, name: str | None, context: ContextConfig) -> PasswordSource | None:
     """Who knows the password of an AMQP address: its context says so, else whoever is asked."""
-    if ":" in parts.credentials:
+    if amqp.password is not None:
         return None
     if layer.is_context and name is not None and (source := context.password_source(name, layer.source)):
         return source
-    user = parts.credentials.rstrip("@")
-    return PasswordSource("prompt", unquote(user), f"the AMQP address ({layer.source})") if user else None
-
-
-def _user(url: str) -> str:
-    return urlsplit(url).netloc.rpartition("@")[0].partition(":")[0]
+    user = amqp.username
+    return PasswordSource("prompt", user, f"the AMQP address ({layer.source})") if user is not None else None
 
 
 def _layers(
@@ -278,54 +301,7 @@ def _vhost(layers: list[_Layer]) -> Value:
     for layer in layers:
         if layer.vhost:
             return Value(layer.vhost, layer.source)
-        path = _parts(layer.amqp_url).vhost if layer.amqp_url else None
+        path = _from(layer.source, amqp_address, layer.amqp_url).vhost if layer.amqp_url else None
         if path is not None:
             return Value(path, f"{layer.source} (path of the AMQP address)")
     return Value("/", DEFAULT)
-
-
-class _AmqpParts(NamedTuple):
-    scheme: str
-    credentials: str
-    """As written, percent-encoded, with the @; "" when there are none."""
-    host: str
-    port: int
-    vhost: str | None
-    query: str
-
-    @property
-    def base(self) -> str:
-        return f"{self.scheme}://{self.credentials or 'guest:guest@'}{self.host}:{self.port}"
-
-    def api_url(self) -> str:
-        scheme, port = _API_PORTS[self.scheme]
-        return f"{scheme}://{self.credentials or 'guest:guest@'}{self.host}:{port}"
-
-
-def _parts(amqp_url: str) -> _AmqpParts:
-    try:
-        parts = urlsplit(amqp_url)
-        port = parts.port
-    except ValueError:  # its text may quote a piece of a password
-        raise ConfigError(
-            "the AMQP address cannot be read",
-            hint="a port is a number to 65535, special characters of a password are percent-encoded: "
-            "amqp://user:p%40ss@host:5672/vhost",
-        ) from None
-    if parts.scheme not in _PORTS or not parts.hostname:
-        raise ConfigError(
-            "an AMQP address begins with amqp:// or amqps:// and names a host",
-            hint="for example amqp://guest:guest@localhost:5672/%2F",
-        )
-    credentials, at, _ = parts.netloc.rpartition("@")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    vhost = unquote(parts.path[1:]) if len(parts.path) > 1 else None
-    query = f"?{parts.query}" if parts.query else ""
-    return _AmqpParts(parts.scheme, credentials + at, host, port or _PORTS[parts.scheme], vhost, query)
-
-
-def _with_credentials(api_url: str, amqp: _AmqpParts) -> str:
-    scheme, separator, rest = api_url.partition("://")
-    if not separator or "@" in rest.partition("/")[0]:
-        return api_url
-    return f"{scheme}://{amqp.credentials or 'guest:guest@'}{rest}"

@@ -9,13 +9,14 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import msgspec
 import platformdirs
 
 from busctl.passwords import Kind, PasswordSource
 from busctl.tomlfile import Source, read_text
+from busctl_lib.addresses import amqp_address
 from busctl_lib.errors import ConfigError
 from busctl_lib.tls import TlsFiles
 
@@ -305,13 +306,13 @@ def _check_password(source: Source, context: ContextConfig, at: tuple[str, ...])
         raise source.error((*at, named[1]), f"{'.'.join(at)}: both {named[0]} and {named[1]}", "keep one of them")
     if named and context.amqp_url is None:
         raise source.error((*at, named[0]), f"{'.'.join(at)}: {named[0]} without address", "add its amqp_url, or host")
-    if named and ":" in _user_part(context.amqp_url or ""):
+    if named and _has_password(context.amqp_url or ""):
         hint = "take the password out of the address"
         raise source.error((*at, named[0]), f"{'.'.join(at)}: {named[0]}, and a password in amqp_url", hint)
 
 
-def _user_part(url: str) -> str:
+def _has_password(url: str) -> bool:
     try:
-        return urlsplit(url).netloc.rpartition("@")[0]
-    except ValueError:  # told when the context is used
-        return ""
+        return amqp_address(url).password is not None
+    except ConfigError:  # told when the context is used
+        return False

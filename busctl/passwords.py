@@ -9,7 +9,6 @@ import os
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, NamedTuple
-from urllib.parse import quote, urlsplit, urlunsplit
 
 from busctl.views.formats import safe_text
 from busctl_lib.errors import ConfigError
@@ -151,15 +150,6 @@ class _Keyring:
                 f"the keyring does not answer: {type(error).__name__}", hint="is there a keyring in this session?"
             ) from None
         return answer
-
-
-def with_password(url: str, password: str) -> str:
-    """Put a password into an address that names a user without one."""
-    parts = urlsplit(url)
-    user, at, host = parts.netloc.rpartition("@")
-    if not at or ":" in user:
-        return url
-    return urlunsplit(parts._replace(netloc=f"{user}:{quote(password, safe='')}@{host}"))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -44,12 +44,12 @@ class MessageBroker:
     Args:
         host, port, username, password, virtual_host: where and who; a callable password is asked at each dial, so that
             it may be rotated; or
-        url: `amqp[s]://user:password@host:port/vhost`; or
+        url: `amqp[s]://user:password@host:port/vhost?parameters`, RabbitMQ's own parameters (`address_parameters`); or
         urls, hosts: several nodes of one cluster, tried in random order.
         tls: an SSL context (client certificate, private CA); `amqps://` makes a verifying one by itself.
         server_name: the name to verify in the server's certificate, where it is not the host's.
         heartbeat_s: seconds between heartbeats; a peer silent for two of them is given up.
-        connect_timeout_s: for one host.
+        connect_timeout_s: for one host, where its address does not say.
         client_name: what the broker's operators see as the connection's name.
         read_only: refuse everything that changes the bus; exclusive queues of one's own stay possible.
         tracing: begin traces where there are none, and make OpenTelemetry spans where it is installed. Without it a

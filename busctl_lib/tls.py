@@ -25,11 +25,17 @@ class TlsFiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     cert: str | None = None
     """Our own certificate, in PEM."""
     key: str | None = None
-    """Its key, where it is not in the same file; not encrypted."""
+    """Its key, where it is not in the same file."""
+    key_password: str | None = None
+    """Of an encrypted key."""
     server_name: str | None = None
     """The name in the broker's certificate, where it is not the host's."""
     verify: bool = True
     """False trusts whoever answers."""
+
+    def __repr__(self) -> str:
+        shown = (f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__ if name != "key_password")
+        return f"TlsFiles({', '.join(shown)})"
 
     def under(self, folder: Path) -> TlsFiles:
         """Take relative paths from a folder, and ~ as the home of the user."""
@@ -54,7 +60,7 @@ class TlsFiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             raise ConfigError(f"TLS: {self.ca} holds no certificate of an authority: {_told(error)}") from None
         if self.cert is not None:
             try:
-                context.load_cert_chain(self.cert, self.key, password=_refuse_encrypted)
+                context.load_cert_chain(self.cert, self.key, password=self.key_password or _refuse_encrypted)
             except (ssl.SSLError, OSError) as error:
                 files = self.cert if self.key is None else f"{self.cert} and {self.key}"
                 raise ConfigError(f"TLS: {files} are no certificate with its key: {_told(error)}") from None
@@ -93,7 +99,9 @@ def failure(error: BaseException) -> tuple[str, str | None] | None:
 
 
 def _refuse_encrypted() -> str:
-    raise ConfigError("TLS: the key is encrypted", hint="store it without a passphrase, readable by you alone")
+    raise ConfigError(
+        "TLS: the key is encrypted", hint="name its key_password, or store it without one, readable by you alone"
+    )
 
 
 def _told(error: OSError) -> str:

@@ -25,7 +25,7 @@ from waiting import wait_until
 from busctl.config import Flags, resolve
 from busctl.contexts import config_path
 from busctl_lib import MessageBroker, MessagePublisher, Outcome
-from busctl_lib.errors import CannotConnect
+from busctl_lib.errors import CannotConnect, ConfigError
 from busctl_lib.names import names
 from busctl_lib.sandbox import PrivateBroker
 
@@ -147,6 +147,29 @@ def test_the_name_in_the_certificate_is_checked_and_may_be_given(tls: TlsNode) -
     with pytest.raises(CannotConnect, match=r"(?i)hostname mismatch|not valid for"):
         MessageBroker(url=url, tls=tls.context(), connect_timeout_s=4).connect()
     MessageBroker(url=url, tls=tls.context(), server_name="bus.example").connect().close()
+
+
+def test_the_files_of_an_address_do_as_well(tls: TlsNode, tmp_path: Path) -> None:
+    cert, key = tls.client
+    locked = tmp_path / "locked.pem"
+    opened = serialization.load_pem_private_key(key.read_bytes(), None)
+    scheme = serialization.BestAvailableEncryption(b"pass/word")
+    locked.write_bytes(
+        opened.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption_algorithm=scheme)
+    )
+    authority = f"{tls.url()}?cacertfile={tls.authority.path}"
+    MessageBroker(url=f"{authority}&certfile={cert}&keyfile={key}").connect().close()
+    MessageBroker(url=f"{authority}&certfile={cert}&keyfile={locked}&password=pass%2Fword").connect().close()
+    with pytest.raises(ConfigError, match="the key is encrypted"):
+        MessageBroker(url=f"{authority}&certfile={cert}&keyfile={locked}")
+    with pytest.raises(ConfigError, match="TLS is described twice"):
+        MessageBroker(url=authority, tls=tls.context())
+    by_name = authority.replace("127.0.0.1", "localhost") + f"&certfile={cert}&keyfile={key}"
+    MessageBroker(url=f"{by_name}&server_name_indication=bus.example").connect().close()
+    with pytest.raises(CannotConnect, match=r"(?i)hostname mismatch|not valid for"):
+        MessageBroker(url=by_name, connect_timeout_s=4).connect()
+    anyone = f"{tls.url()}?verify=verify_none&certfile={cert}&keyfile={key}"
+    MessageBroker(url=anyone).connect().close()
 
 
 def test_a_tls_link_cut_under_publishes_doubles_nothing_and_loses_nothing_confirmed(tls: TlsNode) -> None:

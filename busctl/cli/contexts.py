@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
-from urllib.parse import urlsplit
 
 import msgspec
 import typer
@@ -19,6 +18,8 @@ from busctl.session import Session
 from busctl.views.contexts import CONTEXTS
 from busctl.views.formats import safe_text
 from busctl.views.view import Tone
+from busctl_lib.address_parameters import parameters_of
+from busctl_lib.addresses import amqp_address, api_address, with_password
 from busctl_lib.errors import ApiError, BusError, ConfigError
 from busctl_lib.tls import TlsFiles
 
@@ -108,13 +109,28 @@ def add(
         color=color,
         tls=files if files != TlsFiles() else None,
     )
-    where = address(context)  # an address that cannot be read is told before anything is asked
+    where = _checked(context)
     path = config_file.config_path()
     config_file.check_free(path, name)
     _take_password(name, context, where, from_stdin=password_stdin)
     config_file.add(path, name, context)
     then = f"`busctl contexts check {name}` tries it, `busctl contexts use {name}` makes it current"
     exits.note(f"context {name} ({where}) is in {path}; {then}")
+
+
+def _checked(context: config_file.ContextConfig) -> str:
+    """Read the addresses before anything is asked, and show where the context will be."""
+    amqp = amqp_address(context.amqp_url or "")
+    parameters = parameters_of(amqp)
+    if context.api_url is not None:
+        api_address(context.api_url)
+    if parameters.tls is not None:
+        if context.tls is not None:
+            raise ConfigError("TLS is described twice", hint="by parameters of --amqp-url, or by --tls-...")
+        if parameters.tls != parameters.tls.under(Path.cwd()):
+            raise ConfigError("a file in --amqp-url is not named from the root on", hint="write /folder/file.pem")
+        parameters.tls.context()
+    return address(context)
 
 
 def _typed_address(ctx: typer.Context, store_password: bool) -> flags.GlobalFlags:
@@ -194,9 +210,11 @@ def _write_check(settings: Settings, amqp: Side, api: Side, form: output.Format 
         missing.append("safety: who answers is not verified (tls.verify = false)")
     if form in (output.Format.JSON, output.Format.JSONL):
         values = [{"name": key, "value": value, "source": source} for key, value, source in explained]
-        output.write_value({"amqp": amqp, "api": api, "missing": missing, "settings": values}, form)
+        told = {"amqp": amqp, "api": api, "missing": missing, "settings": values, "parameters": settings.parameters}
+        output.write_value(told, form)
         return
     lines = [(key, safe_text(f"{value}  ({source})")) for key, value, source in explained if source != DEFAULT]
+    lines += [("parameter", safe_text(f"{each.name}={each.value}: {each.effect}")) for each in settings.parameters]
     lines += [("amqp", _shown(amqp)), ("api", _shown(api)), *(("missing", safe_text(text)) for text in missing)]
     lines += [("less", safe_text(text)) for text in _degraded(api)]
     lay_out = "{}\t{}\n" if form is output.Format.TSV else "{:<10} {}\n"
@@ -267,7 +285,7 @@ def _take_password(name: str, context: config_file.ContextConfig, where: str, *,
     if from_stdin and not needed:
         raise ConfigError("--password-stdin, but the password comes from elsewhere", hint="give one of the two")
     keyring = passwords.keyring_backend() if context.password_keyring else None
-    has_user = bool(urlsplit(context.amqp_url or "").username)
+    has_user = bool(amqp_address(context.amqp_url or "").username)
     password = ""
     if from_stdin:
         password = sys.stdin.readline().rstrip("\r\n")
@@ -281,4 +299,4 @@ def _take_password(name: str, context: config_file.ContextConfig, where: str, *,
     if password and keyring is not None:
         keyring.set_password(passwords.KEYRING_SERVICE, name, password)
     elif password:
-        context.amqp_url = passwords.with_password(context.amqp_url or "", password)
+        context.amqp_url = with_password(context.amqp_url or "", password)

@@ -29,6 +29,8 @@ _REFUSALS: dict[int, type[BrokerRefused]] = {
     406: PreconditionFailed,
 }
 
+_CHANNELS = "close what is not needed, or raise channel_max, in rabbitmq.conf and where the AMQP address names it"
+
 
 def refusal(code: int, text: str) -> BrokerRefused:
     """The error for an AMQP reply code and text, e.g. "NOT_FOUND - no queue 'x' in vhost '/'"."""
@@ -56,15 +58,19 @@ class ChannelNumbers:
     """Channel numbers of a link: a part keeps its own over all connections. Thread: any."""
 
     def __init__(self) -> None:
+        self.limit = 65_535
+        """The most that the broker and the address agreed on."""
         self._taken: set[int] = set()
         self._lock = threading.Lock()
 
     def take(self) -> int:
-        """A number for as long as the owner wants it."""
+        """A number for as long as the owner wants it. Raises BrokerRefused: they are all taken."""
         with self._lock:
             number = 1
             while number in self._taken:
                 number += 1
+            if number > self.limit:  # opening it would cost the connection
+                raise BrokerRefused(f"all {self.limit} channels of this connection are in use", hint=_CHANNELS)
             self._taken.add(number)
             return number
 

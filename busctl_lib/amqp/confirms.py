@@ -13,9 +13,9 @@ import re
 from collections import deque
 from collections.abc import Callable
 
+from busctl_lib.address_parameters import FRAME_MAX
 from busctl_lib.amqp import wire
 from busctl_lib.amqp.channels import Channel
-from busctl_lib.amqp.endpoints import FRAME_MAX
 from busctl_lib.amqp.link import Link
 from busctl_lib.amqp.pika_compat import LinkConnection
 from busctl_lib.amqp.tasks import Pending, spawn

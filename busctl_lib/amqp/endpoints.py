@@ -9,16 +9,20 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import urlsplit
 
 import pika
 from pika import exceptions as pika_exceptions
+from pika.credentials import ExternalCredentials
 
+from busctl_lib.address_parameters import FRAME_MAX, parameters_of
+from busctl_lib.addresses import amqp_address
 from busctl_lib.amqp.pika_compat import shape_of
 from busctl_lib.errors import CannotConnect, ConfigError, LoginRefused, VhostNotFound
 from busctl_lib.tls import failure
 
-FRAME_MAX = 131_072
+_CHANNEL_MAX = 65_535
+_SAID_BY_PARAMETERS = ("heartbeat_s", "external", "connect_timeout_s", "channel_max", "frame_max")
 _BACKOFF_S, _BACKOFF_MAX_S = 0.5, 30.0
 _LIMIT = re.compile(r"(?:user )?connection limit \(\d+\) is reached")
 
@@ -36,10 +40,21 @@ class Endpoint:
     tls: ssl.SSLContext | None = field(default=None, repr=False)
     heartbeat_s: int = 15
     server_name: str | None = None
+    external: bool = False
+    """Log in by the certificate that `tls` shows, without user and password."""
+    connect_timeout_s: float | None = None
+    """For this host, where it is not the broker object's."""
+    channel_max: int | None = None
+    frame_max: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.heartbeat_s < 1 << 16:
             raise ConfigError(f"heartbeat must be 0 to 65535 seconds, found {self.heartbeat_s}")
+        if self.external and self.tls is None:
+            raise ConfigError(
+                f"{self.address}: the login by certificate (external) needs TLS with a certificate of ours",
+                hint="amqps://host?auth_mechanism=external&certfile=FILE&keyfile=FILE",
+            )
 
     @property
     def address(self) -> str:
@@ -48,41 +63,32 @@ class Endpoint:
 
     @classmethod
     def from_url(cls, url: str, **defaults: Any) -> Endpoint:
-        """Read `amqp[s]://user:password@host:port/vhost?heartbeat=s`; parts that are absent take the defaults.
+        """Read `amqp[s]://user:password@host:port/vhost?parameters`; parts that are absent take the defaults.
 
         Raises:
-            ConfigError: not such an address; the sentence names the part, never the password.
+            ConfigError: not such an address, or a parameter that cannot be kept to; it never tells the password.
         """
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError as error:
-            raise ConfigError(f"not an AMQP address: {error}", hint="amqp://user:password@host:5672/vhost") from None
-        if parts.scheme not in ("amqp", "amqps") or not parts.hostname:
-            raise ConfigError(
-                "an AMQP address starts with amqp:// or amqps:// and names a host",
-                hint="amqp://user:password@host:5672/vhost",
-            )
-        given: dict[str, Any] = dict(defaults)
-        given["host"] = parts.hostname
-        given["port"] = port or (5671 if parts.scheme == "amqps" else 5672)
-        if parts.username is not None:
-            given["username"] = unquote(parts.username)
-        if parts.password is not None:
-            given["password"] = unquote(parts.password)
-        if parts.path not in ("", "/"):
-            given["virtual_host"] = unquote(parts.path[1:])
-        query = parse_qs(parts.query)
-        if "heartbeat" in query:
-            given["heartbeat_s"] = _whole_number(query["heartbeat"][-1])
-        if parts.scheme == "amqps" and given.get("tls") is None:
+        found = amqp_address(url)
+        more = parameters_of(found)
+        given: dict[str, Any] = dict(defaults) | {"host": found.host, "port": found.port}
+        said = {"username": found.username, "password": found.password, "virtual_host": found.vhost}
+        said |= {name: getattr(more, name) for name in _SAID_BY_PARAMETERS}
+        given |= {name: value for name, value in said.items() if value is not None}
+        if more.tls is not None:
+            if given.get("tls") is not None:
+                raise ConfigError(f"{found.shown}: TLS is described twice", hint="in the address, or as tls=")
+            given |= {"tls": more.tls.context(), "server_name": more.tls.server_name or given.get("server_name")}
+        if found.scheme == "amqps" and given.get("tls") is None:
             given["tls"] = ssl.create_default_context()
         return cls(**given)
 
     def parameters(self, connect_timeout_s: float, client_properties: dict[str, Any]) -> pika.ConnectionParameters:
         """Pika's form of it: one host, one attempt; trying again is the link's business."""
         options = None
-        password = self.password() if callable(self.password) else self.password
+        login: pika.PlainCredentials | ExternalCredentials = ExternalCredentials()
+        if not self.external:
+            password = self.password() if callable(self.password) else self.password
+            login = pika.PlainCredentials(self.username, password)
         if self.tls is not None:
             options = pika.SSLOptions(self.tls, self.server_name or self.host)
         patience_ms = max(2 * self.heartbeat_s, 10) * 1000
@@ -90,9 +96,10 @@ class Endpoint:
             host=self.host,
             port=self.port,
             virtual_host=self.virtual_host,
-            credentials=pika.PlainCredentials(self.username, password),
+            credentials=login,
             heartbeat=self.heartbeat_s,
-            frame_max=FRAME_MAX,
+            channel_max=self.channel_max or _CHANNEL_MAX,
+            frame_max=self.frame_max or FRAME_MAX,
             connection_attempts=1,
             retry_delay=0,
             socket_timeout=connect_timeout_s,
@@ -161,12 +168,6 @@ def _speaks_no_amqp(cause: BaseException) -> bool:
     return any(each in str(cause) for each in words)
 
 
-def _whole_number(text: str) -> int:
-    if not text.isdecimal():
-        raise ConfigError(f"heartbeat must be whole seconds, found {text!r:.40}")
-    return int(text)
-
-
 def resolve_endpoints(
     default: Endpoint, *, url: str | None = None, urls: Sequence[str] | None = None, hosts: Sequence[str] | None = None
 ) -> list[Endpoint]:
@@ -185,6 +186,7 @@ def resolve_endpoints(
         "tls": default.tls,
         "heartbeat_s": default.heartbeat_s,
         "server_name": default.server_name,
+        "external": default.external,
     }
     if url is not None:
         return [Endpoint.from_url(url, **base)]

@@ -64,9 +64,9 @@ class Link:
         """When the peer last sent anything (monotonic)."""
         self._lifecycle = threading.Lock()
         self._io = IoThread(name, on_turn=self._turn, on_tick=self._tick, on_failure=self._callback_failed)
-        numbers = ChannelNumbers()
-        self.take_number = numbers.take
-        self.free_number = numbers.free
+        self._numbers = ChannelNumbers()
+        self.take_number = self._numbers.take
+        self.free_number = self._numbers.free
         self.submit = self._io.submit
         self.later = self._io.later
         self._deadline = Deadline(self._io)
@@ -293,6 +293,7 @@ class Link:
         self.epoch += 1
         self._rotation.succeeded()
         self.server_properties = dict(connection.server_properties or {})
+        self._numbers.limit = connection.params.channel_max or self._numbers.limit
         connection.add_on_connection_blocked_callback(lambda _c, frame: self._blocked(frame.method.reason))
         connection.add_on_connection_unblocked_callback(lambda _c, _frame: self._unblocked())
         self._heard_at = connection.check_alive(time.monotonic())

@@ -79,7 +79,7 @@ class Links:
         self.announcer = Announcer()
         self.counts: Counter[str] = Counter()
         """What happened, by the names of BrokerStats. Thread: changed on I/O threads only, one key by one thread."""
-        self._connect_timeout_s = connect_timeout_s
+        self._connect_timeout_s = max(each.connect_timeout_s or connect_timeout_s for each in endpoints)
         self._client_name = client_name
         self._lock = threading.Lock()
         self._consume: Link | None = None

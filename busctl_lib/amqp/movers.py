@@ -18,11 +18,11 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
+from busctl_lib.address_parameters import FRAME_MAX
 from busctl_lib.amqp import wire
 from busctl_lib.amqp.acks import Acks, counts_lost_channels
 from busctl_lib.amqp.batches import Batch, Confirms, Sent, outcome_of
 from busctl_lib.amqp.channels import Channel
-from busctl_lib.amqp.endpoints import FRAME_MAX
 from busctl_lib.amqp.link import Link
 from busctl_lib.amqp.pika_compat import LinkConnection
 from busctl_lib.amqp.states import State

@@ -8,10 +8,11 @@ import socket
 from collections.abc import Mapping
 from http.client import InvalidURL
 from typing import Any, TypeVar, cast
-from urllib.parse import quote, unquote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import msgspec
 
+from busctl_lib.addresses import api_address
 from busctl_lib.errors import (
     ApiError,
     ApiForbidden,
@@ -52,9 +53,11 @@ class Transport:
         read_only: bool,
         tls: TlsFiles | None = None,
     ) -> None:
-        self.url, self.host, in_url = _split(api_url)
-        self.username = username if username is not None else in_url[0] if in_url[0] is not None else "guest"
-        secret = password if password is not None else in_url[1]
+        address = api_address(api_url)
+        self.host = address.host
+        self.url = f"{address.scheme}://{address.place}{address.path.rstrip('/').removesuffix('/api')}"
+        self.username = username if username is not None else address.username or "guest"
+        secret = password if password is not None else address.password
         self.read_only = read_only
         self._timeout_s = timeout_s
         secure = self.url.startswith("https:")
@@ -183,29 +186,6 @@ def segment(name: str) -> str:
     if not name:  # the address would be that of the whole list
         raise ConfigError("a name is empty")
     return quote(name, safe="", errors="surrogateescape")  # bytes typed on a command line stay these bytes
-
-
-def _split(api_url: str) -> tuple[str, str, tuple[str | None, str | None]]:
-    """The address without credentials, its host, and the credentials."""
-    try:
-        parts = urlsplit(api_url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        # Not the error's own text: it may quote a piece of a password.
-        raise ConfigError(
-            "the address of the management API cannot be read",
-            hint="percent-encode special characters of the password: http://user:p%40ss@host:15672",
-        ) from None
-    if parts.scheme not in ("http", "https") or not host:
-        raise ConfigError(
-            "the address of a management API begins with http:// or https:// and names a host",
-            hint="for example http://localhost:15672",
-        )
-    bracketed = f"[{host}]" if ":" in host else host
-    path = parts.path.rstrip("/").removesuffix("/api")
-    url = f"{parts.scheme}://{bracketed}{'' if port is None else f':{port}'}{path}"
-    user = unquote(parts.username) if parts.username is not None else None
-    return url, host, (user, unquote(parts.password) if parts.password is not None else None)
 
 
 def _reason(error: BaseException, timing: Timing) -> tuple[str, str | None]:
