@@ -181,6 +181,7 @@ _TLS: dict[str, Callable[[str], Known]] = {
     "depth": _depth,
 }
 OF_TLS = frozenset(_TLS)
+"""Those that describe TLS."""
 _KNOWN: dict[str, Callable[[str], Known]] = {
     **_TLS,
     "heartbeat": _number("heartbeat_s", 0, 65_535, "s"),

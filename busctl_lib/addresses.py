@@ -8,8 +8,8 @@ from urllib.parse import quote, unquote_to_bytes
 
 from busctl_lib.errors import ConfigError
 
-AMQP_PORTS = {"amqp": 5672, "amqps": 5671}
-API_PORTS = {"http": 80, "https": 443}
+_AMQP_PORTS = {"amqp": 5672, "amqps": 5671}
+_API_PORTS = {"http": 80, "https": 443}
 _AMQP, _API = "AMQP address", "address of a management API"
 _ENCODED = "in a password, # is written %23, / %2F, ? %3F, @ %40 and % %25"
 _EXAMPLES = {_AMQP: "amqp://user:password@host:5672/vhost", _API: "http://user:password@host:15672"}
@@ -73,8 +73,8 @@ def amqp_address(url: str) -> Address:
     Raises:
         ConfigError: it is none.
     """
-    found = _read(url, tuple(AMQP_PORTS), _AMQP)
-    return replace(found, port=found.port or AMQP_PORTS[found.scheme])
+    found = _read(url, tuple(_AMQP_PORTS), _AMQP)
+    return replace(found, port=found.port or _AMQP_PORTS[found.scheme])
 
 
 def api_address(url: str) -> Address:
@@ -83,7 +83,7 @@ def api_address(url: str) -> Address:
     Raises:
         ConfigError: it is none.
     """
-    found = _read(url, tuple(API_PORTS), _API)
+    found = _read(url, tuple(_API_PORTS), _API)
     if found.query:
         raise ConfigError(f"an {_API} takes no parameters: {found.shown}?...", hint="leave out what begins at the ?")
     return found
@@ -91,7 +91,7 @@ def api_address(url: str) -> Address:
 
 def with_password(url: str, password: str) -> str:
     """Put a password into the address of either door, where it names a user without one."""
-    found = (amqp_address if url.startswith(tuple(AMQP_PORTS)) else api_address)(url)
+    found = (amqp_address if url.startswith(tuple(_AMQP_PORTS)) else api_address)(url)
     return url if found.username is None or found.password is not None else replace(found, password=password).url
 
 
