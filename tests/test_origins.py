@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
+import uuid
+from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 import pytest
 from dead_letters import Yard
@@ -11,12 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from waiting import wait_until
 
+from busctl_lib import MessageBroker, MessagePublisher
 from busctl_lib.broker_headers import BROKER_HEADERS
 from busctl_lib.deadletters import Grounds, failure_of, group, triage
 from busctl_lib.deadletters.headers import DIALECTS, failure_headers
 from busctl_lib.envelope import Delivery, Envelope, Properties
 from busctl_lib.transfers import Request, Transfer
 from busctl_lib.transfers.origins import cleaned
+from busctl_lib.transfers.undo import undo_of
 
 NESTED = {
     "RoutingKey": "orders.new",
@@ -213,6 +219,50 @@ def test_what_a_report_wraps_goes_back_and_the_report_does_not(yard: Yard) -> No
     assert yard.run(Request(kind="replay", source=source)).operation.moved == 1
     (back,) = yard.drain("orders")
     assert (back.body, back.properties.type, back.headers["a"]) == (b'{"n": 1}', "Shop.Order", 1)
+
+
+@pytest.fixture
+def theirs(yard: Yard) -> Iterator[Yard]:
+    """A letter in `dead` with another user's name in it, which only that user can send."""
+    name = f"user-{uuid.uuid4().hex[:8]}"
+    change = yard.management._http.change
+    change("PUT", f"users/{name}", {"password": name, "tags": ""})
+    vhost = quote(yard.broker.virtual_host, safe="")
+    everything = {"configure": ".*", "write": ".*", "read": ".*"}
+    change("PUT", f"permissions/{vhost}/{name}", everything)
+    address = urlsplit(yard.amqp_url)
+    url = address._replace(netloc=f"{name}:{name}@{address.hostname}:{address.port}").geturl()
+    with MessageBroker(url=url) as broker:
+        properties = Properties(user_id=name, delivery_mode=2)
+        letter = Envelope(exchange="", routing_key="dead", properties=properties, body=b"{}")
+        sent = threading.Event()
+        MessagePublisher(broker).send_envelope(letter, lambda _entry: sent.set())
+        assert sent.wait(10)
+    yield yard
+    change("DELETE", f"users/{name}")
+
+
+def test_a_message_of_another_user_is_moved_without_the_name(theirs: Yard) -> None:
+    assert theirs.run(Request(kind="move", source="dead", target="elsewhere")).operation.moved == 1
+    (moved,) = theirs.drain("elsewhere")
+    assert moved.properties.user_id is None
+
+
+def test_what_is_discarded_of_another_user_can_be_put_back(theirs: Yard) -> None:
+    with theirs.journal() as journal:
+        with Transfer(theirs.broker, theirs.management, journal, Request(kind="discard", source="dead")) as transfer:
+            list(transfer.planning())
+            assert transfer.plan is not None
+            assert any("user_id" in warning for warning in transfer.plan.warnings)
+            list(transfer.running())
+        with undo_of(theirs.broker, theirs.management, journal, transfer.operation.id) as restore:
+            list(restore.planning())
+            assert restore.plan is not None
+            assert any("user_id" in warning for warning in restore.plan.warnings)
+            list(restore.running())
+            assert restore.account is not None
+            assert (restore.account.operation.state, restore.account.operation.moved) == ("done", 1)
+    assert theirs.waiting("dead") == 1
 
 
 def test_a_target_where_messages_expire_and_go_on_is_told(yard: Yard) -> None:

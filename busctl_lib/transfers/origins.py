@@ -73,6 +73,16 @@ def _original(message: Envelope, exchange: str, keys: list[str], queue: str | No
     return Way(exchange, keys[0], Reach(queues=every, sure=all(reach.sure for reach in found)))
 
 
+def without_foreign_user(properties: Properties, user: str | None) -> Properties:
+    """Leave out the property `user_id` where the broker would refuse it, as it does of any but the user who publishes.
+
+    Source: https://www.rabbitmq.com/docs/validated-user-id.
+    """
+    if properties.user_id in (None, user):
+        return properties
+    return msgspec.structs.replace(properties, user_id=None)
+
+
 class Cleaned(NamedTuple):
     """Properties as they are sent."""
 

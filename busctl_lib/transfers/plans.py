@@ -22,11 +22,12 @@ from busctl_lib.transfers.routes import Reach, RouteMap
 from busctl_lib.transfers.targets import Aim, Aimer, Stays, difference
 
 _SHOWN_QUEUES = 20
-_REASONS = {
+REFUSED = {
     "CC": "the header CC would send them to other queues as well",
     "BCC": "the header BCC would send them to other queues as well",
     USER_ID: "the broker refuses the property user_id of another user",
 }
+"""Why something is taken from messages that go to a queue as they are."""
 _SURE = "the bindings could not be read: what does not route will be known when it is sent, and stays"
 
 
@@ -217,7 +218,7 @@ class Sums:
         self.room.add(key, len(aim.envelope.body))
 
     def _look_at(self, target: Target, aim: Aim, key: tuple[str, str, str | None]) -> None:
-        if self._request.kind == "discard" or self._request.discard:
+        if self._discards:
             return
         reach = self._reach(aim)
         target.queues = reach.queues[:_SHOWN_QUEUES]
@@ -229,6 +230,10 @@ class Sums:
             others = [name for name in aim.ambiguous.queues if name != aim.died_in]
             target.queues = aim.ambiguous.queues[:_SHOWN_QUEUES]
             target.choose = others[:_SHOWN_QUEUES] or ["(only the broker knows)"]
+
+    @property
+    def _discards(self) -> bool:
+        return self._request.kind == "discard" or self._request.discard
 
     def _reach(self, aim: Aim) -> Reach:
         try:
@@ -247,7 +252,9 @@ class Sums:
                 f"{self._before:,} were replayed before, one of them {self._most} times: one more will hardly help"
             )
         if not replays:
-            warnings += [f"{_REASONS[name]}: taken from {count:,}" for name, count in sorted(self._removes.items())]
+            when = " when they are put back" if self._discards else ""
+            taken = sorted(self._removes.items())
+            warnings += [f"{REFUSED[name]}: taken from {count:,}{when}" for name, count in taken]
         return Plan(
             request=self._request,
             examined=self.examined,

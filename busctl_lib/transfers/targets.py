@@ -13,7 +13,7 @@ from busctl_lib.envelope import Delivery, Envelope
 from busctl_lib.errors import ExpressionFailed
 from busctl_lib.expressions import Expression, GuardedExpression
 from busctl_lib.journal import steady
-from busctl_lib.transfers.origins import ROUTING_HEADERS, USER_ID, NoWay, cleaned, way_back
+from busctl_lib.transfers.origins import ROUTING_HEADERS, USER_ID, NoWay, cleaned, way_back, without_foreign_user
 from busctl_lib.transfers.requests import OPERATION_HEADER, REPLAYS_HEADER, Request
 from busctl_lib.transfers.routes import Reach, RouteMap
 
@@ -86,12 +86,10 @@ class Aimer:
 
     def _elsewhere(self, delivery: Delivery) -> Aim:
         """To the target as it is, but for more keys to route by and another user's name."""
-        properties = steady(delivery.properties)
+        properties = without_foreign_user(steady(delivery.properties), self._user)
         removed = [name for name in ROUTING_HEADERS if name in delivery.headers]
-        foreign = properties.user_id is not None and properties.user_id != self._user
-        if foreign:
-            properties = msgspec.structs.replace(properties, user_id=None)
-            removed.append(USER_ID)
+        foreign = properties.user_id != delivery.properties.user_id
+        removed += [USER_ID] * foreign
         target = self._request.target or ""
         envelope = Envelope(exchange="", routing_key=target, properties=properties, body=delivery.body)
         return Aim(envelope, removed=removed, as_it_is=not foreign)

@@ -19,7 +19,8 @@ from busctl_lib.errors import BusError, ConfigError, GuardRefused, NotFound, Tim
 from busctl_lib.journal import Intent, Journal, Operation, Verdict, identity, steady
 from busctl_lib.management import ManagementClient
 from busctl_lib.publishers import MessagePublisher
-from busctl_lib.transfers.plans import Plan, Target
+from busctl_lib.transfers.origins import USER_ID, without_foreign_user
+from busctl_lib.transfers.plans import REFUSED, Plan, Target
 from busctl_lib.transfers.requests import Account, Progress, Request, plain
 from busctl_lib.transfers.routes import refuses_when_full
 from busctl_lib.transfers.transfer import Transfer
@@ -106,6 +107,7 @@ class Restore:
         self._broker, self._journal = broker, journal
         self._trash = Path(done.trash)
         self._queue = done.source
+        self._user = broker.endpoints[0].username
         self._stop: str | None = None
         self.operation = Operation(
             id=secrets.token_hex(5),
@@ -142,7 +144,13 @@ class Restore:
         self._broker.guard_change(f"putting messages back into {self._queue!r}")
         if self._definition is None:
             self._broker.declare_queue(self._queue, passive=True)
-        count = sum(1 for _ in self._messages())
+        warnings = ["their exchange and key will be the queue's own; headers are as they were"]
+        count = foreign = 0
+        for envelope in self._kept():
+            count += 1
+            foreign += envelope.properties.user_id not in (None, self._user)
+        if foreign:
+            warnings.append(f"{REFUSED[USER_ID]}: taken from {foreign:,}")
         self.operation.planned = count
         self.plan = Plan(
             operation=self.operation.id,
@@ -155,7 +163,7 @@ class Restore:
             examined=count,
             selected=count,
             targets=[Target(exchange="", routing_key=self._queue, count=count, queues=[self._queue])],
-            warnings=["their exchange and key will be the queue's own; headers are as they were"],
+            warnings=warnings,
             made_at=time.time(),
         ).sign()
         yield Progress(operation=self.operation.id, planned=count, phase="reading")
@@ -213,6 +221,12 @@ class Restore:
             self._journal.release(operation.id)
 
     def _messages(self) -> Iterator[Envelope]:
+        """What is in the trash, as the broker takes it."""
+        for envelope in self._kept():
+            envelope.properties = without_foreign_user(envelope.properties, self._user)
+            yield envelope
+
+    def _kept(self) -> Iterator[Envelope]:
         """What is in the trash; what a kill put in twice counts once."""
         wanted = Counter(self._wanted) if self._wanted is not None else None
         for file in sorted(self._trash.glob("*.jsonl.zst")):
