@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
-
 import msgspec
 
 from busctl_lib import topology_map
@@ -97,12 +95,11 @@ def of_exchange(api: ManagementClient, vhost: str, name: str) -> ExchangeBlast:
         NotFound: no such exchange.
     """
     api.exchange(vhost, name)
-    path = f"exchanges/{quote(vhost, safe='')}/{quote(name, safe='')}/bindings/destination"
     definitions = definitions_of(api.policies(vhost))
     return ExchangeBlast(
         exchange=name,
         outgoing=api.exchange_bindings(vhost, name),
-        incoming=msgspec.convert(api.get_json(path), list[BindingInfo]),
+        incoming=api.exchange_sources(vhost, name),
         alternate_of=sorted(info.name for info in api.exchanges(vhost) if alternate_of(info, definitions) == name),
         dead_letterers=sorted(queue for queue, (exchange, _) in _dead_letter_routes(api, vhost) if exchange == name),
     )

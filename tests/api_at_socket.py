@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
+import http.server
 import itertools
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
+
+_HOPS = ("host", "accept-encoding", "connection")
+"""Headers that a proxy does not pass on."""
 
 
 class Road:
@@ -68,10 +73,11 @@ class Road:
 
 @contextlib.contextmanager
 def answering(
-    body: bytes, status: str = "200 OK", heard: list[bytes] | None = None, *, hang_ups: int = 0
+    body: bytes, status: str = "200 OK", heard: list[bytes] | None = None, *, hang_ups: int = 0, **headers: str
 ) -> Iterator[str]:
     """An HTTP server that gives one answer to everything, and keeps what it heard; the first few get none at all."""
     head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    head += "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
@@ -93,6 +99,52 @@ def answering(
         with contextlib.suppress(OSError):
             listener.shutdown(socket.SHUT_RDWR)
         listener.close()
+
+
+class Passed(list[str]):
+    """The requests that a proxy passed on, as the API got them."""
+
+    url: str
+
+
+@contextlib.contextmanager
+def reverse_proxy(
+    api_url: str, rewrite: Callable[[str], str], instead: Callable[[int], tuple[int, bytes] | None] = lambda _: None
+) -> Iterator[Passed]:
+    """The real API behind a proxy that writes paths anew, and puts an answer of its own in place of some."""
+    parts, passed = urlsplit(api_url), Passed()
+
+    class Proxy(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *args: object) -> None: ...
+
+        def pass_on(self) -> None:
+            path, mark, query = self.path.partition("?")
+            target = rewrite(path) + mark + query
+            passed.append(f"{self.command} {target}")
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0)) or None
+            line = http.client.HTTPConnection(parts.hostname or "", parts.port)
+            line.request(self.command, target, body, {k: v for k, v in self.headers.items() if k.lower() not in _HOPS})
+            response = line.getresponse()
+            status, answer = instead(response.status) or (response.status, response.read())
+            line.close()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        do_GET = do_PUT = do_POST = do_DELETE = pass_on  # noqa: N815
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    passed.url = parts._replace(netloc=f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{server.server_port}").geturl()
+    try:
+        yield passed
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def refusing_port() -> int:

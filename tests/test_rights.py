@@ -106,7 +106,7 @@ def test_events_of_which_a_user_can_see_none_are_refused_and_not_waited_for(run_
 def test_a_vhost_that_a_user_may_not_enter_is_said_to_be_that(run_as: Run) -> None:
     code, out, err = run_as("management", "queues", "--vhost", "/")
     assert (code, out) == (3, "")
-    assert "has no access to it" in err
+    assert "has no access to vhost '/'" in err
 
 
 def test_a_user_without_a_tag_learns_the_count_of_a_queue_by_its_name(run_as: Run, orders: None) -> None:

@@ -22,7 +22,7 @@ class AccessReading(Reading):
 
     def users(self) -> list[AccountInfo]:
         """The users of the broker. Needs the administrator tag."""
-        return self._http.get("users", list[AccountInfo], {"columns": "name,tags,limits"})
+        return self._ask("users", list[AccountInfo], {"columns": "name,tags,limits"})
 
     def permissions(self, vhost: str | None = None) -> list[PermissionInfo]:
         """What users may do in one vhost, or in all. Needs the administrator tag."""
@@ -73,11 +73,11 @@ class AccessReading(Reading):
     def _links(self, noun: str, kind: type[L], vhost: str | None, plugin: str) -> list[L]:
         try:
             path = noun if vhost is None else f"{noun}/{segment(vhost)}"
-            return self._http.get(path, list[kind])  # type: ignore[valid-type]
+            return self._of_vhost(path, list[kind], vhost)  # type: ignore[valid-type]
         except (NotFound, ApiError, ApiUnreachable) as error:
             if not isinstance(error, NotFound) and error.facts.get("status") not in _NO_SUCH_PATH:
                 raise
-            self._list("exchanges", Info, vhost, {"columns": "vhost"})  # says so when the vhost is absent
+            self._check_vhost(vhost)
             text = f"this broker tells nothing of {noun.replace('-', ' ')}: its plug-in {plugin} is off"
             hint = f"rabbitmq-plugins enable {plugin}"
             raise NotFound(text, hint=hint, code=404, text="Not Found") from error

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from busctl_lib.errors import ApiError, BrokerRefused, NotFound, PreconditionFailed
 from busctl_lib.management.infos import BindingInfo
-from busctl_lib.management.transport import Transport, segment
+from busctl_lib.management.reading import Reading
+from busctl_lib.management.transport import segment
 
+_OF_CLUSTER = ("users", "vhosts", "permissions", "topic_permissions", "global_parameters")
 WHOLE_CLUSTER_S = 60.0
 """An import or export of everything may take the broker this long."""
 
 
-class Changes:
-    """The part of a ManagementClient that changes the broker. Every method raises GuardRefused when it is read-only."""
+class Changes(Reading):
+    """The part of a ManagementClient that changes the broker.
 
-    _http: Transport
+    Every method raises GuardRefused when the client is read-only, and when a proxy on the way changes names.
+    """
 
     def close_connection(self, name: str, reason: str) -> None:
         """Close a client connection; the client is told the reason, its unacknowledged messages are given back.
@@ -25,7 +28,9 @@ class Changes:
             NotFound: there is none of that name.
         """
         header = reason.encode("ascii", "backslashreplace").decode()
-        self._change("DELETE", f"connections/{segment(name)}", None, f"connection {name!r}", {"X-Reason": header})
+        self._change(
+            "DELETE", f"connections/{segment(name)}", None, f"connection {name!r}", headers={"X-Reason": header}
+        )
 
     def put_policy(
         self,
@@ -47,11 +52,11 @@ class Changes:
             PreconditionFailed: the broker does not accept the definition; its text says what.
         """
         body = {"pattern": pattern, "definition": definition, "apply-to": apply_to, "priority": priority}
-        self._change("PUT", f"policies/{segment(vhost)}/{segment(name)}", body, f"vhost {vhost!r}")
+        self._change("PUT", f"policies/{segment(vhost)}/{segment(name)}", body, f"vhost {vhost!r}", vhost)
 
     def delete_policy(self, vhost: str, name: str) -> None:
         """Clear a policy; what it set is gone at once from what it matched. Raises NotFound."""
-        self._change("DELETE", f"policies/{segment(vhost)}/{segment(name)}", None, f"policy {name!r}")
+        self._change("DELETE", f"policies/{segment(vhost)}/{segment(name)}", None, f"policy {name!r}", vhost)
 
     def put_vhost(self, name: str, *, description: str | None = None, default_queue_type: str | None = None) -> None:
         """Make a virtual host; one that is there keeps what is not given. Needs the administrator tag."""
@@ -68,7 +73,7 @@ class Changes:
         kind = "q" if binding.destination_type == "queue" else "e"
         ends = f"e/{segment(binding.source)}/{kind}/{segment(binding.destination)}"
         path = f"bindings/{segment(binding.vhost)}/{ends}/{segment(binding.properties_key or '~')}"
-        self._change("DELETE", path, None, f"binding of {binding.destination!r} to {binding.source!r}")
+        self._change("DELETE", path, None, f"binding of {binding.destination!r} to {binding.source!r}", binding.vhost)
 
     def definitions(self, vhost: str | None = None) -> dict[str, Any]:
         """Export the definitions of a virtual host, or (administrators only) of the cluster with users and permissions.
@@ -77,7 +82,23 @@ class Changes:
         Source: https://www.rabbitmq.com/docs/definitions.
         """
         path = "definitions" if vhost is None else f"definitions/{segment(vhost)}"
-        return self._http.get(path, dict[str, Any], total_s=WHOLE_CLUSTER_S)
+        try:
+            found = self._ask(path, dict[str, Any], total_s=WHOLE_CLUSTER_S)
+        except NotFound as error:
+            self._check_vhost(vhost, error)
+            raise
+        if vhost is not None:
+            self._hold_definitions(path, found, vhost)
+        return found
+
+    def _hold_definitions(self, path: str, found: Mapping[str, Any], vhost: str) -> None:
+        named: str | None = found.get("original_vhost_name")  # from 4.0
+        told = {named} | {str(row.get("vhost", vhost)) for rows in found.values() for row in _tables(rows)}
+        others = [f"vhost {each!r}" for each in sorted(each for each in told if each not in (None, vhost))]
+        if wrong := [*others, *(kind for kind in _OF_CLUSTER if found.get(kind))]:
+            raise self._way.refuse(path, f"the definitions of vhost {vhost!r}", ", ".join(wrong))
+        if named is None:
+            self._way.doubt(path)
 
     def import_definitions(self, definitions: Mapping[str, Any], vhost: str | None = None) -> None:
         """Import definitions into a virtual host, or into the cluster. Needs the administrator tag.
@@ -90,7 +111,7 @@ class Changes:
             PreconditionFailed: the broker does not accept them; its text says what.
         """
         path = "definitions" if vhost is None else f"definitions/{segment(vhost)}"
-        self._change("POST", path, definitions, f"vhost {vhost!r}", total_s=WHOLE_CLUSTER_S)
+        self._change("POST", path, definitions, f"vhost {vhost!r}", vhost, total_s=WHOLE_CLUSTER_S)
 
     def _change(
         self,
@@ -98,15 +119,22 @@ class Changes:
         path: str,
         body: object,
         what: str,
+        vhost: str | None = None,
+        *,
         headers: Mapping[str, str] | None = None,
-        total_s: float | None = None,
+        total_s: float = 0,
     ) -> None:
         try:
-            self._http.change(method, path, body, headers=headers, total_s=total_s)
+            self._send(method, path, body, headers=headers, total_s=total_s)
         except NotFound as error:
+            self._check_vhost(vhost, error)
             raise NotFound(f"no {what} at {self._http.url}", code=404, text="Not Found") from error
         except ApiError as error:
             raise _refusal(error) from error
+
+
+def _tables(rows: object) -> Iterable[Mapping[str, Any]]:
+    return (row for row in rows if isinstance(row, dict)) if isinstance(rows, list) else ()
 
 
 def _refusal(error: ApiError) -> ApiError | BrokerRefused:

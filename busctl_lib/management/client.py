@@ -6,7 +6,7 @@ from collections.abc import Collection
 from types import TracebackType
 from typing import Any, Self
 
-from busctl_lib.errors import ApiForbidden
+from busctl_lib.errors import ApiForbidden, NotFound
 from busctl_lib.management.access_reading import AccessReading
 from busctl_lib.management.changes import Changes
 from busctl_lib.management.infos import BindingInfo, ChannelInfo, ConnectionInfo, ConsumerInfo, ExchangeInfo, PolicyInfo
@@ -15,6 +15,7 @@ from busctl_lib.management.infos_cluster import NodeInfo, OverviewInfo, VhostInf
 from busctl_lib.management.queue_reading import History as History
 from busctl_lib.management.queue_reading import QueueReading
 from busctl_lib.management.transport import Params, Transport, segment
+from busctl_lib.management.way import Way
 from busctl_lib.tls import TlsFiles
 
 
@@ -48,6 +49,7 @@ class ManagementClient(Changes, QueueReading, AccessReading):
         tls: TlsFiles | None = None,
     ) -> None:
         self._http = Transport(api_url, username, password, timeout_s, read_only, tls)
+        self._way = Way(self._http)
 
     def __repr__(self) -> str:
         return f"ManagementClient({self._http.url!r}, username={self._http.username!r})"
@@ -104,7 +106,7 @@ class ManagementClient(Changes, QueueReading, AccessReading):
     def vhost(self, name: str) -> VhostInfo:
         """One virtual host."""
         try:
-            return self._of_vhost(f"vhosts/{segment(name)}", VhostInfo, name)
+            return self._vhost(name)
         except ApiForbidden:  # one by name is for administrators, the list is for everyone
             found = next((info for info in self.vhosts() if info.name == name), None)
             if found is None:
@@ -118,7 +120,7 @@ class ManagementClient(Changes, QueueReading, AccessReading):
         as they are, because a PUT without them empties them.
         Source: https://www.rabbitmq.com/docs/firehose.
         """
-        before = self._of_vhost(f"vhosts/{segment(vhost)}", VhostInfo, vhost)
+        before = self._vhost(vhost)
         body: dict[str, object] = {"tracing": on}
         if before.description is not None:
             body["description"] = before.description
@@ -126,7 +128,13 @@ class ManagementClient(Changes, QueueReading, AccessReading):
             body["tags"] = before.tags
         if before.default_queue_type not in (None, "undefined"):
             body["default_queue_type"] = before.default_queue_type
-        self._http.change("PUT", f"vhosts/{segment(vhost)}", body)
+        self._send("PUT", f"vhosts/{segment(vhost)}", body)
+
+    def _vhost(self, name: str) -> VhostInfo:
+        try:
+            return self._ask(f"vhosts/{segment(name)}", VhostInfo, asked={"name": name})
+        except NotFound as error:
+            raise self._no_vhost(name, hidden=False) from error
 
     def policies(self, vhost: str | None = None) -> list[PolicyInfo]:
         """Policies of one vhost, or of all."""
@@ -149,12 +157,17 @@ class ManagementClient(Changes, QueueReading, AccessReading):
             NotFound: no such exchange.
         """
         path = f"exchanges/{segment(vhost)}/{segment(name or 'amq.default')}"
-        return self._one(path, ExchangeInfo, vhost, f"exchange {name!r}")
+        return self._one(path, ExchangeInfo, vhost, "exchange", name)
 
     def exchange_bindings(self, vhost: str, name: str) -> list[BindingInfo]:
-        """The bindings that start at an exchange."""
+        """The bindings that start at an exchange; none of one that is not there."""
         path = f"exchanges/{segment(vhost)}/{segment(name or 'amq.default')}/bindings/source"
-        return self._one(path, list[BindingInfo], vhost, f"exchange {name!r}")
+        return self._bindings(path, vhost, {"source": name})
+
+    def exchange_sources(self, vhost: str, name: str) -> list[BindingInfo]:
+        """The bindings that lead from other exchanges to one; none of one that is not there."""
+        path = f"exchanges/{segment(vhost)}/{segment(name)}/bindings/destination"
+        return self._bindings(path, vhost, {"destination": name, "destination_type": "exchange"})
 
     def bindings(self, vhost: str | None = None) -> list[BindingInfo]:
         """All bindings of one vhost, or of all."""
@@ -162,18 +175,21 @@ class ManagementClient(Changes, QueueReading, AccessReading):
 
     def consumers(self, vhost: str | None = None) -> list[ConsumerInfo]:
         """Consumers of one vhost, or of all."""
-        return self._list("consumers", ConsumerInfo, vhost)
+        found = self._list("consumers", ConsumerInfo, vhost)
+        if not found:  # what 3.10 and 4.0 say to who may not enter it, too
+            self._check_vhost(vhost)
+        return found
 
     def connections(self, vhost: str | None = None, *, columns: Collection[str] | None = None) -> list[ConnectionInfo]:
         """Client connections, or some of what is known of each; without the monitoring tag only one's own."""
         path = "connections" if vhost is None else f"vhosts/{segment(vhost)}/connections"
-        params = {"columns": ",".join(columns)} if columns is not None else None
+        params = {"columns": ",".join({*columns, "vhost"})} if columns is not None else None
         return self._of_vhost(path, list[ConnectionInfo], vhost, params)
 
     def channels(self, vhost: str | None = None, *, columns: Collection[str] | None = None) -> list[ChannelInfo]:
         """Channels, or some of what is known of each; without the monitoring tag only one's own."""
         path = "channels" if vhost is None else f"vhosts/{segment(vhost)}/channels"
-        params = {"columns": ",".join(columns)} if columns is not None else None
+        params = {"columns": ",".join({*columns, "vhost"})} if columns is not None else None
         return self._of_vhost(path, list[ChannelInfo], vhost, params)
 
     def channel(self, name: str) -> ChannelInfo:
@@ -182,4 +198,4 @@ class ManagementClient(Changes, QueueReading, AccessReading):
         Raises:
             NotFound: it is closed, or its statistics have not come yet.
         """
-        return self._http.get(f"channels/{segment(name)}", ChannelInfo)
+        return self._ask(f"channels/{segment(name)}", ChannelInfo, asked={"name": name})

@@ -37,6 +37,8 @@ class Answer(NamedTuple):
     status: int
     reason: str
     body: bytes
+    headers: Mapping[str, str]
+    """By their names in small letters."""
 
 
 class Timing(NamedTuple):
@@ -146,7 +148,9 @@ class Connections:
             raise
         self._give_back(server, connection, response.will_close)
         packed = response.headers.get("Content-Encoding", "identity").lower() != "identity"
-        return Answer(response.status, response.reason, zlib.decompress(raw, _GZIP_OR_ZLIB) if packed else raw)
+        body = zlib.decompress(raw, _GZIP_OR_ZLIB) if packed else raw
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        return Answer(response.status, response.reason, body, headers)
 
     def _take(self, server: _Server) -> _Connection:
         while True:

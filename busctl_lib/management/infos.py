@@ -93,6 +93,11 @@ class ConsumerInfo(Info):
     arguments: dict[str, Any] | None = None
     consumer_timeout: int | None = None
 
+    @property
+    def vhost(self) -> str:
+        """Where its queue lives."""
+        return self.queue.vhost
+
 
 class QueueInfo(Info):
     """One queue. A light list fills in the first fields only; `consumer_details` come with a single queue."""

@@ -4,52 +4,70 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from busctl_lib.errors import ApiForbidden, NotFound, VhostNotFound
+from busctl_lib.errors import ApiForbidden, BusError, NotFound, VhostNotFound
+from busctl_lib.management.asking import Asked, Asking
 from busctl_lib.management.infos import ExchangeInfo
-from busctl_lib.management.transport import Params, Transport, segment
+from busctl_lib.management.transport import Params, segment
 
 T = TypeVar("T")
+_ALWAYS_THERE = "amq.match"
+"""An exchange that each vhost has and nobody can delete."""
+_HIDDEN = "not_found"
+"""What 4.3 says to who may not enter; its word for what is not there is "Object Not Found"."""
 
 
-class Reading:
+class Reading(Asking):
     """What the reading parts of a ManagementClient share."""
-
-    _http: Transport
 
     def _list(self, noun: str, kind: type[T], vhost: str | None, params: Params | None = None) -> list[T]:
         path = noun if vhost is None else f"{noun}/{segment(vhost)}"
         return self._of_vhost(path, list[kind], vhost, params)  # type: ignore[valid-type]
 
-    def _of_vhost(self, path: str, kind: type[T], vhost: str | None, params: Params | None = None) -> T:
+    def _of_vhost(
+        self, path: str, kind: type[T], vhost: str | None, params: Params | None = None, asked: Asked | None = None
+    ) -> T:
         """An answer that is only absent when its vhost is."""
         try:
-            return self._http.get(path, kind, params)
-        except NotFound as error:
-            if vhost is None:
-                raise
-            raise self._no_vhost(vhost, "it does not exist") from error
-        except ApiForbidden as error:
-            if vhost is None or "access virtual host" not in error.facts.get("text", ""):
-                raise
-            raise self._no_vhost(vhost, f"user {self._http.username!r} has no access to it") from error
+            return self._ask(
+                path, kind, params, asked={**({"vhost": vhost} if vhost is not None else {}), **(asked or {})}
+            )
+        except (NotFound, ApiForbidden) as error:
+            self._check_vhost(vhost, error)
+            raise
 
-    def _one(self, path: str, kind: type[T], vhost: str, what: str, params: Params | None = None) -> T:
-        """An answer about one object: it or its vhost may be absent."""
+    def _one(self, path: str, kind: type[T], vhost: str, noun: str, name: str, params: Params | None = None) -> T:
+        """One object of a vhost: it or its vhost may be absent."""
         try:
-            return self._http.get(path, kind, params)
+            return self._of_vhost(path, kind, vhost, params, {"name": name})
         except NotFound as error:
-            self._list("exchanges", ExchangeInfo, vhost, {"columns": "name,vhost"})  # says so when the vhost is absent
-            raise NotFound(f"no {what} in vhost {vhost!r}", code=404, text="Not Found", vhost=vhost) from error
-        except ApiForbidden as error:
-            if "access virtual host" not in error.facts.get("text", ""):
-                raise
-            raise self._no_vhost(vhost, f"user {self._http.username!r} has no access to it") from error
+            raise NotFound(f"no {noun} {name!r} in vhost {vhost!r}", code=404, text="Not Found", vhost=vhost) from error
 
-    def _no_vhost(self, vhost: str, reason: str) -> VhostNotFound:
-        return VhostNotFound(
-            f"no vhost {vhost!r} at {self._http.url}: {reason}",
-            hint="check the vhost and the user's permissions on it",
-            address=self._http.url,
-            reason=reason,
-            vhost=vhost,
-        )
+    def _check_vhost(self, vhost: str | None, error: BusError | None = None) -> None:
+        """Say so when a vhost is absent or this user may not enter it; a small request, where an error does not tell.
+
+        Raises:
+            VhostNotFound: it is.
+        """
+        if vhost is None:
+            return
+        if not isinstance(error, ApiForbidden):
+            path = f"exchanges/{segment(vhost)}/{_ALWAYS_THERE}"
+            try:
+                self._ask(path, ExchangeInfo, {"columns": "name,vhost"}, asked={"vhost": vhost, "name": _ALWAYS_THERE})
+            except NotFound as absent:
+                raise self._no_vhost(vhost, hidden=absent.facts.get("error") == _HIDDEN) from (error or absent)
+            except ApiForbidden as refused:
+                error = refused
+        if error is not None and "access virtual host" in error.facts.get("text", ""):
+            raise self._no_vhost(vhost, hidden=True) from error
+
+    def _no_vhost(self, vhost: str, *, hidden: bool) -> VhostNotFound:
+        user, url = self._http.username, self._http.url
+        if hidden:
+            reason = f"user {user!r} has no access to it"
+            text = f"user {user!r} has no access to vhost {vhost!r} at {url}"
+            hint = f"ask for: rabbitmqctl set_permissions -p {vhost} {user} CONFIGURE WRITE READ"
+        else:
+            reason, hint = "it does not exist", "check the name of the vhost"
+            text = f"no vhost {vhost!r} at {url}: {reason}"
+        return VhostNotFound(text, hint=hint, address=url, reason=reason, vhost=vhost)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 import socket
@@ -24,6 +25,7 @@ from busctl_lib.errors import (
     NotFound,
 )
 from busctl_lib.management.connections import BROKEN, Answer, Connections, ConnectTimeout, OutOfTime, Timing
+from busctl_lib.management.gateways import BROKERS_SERVER, gateway_error
 from busctl_lib.management.proxies import LOOPBACK, basic
 from busctl_lib.tls import TlsFiles, failure
 
@@ -38,6 +40,7 @@ _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|(\[\.\.\.\])")
 _ERLANG_TEXT = re.compile(r'<<"([^"]*)">>')
 _MARK = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 _DEPTH = 100
+_NOT_IT = (401, 403, 429, 502, 504)
 _MISSING_TAG = re.compile(r"not (management|monitor|policymaker|administrator) user", re.IGNORECASE)
 
 
@@ -73,6 +76,13 @@ class Transport:
     def get(self, path: str, kind: type[T], params: Params | None = None, *, total_s: float | None = None) -> T:
         """GET one answer as `kind`; `total_s` is for one that takes the broker long."""
         return _decode(self._request("GET", path, params=params, total_s=total_s), kind, f"{self.url}/api/{path}")
+
+    def look(self, path: str) -> tuple[int, bytes]:
+        """GET an answer whatever its status, which matters itself; but not of who refuses us, or is not the broker."""
+        answer = self._answer("GET", path)
+        if answer.status in _NOT_IT or 300 <= answer.status < 400:
+            raise self._refused(answer, "GET", path)
+        return answer.status, answer.body
 
     def get_open(self, url: str, *, hurry: bool = False) -> bytes | None:
         """GET what another listener of the broker tells everyone, without our login; None when it does not.
@@ -120,6 +130,21 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         total_s: float | None = None,
     ) -> bytes:
+        answer = self._answer(method, path, params=params, body=body, headers=headers, total_s=total_s)
+        if not 200 <= answer.status < 300:
+            raise self._refused(answer, method, path)
+        return answer.body
+
+    def _answer(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Params | None = None,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+        total_s: float | None = None,
+    ) -> Answer:
         data = msgspec.json.encode(body) if body is not None else None
         if data is not None:
             headers = {**(headers or {}), "Content-Type": "application/json"}
@@ -127,14 +152,11 @@ class Transport:
         connect_s, read_s = self._timeout_s
         timing = Timing(connect_s, max(read_s, total_s or 0), total_s or (connect_s + read_s) * 2)
         try:
-            answer = self._connections.ask(method, url, {**self._headers, **(headers or {})}, timing, data)
+            return self._connections.ask(method, url, {**self._headers, **(headers or {})}, timing, data)
         except (InvalidURL, UnicodeError) as error:
             raise ConfigError(f"{self.url} is not an address of a management API: {error}") from error
         except BROKEN as error:
             raise self._unreachable(error, timing) from error
-        if not 200 <= answer.status < 300:
-            raise self._refused(answer, method, path)
-        return answer.body
 
     def _unreachable(self, error: BaseException, timing: Timing) -> ApiUnreachable:
         reason, hint = _reason(error, timing)
@@ -143,14 +165,17 @@ class Transport:
         )
 
     def _refused(self, answer: Answer, method: str, path: str) -> BusError:
-        status, text = answer.status, _error_text(answer)
-        what = f"{method} {path}"
-        facts: dict[str, Any] = {"status": status, "url": self.url, "text": text}
+        what, told = f"{method} {path}", _broker_error(answer)
+        gateway = gateway_error(answer, what, f"{self.url}/api/{path}", self.url, is_brokers=told is not None)
+        if gateway is not None:
+            return gateway
+        status, text = answer.status, _error_text(told, answer)
+        facts: dict[str, Any] = {"status": status, "url": self.url, "text": text, "error": (told or {}).get("error")}
         if status == 404 and text == _ABSENT:
             return NotFound(f"not found: {path}", code=404, **facts)
         if status in (401, 403):
             return self._not_allowed(what, text, facts)
-        if _NOT_RABBITMQ in text:  # another server on this port, or a proxy before the right one
+        if told is None:  # another server on this port, or a proxy before the right one
             return ApiUnreachable(
                 f"{self.url} answered {what} with {status}: {text}",
                 hint="is this the port of the management API?",
@@ -209,15 +234,22 @@ def _reason(error: BaseException, timing: Timing) -> tuple[str, str | None]:
     return "the connection broke before an answer came", "is this the port of the management API, and not of https?"
 
 
-def _error_text(response: Answer) -> str:
+def _broker_error(response: Answer) -> dict[str, Any] | None:
+    """What the broker says is wrong; None where the answer is not the broker's."""
+    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+        told = msgspec.json.decode(response.body)
+        if isinstance(told, dict) and (told.get("reason") or told.get("error")):
+            return told
+    is_brokers = response.headers.get("server", "").lower() == BROKERS_SERVER  # a fault of it has no words
+    return {"reason": response.reason} if is_brokers else None
+
+
+def _error_text(told: Mapping[str, Any] | None, response: Answer) -> str:
     import html  # its tables take longer to load than an answer takes
 
-    try:
-        answer = msgspec.json.decode(response.body)
-        text = answer.get("reason") or answer.get("error")
-    except (msgspec.DecodeError, AttributeError):
-        text = f"{response.reason} ({_NOT_RABBITMQ})"
-    plain = html.unescape(str(text or "no reason given"))  # it is written for a web page
+    if told is None:
+        return f"{response.reason} ({_NOT_RABBITMQ})"
+    plain = html.unescape(str(told.get("reason") or told.get("error")))  # it is written for a web page
     return " ".join(_ERLANG_TEXT.sub(r'"\1"', plain).split())
 
 
@@ -239,6 +271,7 @@ def _decode(raw: bytes, kind: type[T], where: str) -> T:
         raise ApiUnreachable(
             f"{where} did not answer like a RabbitMQ management API: {error}",
             hint="is this the right port?",
+            status=200,
             url=where,
             reason=_NOT_RABBITMQ,
         ) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from urllib.parse import quote
 
 import msgspec
 
@@ -92,8 +91,7 @@ class Topology:
     def _arriving(self, name: str) -> list[BindingInfo]:
         if not name:
             return []
-        path = f"exchanges/{quote(self._vhost, safe='')}/{quote(name, safe='')}/bindings/destination"
-        return msgspec.convert(self._management.get_json(path), list[BindingInfo])
+        return self._management.exchange_sources(self._vhost, name)
 
 
 def sources_of(management: ManagementClient, vhost: str, queue: str) -> Sources:
