@@ -86,7 +86,7 @@ class Delivery(Envelope, kw_only=True):
     epoch: int = 0
     """Which incarnation of the channel the tag belongs to."""
     wire_properties: bytes | None = None
-    """The properties as they were on the wire, where they are kept for moving the message on."""
+    """The properties as they were on the wire, where they came by it."""
     wire_size: int | None = None
     """Bytes of the original body when `body` is a cut of it."""
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from busctl_lib.broker_headers import AT_DELIVERY, tells_of_death
 from busctl_lib.documents import iso_time
 from busctl_lib.envelope import Delivery, Envelope
 from busctl_lib.errors import ConfigError
@@ -23,9 +24,8 @@ _MESSAGE_CHARS = 1000
 _STACK_CHARS = 8000
 _MOST = 2**31 - 2
 """What a count is taken for at most, whatever a message says: one more must still be a number that can be sent."""
-_NOT_KEPT = frozenset({"CC", "BCC", "x-death", "x-delivery-count", "x-acquired-count"})
+_NOT_KEPT = frozenset({"CC", "BCC", *AT_DELIVERY})
 """Would act a second time, or tell the broker of a history that is not this copy's (it drops what seems to loop)."""
-_NOT_KEPT_PREFIXES = ("x-first-death-", "x-last-death-")
 
 
 class RetryPolicy(msgspec.Struct, frozen=True):
@@ -124,7 +124,7 @@ def said(error: BaseException) -> str:
 
 
 def _is_dropped(name: str) -> bool:
-    return name in _NOT_KEPT or name.startswith(_NOT_KEPT_PREFIXES)
+    return name in _NOT_KEPT or tells_of_death(name)
 
 
 def _sendable(text: str) -> str:

@@ -22,6 +22,7 @@ from busctl.cli.sending import Sending
 from busctl.cli.tail import expression
 from busctl.keyfile import load_keys
 from busctl.views import formats
+from busctl_lib.broker_headers import AT_DELIVERY
 from busctl_lib.envelope import Envelope
 from busctl_lib.errors import ConfigError, InvalidMessage
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from busctl_lib.expressions import Expression, GuardedExpression
 
 _BATCH = 64
-_OF_A_STREAM = frozenset({"x-stream-offset"})
+_OF_ONE_DELIVERY = frozenset(AT_DELIVERY)
 _KEYS = frozenset({"CC", "BCC"})
 """Headers by which a message goes to other queues as well."""
 
@@ -175,9 +176,9 @@ def _edited(delivery: Delivery, guarded: GuardedExpression) -> Delivery:
 
 
 def _envelope(delivery: Delivery, to: str | None) -> Envelope:
-    """Make what is sent: the message as it was, without what a stream adds on reading, or more keys beside --to."""
+    """Make what is sent: the message as it was, without what the broker adds on reading, or more keys beside --to."""
     properties = delivery.properties
-    left_out = _OF_A_STREAM if to is None else _OF_A_STREAM | _KEYS
+    left_out = _OF_ONE_DELIVERY if to is None else _OF_ONE_DELIVERY | _KEYS
     if properties.headers and not left_out.isdisjoint(properties.headers):
         kept = {name: value for name, value in properties.headers.items() if name not in left_out}
         properties = msgspec.structs.replace(properties, headers=kept or None)

@@ -228,6 +228,7 @@ class Subscription:
                 routing_key=key,
                 properties=wire.decode_properties(header, exact=self._exact),
                 body=body,
+                wire_properties=header[12:],
                 queue=self.queue,
                 received_at=time.time(),
                 redelivered=redelivered,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Set
 from typing import Any
 
 import msgspec
@@ -37,6 +37,7 @@ _u64 = struct.Struct(">Q").pack
 _tag = struct.Struct(">QB").unpack_from
 _values_of = msgspec.structs.astuple  # in the order of _LAYOUT, which is the order on the wire
 _END = b"\xce"
+_NO_HEADERS = b"\0\0\0\0"
 _OVERHEAD = 8  # frame header and end mark
 _RESERVE = 4096  # what a header frame may not use of frame_max, so that a broker's own additions still fit
 
@@ -199,22 +200,93 @@ def decode_properties(data: bytes, *, exact: bool = False, shared: bool = False)
     return properties
 
 
+def _headers_at(properties: bytes) -> int | None:
+    """Where in encoded properties the headers begin; None where there are none."""
+    first = properties[0]
+    if not first & 0x20:
+        return None
+    start = 2
+    if first & 0x80:  # content type and encoding come before the headers
+        start += 1 + properties[start]
+    if first & 0x40:
+        start += 1 + properties[start]
+    return start
+
+
+def has_user_id(properties: bytes) -> bool:
+    """Whether encoded properties name a user."""
+    return bool(properties[1] & 0x10)
+
+
 def cut_headers(properties: bytes, names: Collection[bytes]) -> bytes:
     """Encoded properties without some headers; all that stays is the same bytes, and no headers are no table."""
-    flags = properties[0] << 8 | properties[1]
-    if not flags & 1 << 13:
-        return properties
-    start = 2
-    for bit in (1 << 15, 1 << 14):  # content type and encoding come before the headers
-        if flags & bit:
-            start += 1 + properties[start]
-    if not names and properties[start : start + 4] != b"\0\0\0\0":
+    start = _headers_at(properties)
+    if start is None or (not names and properties[start : start + 4] != _NO_HEADERS):
         return properties
     entries, end = split_table(properties, start)
-    kept = b"".join([entry for name, entry in entries if name not in names])
+    return _with_headers(properties, start, end, [entry for name, entry in entries if name not in names])
+
+
+def sort_headers(properties: bytes, without: Set[bytes]) -> bytes:
+    """`cut_headers`, and what stays is in the order of the names."""
+    start = _headers_at(properties)
+    if start is None:
+        return properties
+    entries, end = split_table(properties, start)
+    names = [name for name, _entry in entries]
+    if names and without.isdisjoint(names) and names == sorted(names):
+        return properties
+    kept = sorted(each for each in entries if each[0] not in without)
+    return _with_headers(properties, start, end, [entry for _name, entry in kept])
+
+
+def _with_headers(properties: bytes, start: int, end: int, entries: list[bytes]) -> bytes:
+    """Encoded properties with other headers than those from `start` to `end`; none are no table."""
+    kept = b"".join(entries)
     if not kept:
+        flags = properties[0] << 8 | properties[1]
         return _u16(flags & ~(1 << 13)) + properties[2:start] + properties[end:]
     return properties[:start] + _u32(len(kept)) + kept + properties[end:]
+
+
+def split_properties(properties: bytes) -> dict[str, bytes]:
+    """Encoded properties as the encoded value of each that is there, in wire order."""
+    flags = properties[0] << 8 | properties[1]
+    offset = 2
+    parts: dict[str, bytes] = {}
+    for bit, name, kind in _LAYOUT:
+        if not flags & bit:
+            continue
+        end = offset + _size_of(properties, offset, kind)
+        parts[name] = properties[offset:end]
+        offset = end
+    return parts
+
+
+def _size_of(data: bytes, offset: int, kind: int) -> int:
+    if kind == _SHORT:
+        return 1 + data[offset]
+    if kind == _TABLE:
+        return 4 + int.from_bytes(data[offset : offset + 4], "big")
+    return 1 if kind == _OCTET else 8
+
+
+def join_properties(parts: dict[str, bytes]) -> bytes:
+    """Undo `split_properties`."""
+    flags = 0
+    values = [b""]
+    for bit, name, _kind in _LAYOUT:
+        if name in parts:
+            flags |= bit
+            values.append(parts[name])
+    values[0] = _u16(flags)
+    return b"".join(values)
+
+
+def header_at(table: bytes | None, name: bytes) -> bytes | None:
+    """The whole entry of one header in an encoded table; None where it is not there."""
+    entries = split_table(table, 0)[0] if table is not None else []
+    return next((entry for known_as, entry in entries if known_as == name), None)
 
 
 def decode_confirm(payload: bytes) -> tuple[int, bool]:

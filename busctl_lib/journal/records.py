@@ -8,17 +8,18 @@ from typing import Any, Literal
 import msgspec
 
 from busctl_lib.amqp import wire
-from busctl_lib.envelope import Envelope, Properties
+from busctl_lib.broker_headers import AT_DELIVERY, AT_PUBLISH, ON_THE_WAY, RECEIVED_TIME
+from busctl_lib.envelope import Delivery, Envelope, Properties
 
 State = Literal["planned", "running", "interrupted", "done", "partial", "cancelled", "failed"]
 Outcome = Literal["moved", "returned", "failed", "unknown", "skipped"]
 
-_COUNTS = ("x-delivery-count", "x-acquired-count", "x-stream-offset")
-"""What the broker changes in a message each time it hands it out."""
-_LEFT_OUT = (*_COUNTS, "CC")
-"""And more routing keys, which are no part of the message: moved with them, it would go to other queues as well."""
-_LEFT_OUT_RAW = tuple(bytes((len(name),)) + name.encode() for name in _LEFT_OUT)
+_NOT_SENT = (*AT_DELIVERY, "CC")
+"""What was written for one delivery; and more routing keys: moved with them, it would go to other queues as well."""
+_NOT_SENT_RAW = tuple(bytes((len(name),)) + name.encode() for name in _NOT_SENT)
 """With the length that stands before a name."""
+_NOT_ITS_OWN = frozenset(name.encode() for name in (*_NOT_SENT, *AT_PUBLISH, *ON_THE_WAY))
+_RECEIVED_TIME = RECEIVED_TIME.encode()
 
 
 class Operation(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -111,25 +112,46 @@ def unpack(intent: Intent) -> Envelope:
 def identity(envelope: Envelope) -> bytes:
     """Sixteen bytes that tell a message from others, the same each time it is received and wherever it is moved.
 
-    Two messages that are equal in properties, headers and body have one identity: which of them is which cannot matter.
+    It is what the publisher made: properties, headers and body, without what brokers write into a message on its way
+    (`broker_headers`), whatever order they put its headers in, and without the property `user_id`, which a move may
+    have to leave out. Two messages that are equal in this have one identity: which of them is which cannot matter.
     """
-    return identity_of(wire.encode_properties(steady(envelope.properties)), envelope.body)
+    kept = envelope.wire_properties if isinstance(envelope, Delivery) else None  # whose types decoding may have lost
+    return identity_of(wire.encode_properties(envelope.properties) if kept is None else kept, envelope.body)
 
 
 def identity_of(properties: bytes, body: bytes) -> bytes:
-    """The identity of a message whose `steady` properties are encoded already."""
-    return hashlib.blake2b(body, digest_size=16, key=hashlib.blake2b(properties, digest_size=32).digest()).digest()
+    """The identity of a message whose properties are encoded already."""
+    own = hashlib.blake2b(_own(properties), digest_size=32).digest()
+    return hashlib.blake2b(body, digest_size=16, key=own).digest()
+
+
+def _own(properties: bytes) -> bytes:
+    """Encoded properties as their publisher made them, headers sorted by name."""
+    if wire.has_user_id(properties) or _RECEIVED_TIME in properties:
+        parts = wire.split_properties(properties)
+        parts.pop("user_id", None)
+        received = wire.header_at(parts.get("headers"), _RECEIVED_TIME)
+        if received is not None and parts.get("timestamp") == _seconds_of(received):
+            del parts["timestamp"]  # the broker's as well: a publisher's own has another value, or had it overwritten
+        properties = wire.join_properties(parts)
+    return wire.sort_headers(properties, _NOT_ITS_OWN)
+
+
+def _seconds_of(received: bytes) -> bytes:
+    """The property `timestamp` that a broker writes along with the time in milliseconds, as AMQP writes it."""
+    return (int.from_bytes(received[-8:], "big") // 1000).to_bytes(8, "big")
 
 
 def steady_header(header: bytes) -> bytes:
     """`steady` for properties as they were on the wire: nothing but those headers is changed in them."""
-    return wire.cut_headers(header, [raw[1:] for raw in _LEFT_OUT_RAW if raw in header])
+    return wire.cut_headers(header, [raw[1:] for raw in _NOT_SENT_RAW if raw in header])
 
 
 def steady(properties: Properties) -> Properties:
-    """The properties without what the broker counts in them at each delivery, and without more keys to route by."""
+    """The properties as they are sent again: without what was written for one delivery, nor more keys to route by."""
     headers = properties.headers
-    if not headers or not any(name in headers for name in _LEFT_OUT):
+    if not headers or not any(name in headers for name in _NOT_SENT):
         return properties
-    left = {name: value for name, value in headers.items() if name not in _LEFT_OUT}
+    left = {name: value for name, value in headers.items() if name not in _NOT_SENT}
     return msgspec.structs.replace(properties, headers=left or None)

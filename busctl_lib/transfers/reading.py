@@ -12,6 +12,7 @@ from busctl_lib.broker import MessageBroker
 from busctl_lib.deadletters.finding import LOCK_PREFIX
 from busctl_lib.envelope import Delivery
 from busctl_lib.errors import BusError, GuardRefused, ResourceLocked
+from busctl_lib.journal import identity
 from busctl_lib.management import QueueInfo
 from busctl_lib.transfers.lull import Lull
 from busctl_lib.transfers.plans import Sums
@@ -19,7 +20,6 @@ from busctl_lib.transfers.requests import Request
 from busctl_lib.transfers.routes import refuses_when_full
 from busctl_lib.transfers.selection import Selection
 from busctl_lib.transfers.sorter import QUORUM_HELD, WINDOW
-from busctl_lib.transfers.works import identity
 
 _LOCK_TRIES_S = 3.0
 _IDLE_S = 0.25

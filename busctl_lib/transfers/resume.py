@@ -11,13 +11,13 @@ import msgspec
 from busctl_lib.amqp.movers import Mode, Mover
 from busctl_lib.envelope import Delivery, Outcome
 from busctl_lib.errors import ApiError
-from busctl_lib.journal import Intent, Journal, OpenBatch, Operation, Verdict, unpack
+from busctl_lib.journal import Intent, Journal, OpenBatch, Operation, Verdict, identity, unpack
 from busctl_lib.management import ManagementClient
 from busctl_lib.transfers.lull import Lull
 from busctl_lib.transfers.requests import Request
 from busctl_lib.transfers.routes import RouteMap
 from busctl_lib.transfers.sorter import WINDOW
-from busctl_lib.transfers.works import identity, publish
+from busctl_lib.transfers.works import publish
 
 _SLACK = 500
 _IDLE_S = 0.25

@@ -11,8 +11,8 @@ from busctl_lib.deadletters.fingerprints import fingerprint
 from busctl_lib.documents import to_json
 from busctl_lib.envelope import Delivery
 from busctl_lib.expressions import Expression, GuardedExpression
+from busctl_lib.journal import identity
 from busctl_lib.transfers.requests import Request
-from busctl_lib.transfers.works import identity
 
 
 class Selection:

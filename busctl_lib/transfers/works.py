@@ -11,7 +11,7 @@ from busctl_lib.amqp import wire
 from busctl_lib.amqp.batches import Batch, Sent
 from busctl_lib.amqp.movers import Mover
 from busctl_lib.envelope import Delivery, Envelope, Outcome
-from busctl_lib.journal import Intent, identity_of, steady, steady_header
+from busctl_lib.journal import Intent, steady, steady_header
 from busctl_lib.transfers.targets import Aim
 
 
@@ -40,15 +40,10 @@ class UnderWay(msgspec.Struct):
 
 
 def header_of(delivery: Delivery) -> bytes:
-    """The properties of a delivery on the wire, without what the broker counts in them."""
+    """The properties of a delivery on the wire, as they are sent again."""
     if delivery.wire_properties is None:
         return wire.encode_properties(steady(delivery.properties))
     return steady_header(delivery.wire_properties)
-
-
-def identity(delivery: Delivery) -> bytes:
-    """The identity of a delivery."""
-    return identity_of(header_of(delivery), delivery.body)
 
 
 def intent_of(delivery: Delivery, aim: Aim | None, seq: int, known_as: bytes) -> Intent:
