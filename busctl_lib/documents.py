@@ -1,30 +1,28 @@
 """Delivery <-> document: the JSON form of a message that `-o jsonl` prints, jq reads and a person can edit.
 
 Keys always come in one order and absent is absent: what is not known, or not there, has no key. Header values that JSON
-does not have are objects with one `$` key (`{"$bytes": base64}`, `{"$timestamp": ISO}`, `{"$decimal": "1.23"}`,
-`{"$float": "nan"}`), and so are numbers where the exact AMQP type matters (`{"$int8": 5}`); a header whose own name
-begins with `$` gets one more `$`, so neither can be taken for the other.
+does not have are written as in `header_json`.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import codecs
-import math
+import functools
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 
-from busctl_lib.codecs import KEY_ID_HEADER, Keyring, decode_body, steps_of
-from busctl_lib.envelope import PROPERTY_NAMES, Death, Delivery, Properties, TypedBytes, TypedFloat, TypedInt
-from busctl_lib.errors import CodecError, InvalidMessage
+from busctl_lib.codecs import NOT_JSON, Body, Keyring, charset_written, without_steps, write_text
+from busctl_lib.envelope import PROPERTY_NAMES, Death, Delivery, Properties
+from busctl_lib.errors import InvalidMessage
+from busctl_lib.header_json import headers_from_json as headers_from_json
+from busctl_lib.header_json import headers_to_json as headers_to_json
+from busctl_lib.header_json import iso_moment, moment_from, refuse
 
-_PLAIN = (str, int, bool, type(None))
 _PROPERTIES = tuple(name for name in PROPERTY_NAMES if name != "headers")
 _encode = msgspec.json.Encoder().encode
 _NOT_SHOWN = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
@@ -38,13 +36,17 @@ def document(delivery: Delivery, *, keys: Keyring | None = None) -> dict[str, An
         delivery: stays as it is.
         keys: to decrypt with.
     """
-    found, _ = _all_but_body(delivery, keys)
-    text = found.get("text")
-    if text is not None and not _is_cut(delivery):
-        parsed = _parse(text)
-        if parsed is not _NOT_JSON:
-            found["body"] = parsed
+    body = body_of(delivery, keys)
+    found = _head(delivery)
+    _show(found, body)
+    if body.value is not NOT_JSON:
+        found["body"] = body.value
     return found
+
+
+def body_of(delivery: Delivery, keys: Keyring | None = None) -> Body:
+    """Read the body of a delivery, of which it may have the beginning only."""
+    return Body(delivery, keys=keys, size=delivery.wire_size)
 
 
 def capture_document(delivery: Delivery) -> dict[str, Any]:
@@ -53,15 +55,14 @@ def capture_document(delivery: Delivery) -> dict[str, Any]:
     del found["deaths"], found["headers"]
     if delivery.properties.headers is not None:
         found["headers"] = headers_to_json(delivery.properties.headers, exact=True)
-    text = _text(delivery.body, cut=False)
-    if text is None:
+    try:
+        found["text"] = delivery.body.decode()  # whatever character set it is in: UTF-8 gives back the same bytes
+    except UnicodeDecodeError:
         found["base64"] = base64.b64encode(delivery.body).decode()
-    else:
-        found["text"] = text
     return found
 
 
-def to_json(delivery: Delivery, *, keys: Keyring | None = None, only: Collection[str] | None = None) -> bytes:
+def to_json(delivery: Delivery, *, keys: Keyring | None = None, only: frozenset[str] | None = None) -> bytes:
     """Write the document as one line of JSON, without the line's end.
 
     Args:
@@ -74,10 +75,13 @@ def to_json(delivery: Delivery, *, keys: Keyring | None = None, only: Collection
     """
     if only is not None and _OF_THE_BODY.isdisjoint(only):
         return _line(_head(delivery, only))
-    found, raw = _all_but_body(delivery, keys, only)
-    text = found.get("text")
-    if text is not None and not _is_cut(delivery) and _parse(text) is not _NOT_JSON:
-        spaced = any(space in raw for space in (b"\n", b"\r", b"\t"))
+    body = body_of(delivery, keys)
+    found = _head(delivery, only)
+    if only is None or only != _BODY:
+        _show(found, body)
+    if body.value is not NOT_JSON:
+        raw = body.utf8
+        spaced = b"\n" in raw or b"\r" in raw or b"\t" in raw
         found["body"] = msgspec.Raw(msgspec.json.format(raw, indent=-1) if spaced else raw)
     if only is not None:
         found = {name: value for name, value in found.items() if name in only}
@@ -103,13 +107,13 @@ def delivery_from(document: dict[str, Any]) -> Delivery:
 
     """
     if not isinstance(document, dict):
-        _refuse("document", "an object", document)
-    body = _body_from(document)
+        refuse("document", "an object", document)
     properties = _properties_from(document)
-    if _take(document, "decoded", list, []):
-        properties.content_encoding = None
-        if properties.headers is not None:
-            properties.headers = {n: v for n, v in properties.headers.items() if n != KEY_ID_HEADER} or None
+    undone = _take(document, "decoded", list, [])
+    charset = charset_written(undone)
+    body = _body_from(document, charset)
+    if len(undone) > (charset is not None):
+        properties = without_steps(properties)
     size = _take(document, "size", int, len(body))
     return Delivery(
         exchange=_take(document, "exchange", str),
@@ -129,37 +133,28 @@ def iso_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def _all_but_body(
-    delivery: Delivery, keys: Keyring | None, only: Collection[str] | None = None
-) -> tuple[dict[str, Any], bytes]:
-    """Make the document without its `body`; and the bytes that `text` or `base64` shows."""
-    found = _head(delivery, only)
-    encoding = delivery.properties.content_encoding
-    steps = steps_of(encoding) if encoding is not None else []
-    body = delivery.body
-    text: str | None = None
-    if not steps:
-        text = _text(body, cut=_is_cut(delivery))
-    elif _is_cut(delivery):
-        found["undecoded"] = f"encoded ({','.join(steps)}), and only {len(body)} bytes of it were seen"
+def _show(found: dict[str, Any], body: Body) -> None:
+    """Put in what a document says of a body, without the body itself."""
+    if body.undecoded is not None:
+        found["undecoded"] = body.undecoded
+    elif body.decoded:
+        found["decoded"] = body.decoded
+    if body.text is None:
+        found["base64"] = base64.b64encode(body.data).decode()
     else:
-        try:
-            body = decode_body(delivery, keys=keys)
-        except CodecError as error:
-            found["undecoded"] = str(error)
-        else:
-            found["decoded"] = steps
-            text = _text(body, cut=False)
-    if text is None:
-        found["base64"] = base64.b64encode(body).decode()
-    else:
-        found["text"] = text
-    return found, body
+        found["text"] = body.text
+    if body.undecoded is None and body.why is not None and body.is_told:
+        found["unread"] = body.why
 
 
-def _head(delivery: Delivery, only: Collection[str] | None = None) -> dict[str, Any]:
-    makers = _HEAD if only is None else [(name, make) for name, make in _HEAD if name in only]
+def _head(delivery: Delivery, only: frozenset[str] | None = None) -> dict[str, Any]:
+    makers = _HEAD if only is None else _makers(only)
     return {name: value for name, make in makers if (value := make(delivery)) is not None}
+
+
+@functools.lru_cache(maxsize=64)
+def _makers(only: frozenset[str]) -> tuple[tuple[str, Callable[[Delivery], Any]], ...]:
+    return tuple((name, make) for name, make in _HEAD if name in only)
 
 
 def _properties_of(delivery: Delivery) -> dict[str, Any]:
@@ -179,33 +174,10 @@ _HEAD: tuple[tuple[str, Callable[[Delivery], Any]], ...] = (
     ("headers", lambda delivery: headers_to_json(delivery.properties.headers or {})),
     ("deaths", lambda delivery: [_death(death) for death in delivery.deaths]),
 )
-_OF_THE_BODY = frozenset({"text", "base64", "body", "decoded", "undecoded"})
+_BODY = frozenset({"body"})
+_OF_THE_BODY = frozenset({"text", "base64", "body", "decoded", "undecoded", "unread"})
 FIELDS = (*(name for name, _ in _HEAD), *sorted(_OF_THE_BODY))
 """All that a document may have."""
-
-
-def _is_cut(delivery: Delivery) -> bool:
-    return delivery.wire_size is not None and delivery.wire_size != len(delivery.body)
-
-
-def _text(body: bytes, *, cut: bool) -> str | None:
-    try:
-        if cut:  # a character cut in two at the end does not make the rest binary
-            return codecs.getincrementaldecoder("utf-8")().decode(body)
-        return body.decode()
-    except UnicodeDecodeError:
-        return None
-
-
-_NOT_JSON = object()
-
-
-def _parse(text: str) -> Any:
-    """Parse strict JSON; _NOT_JSON also for what no Python value can hold (1e400, a thousand brackets)."""
-    try:
-        return msgspec.json.decode(text)
-    except (msgspec.MsgspecError, RecursionError, ValueError):
-        return _NOT_JSON
 
 
 def _death(death: Death) -> dict[str, Any]:
@@ -218,149 +190,22 @@ def _death(death: Death) -> dict[str, Any]:
     if death.count is not None:
         found["count"] = death.count
     if death.time is not None:
-        found["time"] = _iso_moment(death.time)
+        found["time"] = iso_moment(death.time)
     return found
 
 
-def headers_to_json(headers: dict[str, Any], *, exact: bool = False) -> dict[str, Any]:
-    """Give every value of a header table a form that JSON has; `headers_from_json` takes it back.
-
-    Args:
-        headers: The table.
-        exact: Say the AMQP type of integers and floats that were received exactly: `{"$int8": 5}`.
-    """
-    return {
-        (f"${name}" if name[:1] == "$" else name): value if type(value) in _PLAIN else _value_to_json(value, exact)
-        for name, value in headers.items()
-    }
-
-
-def _value_to_json(value: Any, exact: bool) -> Any:
-    if isinstance(value, TypedInt | TypedFloat | TypedBytes):
-        if exact:
-            return _typed_to_json(value)
-        value = int(value) if isinstance(value, int) else value
-    if isinstance(value, _PLAIN):
-        return value
-    if isinstance(value, dict):
-        return headers_to_json(value, exact=exact)
-    if isinstance(value, list | tuple):
-        return [_value_to_json(item, exact) for item in value]
-    return _rare_to_json(value)
-
-
-def _typed_to_json(value: TypedInt | TypedFloat | TypedBytes) -> dict[str, Any]:
-    if isinstance(value, TypedBytes):
-        return {"$string": base64.b64encode(value).decode()}
-    if isinstance(value, TypedFloat):
-        return {"$float32": float(value) if math.isfinite(value) else repr(float(value))}
-    return {_INT_NAMES[value.amqp_type]: int(value)}
-
-
-def _rare_to_json(value: Any) -> Any:
-    if isinstance(value, float):
-        value = float(value)
-        return value if math.isfinite(value) else {"$float": repr(value)}
-    if isinstance(value, bytes | bytearray | memoryview):
-        return {"$bytes": base64.b64encode(value).decode()}
-    if isinstance(value, datetime):
-        return {"$timestamp": _iso_moment(value)}
-    if isinstance(value, Decimal):
-        return {"$decimal": str(value)}
-    raise TypeError(f"a header value of type {type(value).__name__} has no JSON form")
-
-
-def headers_from_json(headers: dict[str, Any]) -> dict[str, Any]:
-    """Take back what `headers_to_json` wrote. Raises InvalidMessage for a `$` name that is none of ours."""
-    return {_plain_name(name): _value_from_json(value, name) for name, value in headers.items()}
-
-
-def _plain_name(name: str) -> str:
-    if name[:1] != "$":
-        return name
-    if name[:2] != "$$":
-        _refuse(f"headers {name!r:.40}", "a name that begins with `$$`, as a `$` is written", name)
-    return name[1:]
-
-
-def _value_from_json(value: Any, path: str) -> Any:
-    if isinstance(value, list):
-        return [_value_from_json(item, f"{path}[{index}]") for index, item in enumerate(value)]
-    if not isinstance(value, dict):
-        return value
-    if len(value) == 1:
-        (name, content), *_ = value.items()
-        if name in _READERS:
-            try:
-                return _READERS[name](content)
-            except (ValueError, TypeError, InvalidOperation, OverflowError):
-                _refuse(f"headers {path!r:.80}", f"a value for {name}", content)
-    return headers_from_json(value)
-
-
-def _moment(content: Any) -> datetime:
-    if isinstance(content, int):
-        return datetime.fromtimestamp(content, UTC)
-    moment = datetime.fromisoformat(content)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _time_or_number(content: Any) -> datetime | TypedInt:
-    try:
-        return _moment(content)
-    except (ValueError, OverflowError, OSError):
-        if isinstance(content, int):
-            return TypedInt(content, "T")
-        raise
-
-
-def _integer(kind: str) -> Callable[[Any], TypedInt]:
-    def read(content: Any) -> TypedInt:
-        if not isinstance(content, int) or isinstance(content, bool):
-            raise TypeError("no integer")
-        return TypedInt(content, kind)
-
-    return read
-
-
-_INT_NAMES = {
-    "b": "$int8",
-    "B": "$uint8",
-    "s": "$int16",
-    "u": "$uint16",
-    "i": "$uint32",
-    "l": "$int64",
-    "L": "$uint64",
-    "T": "$timestamp",
-}
-_READERS: dict[str, Any] = {
-    **{name: _integer(kind) for kind, name in _INT_NAMES.items()},
-    "$float32": lambda content: TypedFloat(content),
-    "$string": lambda content: TypedBytes(base64.b64decode(content, validate=True)),
-    "$bytes": lambda content: base64.b64decode(content, validate=True),
-    "$timestamp": _time_or_number,
-    "$decimal": lambda content: Decimal(content),
-    "$float": float,
-}
-
-
-def _iso_moment(moment: datetime) -> str:
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return aware.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
-def _body_from(document: dict[str, Any]) -> bytes:
+def _body_from(document: dict[str, Any], charset: str | None) -> bytes:
     if "text" in document:
         text: str = _take(document, "text", str)
         try:
-            return text.encode()
+            return text.encode() if charset is None else write_text(text, charset)
         except UnicodeEncodeError:
-            _refuse("text", "Unicode text", text)
+            refuse("text", "Unicode text" if charset is None else f"text that {charset} can write", text)
     encoded: str = _take(document, "base64", str)
     try:
         return base64.b64decode(encoded, validate=True)
     except binascii.Error:
-        _refuse("base64", "base64", encoded)
+        refuse("base64", "base64", encoded)
 
 
 def _properties_from(document: dict[str, Any]) -> Properties:
@@ -376,9 +221,9 @@ def _properties_from(document: dict[str, Any]) -> Properties:
 
 def _seconds(text: str, field: str) -> float:
     try:
-        return _moment(text).timestamp()
+        return moment_from(text).timestamp()
     except ValueError:
-        _refuse(field, "an ISO time", text)
+        refuse(field, "an ISO time", text)
 
 
 _REQUIRED = object()
@@ -387,13 +232,7 @@ _REQUIRED = object()
 def _take(document: dict[str, Any], field: str, kind: type, default: Any = _REQUIRED) -> Any:
     value = document.get(field, default)
     if value is _REQUIRED:
-        _refuse(field, f"a {kind.__name__}", "nothing")
+        refuse(field, f"a {kind.__name__}", "nothing")
     if value is not default and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
-        _refuse(field, f"a {kind.__name__}", value)
+        refuse(field, f"a {kind.__name__}", value)
     return value
-
-
-def _refuse(field: str, expected: str, found: Any) -> NoReturn:
-    raise InvalidMessage(
-        f"{field}: expected {expected}, found {found!r:.80}", field=field, expected=expected, found=found
-    )

@@ -72,7 +72,7 @@ def test_a_time_on_the_full_second_keeps_its_microseconds() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"NaN", b'{"a": Infinity}', b"", b"{'a': 1}", b'"\x01"', b"[1e999]", b"[" * 100_000, b"1 2", b"\xef\xbb\xbf{}"],
+    [b"NaN", b'{"a": Infinity}', b"", b"{'a': 1}", b'"\x01"', b"[1e999]", b"[" * 100_000, b"1 2"],
 )
 def test_what_is_not_strict_json_has_text_and_no_body(body: bytes) -> None:
     shown = document(delivery(body))

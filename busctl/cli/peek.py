@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-import msgspec
 import typer
 
 from busctl.cli import exits, flags, selecting
-from busctl.cli.printing import MessageFormat, decoded, printer_of
+from busctl.cli.printing import MessageFormat, printer_of
 from busctl.cli.tail import expression
 from busctl.keyfile import load_keys
 from busctl_lib.errors import NotFound
 
-if TYPE_CHECKING:
-    from busctl_lib.envelope import Delivery
-
-_SHOWN_BYTES = 16_384
+_SHOWN_CHARACTERS = 16_384
 """More of a body is not laid out for a line."""
 
 
@@ -43,7 +39,7 @@ def peek(
 
     selecting.allow_shapes(jq=jq, fields=fields)
     keys = load_keys()
-    printer = printer_of(form, fields=fields, separator=separator, keys=keys)
+    printer = printer_of(form, fields=fields, separator=separator, keys=keys, body_limit=_SHOWN_CHARACTERS)
     with flags.open_session(ctx) as session:
         chosen = selecting.Selection(
             expression(session, where, "--where"), expression(session, jq, "--jq"), translate, keys
@@ -57,17 +53,7 @@ def peek(
         try:
             with chosen:
                 shown = [shown for _, shown in chosen.choose(found.messages)]
-                if form is MessageFormat.PRETTY and fields is None and jq is None:
-                    shown = [_cut(decoded(message, keys)) for message in shown]
                 chosen.print(shown, printer, form)
         finally:
             exits.note(f"{queue}: {found.ready:,} ready; {found.account}")
     return exits.ExitCode.DONE
-
-
-def _cut(message: Delivery) -> Delivery:
-    """Cut a large body, for a line only."""
-    if len(message.body) <= _SHOWN_BYTES:
-        return message
-    size = len(message.body) if message.wire_size is None else message.wire_size
-    return msgspec.structs.replace(message, body=message.body[:_SHOWN_BYTES], wire_size=size)

@@ -78,8 +78,9 @@ class Raw(Printer):
 class Pretty(Printer):
     """One line a message; on a terminal as wide as that and with coloured names, elsewhere whole and plain."""
 
-    def __init__(self, keys: Keyring | None = None) -> None:
+    def __init__(self, keys: Keyring | None = None, body_limit: int | None = None) -> None:
         self._keys = keys
+        self._body_limit = body_limit
         self._key_width = 8
         self._type_width = 4
 
@@ -89,7 +90,7 @@ class Pretty(Printer):
         from busctl.views.formats import cell_width
         from busctl.views.view import Tone
 
-        row = messages.row(decoded(delivery, self._keys))
+        row = messages.row(delivery, self._body_limit, self._keys)
         key, kind, body = output.shown(row.key), output.shown(row.type), output.shown(row.body)
         self._key_width = min(32, max(self._key_width, cell_width(key)))
         self._type_width = min(20, max(self._type_width, cell_width(kind)))
@@ -165,9 +166,14 @@ def separator_of(text: str) -> bytes:
 
 
 def printer_of(
-    form: MessageFormat, *, fields: str | None = None, separator: str | None = None, keys: Keyring | None = None
+    form: MessageFormat,
+    *,
+    fields: str | None = None,
+    separator: str | None = None,
+    keys: Keyring | None = None,
+    body_limit: int | None = None,
 ) -> Printer:
-    """Make the printer that was asked for."""
+    """Make the printer that was asked for; on lines for people a body has `body_limit` characters at most."""
     if separator is not None and form is not MessageFormat.RAW:
         raise ConfigError("--raw-separator goes with -o raw")
     if fields is not None:
@@ -176,26 +182,7 @@ def printer_of(
         return Fields(fields, form, keys)
     if form is MessageFormat.RAW:
         return Raw(b"\n" if separator is None else separator_of(separator))
-    return Jsonl(keys) if form is MessageFormat.JSONL else Pretty(keys)
-
-
-def decoded(delivery: Delivery, keys: Keyring | None) -> Delivery:
-    """The message with its own bytes for a body, or why they cannot be had."""
-    if delivery.properties.content_encoding is None:
-        return delivery
-    import msgspec
-
-    from busctl_lib.codecs import decode_body, steps_of
-    from busctl_lib.errors import CodecError
-
-    size = len(delivery.body) if delivery.wire_size is None else delivery.wire_size
-    if not steps_of(delivery.properties.content_encoding) or size != len(delivery.body):
-        return delivery
-    try:
-        body = decode_body(delivery, keys=keys)
-    except CodecError as error:
-        body = f"<{error}>".encode()
-    return msgspec.structs.replace(delivery, body=body, wire_size=size)
+    return Jsonl(keys) if form is MessageFormat.JSONL else Pretty(keys, body_limit)
 
 
 def _padded(text: str, width: int) -> str:

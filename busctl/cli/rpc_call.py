@@ -211,8 +211,10 @@ def _write(session: Session, method: Method, reply: Reply, form: ReplyFormat, fa
     if failure is not None and form is ReplyFormat.PRETTY:
         return
     from busctl_lib.codecs import decode_body
+    from busctl_lib.documents import body_of
 
-    body = decode_body(reply.delivery)
+    read = body_of(reply.delivery)
+    body = decode_body(reply.delivery) if read.text is None else read.utf8
     decoder = session.bus.decoder_for(reply.delivery)
     if decoder is not None:
         body = decoder.decode(body)

@@ -17,7 +17,7 @@ from busctl.cli.confirm import Change, YesOption, allow
 from busctl.cli.lists import seconds
 from busctl.cli.selecting import piped
 from busctl.views.formats import counted
-from busctl_lib.codecs import decode_json
+from busctl_lib.codecs import read_json
 from busctl_lib.errors import ConfigError, InvalidMessage, NotFound, RemoteError
 from busctl_lib.methods import Method, content_type_of
 from busctl_lib.validation import validate
@@ -160,7 +160,7 @@ class _Answering:
         method = self._method
         if method.request is None or method.body == "text":
             return
-        message = decode_json(request.body)
+        message = read_json(request)
         for field, value in method.constants.items():
             found = message.get(field) if isinstance(message, dict) else None
             if found != value:

@@ -8,7 +8,7 @@ import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -112,7 +112,7 @@ class Selection(contextlib.ExitStack):
             raw = output.write_text if output.is_terminal() else output.write_bytes
             (raw if form is MessageFormat.RAW else output.write_json_text)(b"".join(lines))
 
-    def _documents(self, deliveries: Sequence[Delivery], only: Collection[str] | None = None) -> list[bytes]:
+    def _documents(self, deliveries: Sequence[Delivery], only: frozenset[str] | None = None) -> list[bytes]:
         from busctl_lib.documents import to_json
 
         made = self._made
@@ -121,6 +121,8 @@ class Selection(contextlib.ExitStack):
     def _translated(self, delivery: Delivery) -> Delivery:
         if self._translate is None:
             return delivery
+        from busctl_lib.codecs import without_steps
+
         try:
             code, made, said = piped(self._translate, delivery.body, _TRANSLATE_S)
         except subprocess.TimeoutExpired:
@@ -131,7 +133,9 @@ class Selection(contextlib.ExitStack):
             said = str(error)
         else:
             if code == 0:
-                properties = msgspec.structs.replace(delivery.properties, content_encoding=None)
+                content_type = (delivery.properties.content_type or "").partition(";")[0].strip() or None
+                properties = without_steps(delivery.properties)
+                properties = msgspec.structs.replace(properties, content_type=content_type, content_encoding=None)
                 return msgspec.structs.replace(delivery, body=made, properties=properties, wire_size=None)
             said = f"exit code {code}: {said}"
         if not self._translate_failed:

@@ -7,6 +7,10 @@ on the wire, for readers without this library: docs/message-conventions.md.
 
 from __future__ import annotations
 
+from busctl_lib.codecs.bodies import NOT_JSON as NOT_JSON
+from busctl_lib.codecs.bodies import Body as Body
+from busctl_lib.codecs.bodies import read_json as read_json
+from busctl_lib.codecs.charsets import write_text as write_text
 from busctl_lib.codecs.encryption import KEY_ID_HEADER as KEY_ID_HEADER
 from busctl_lib.codecs.json import JSON as JSON
 from busctl_lib.codecs.json import decode_json as decode_json
@@ -16,7 +20,10 @@ from busctl_lib.codecs.keyrings import new_key as new_key
 from busctl_lib.codecs.pipeline import COMPRESSIONS as COMPRESSIONS
 from busctl_lib.codecs.pipeline import LIMIT_BYTES as LIMIT_BYTES
 from busctl_lib.codecs.pipeline import Compression as Compression
+from busctl_lib.codecs.pipeline import charset_written as charset_written
 from busctl_lib.codecs.pipeline import decode_body as decode_body
 from busctl_lib.codecs.pipeline import encode_body as encode_body
 from busctl_lib.codecs.pipeline import require_compression as require_compression
+from busctl_lib.codecs.pipeline import steps_named as steps_named
 from busctl_lib.codecs.pipeline import steps_of as steps_of
+from busctl_lib.codecs.pipeline import without_steps as without_steps

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from busctl_lib.amqp.confirms import Entry
 from busctl_lib.broker import MessageBroker
-from busctl_lib.codecs import LIMIT_BYTES, Keyring, decode_body, decode_json
+from busctl_lib.codecs import LIMIT_BYTES, Keyring, read_json
 from busctl_lib.consumers.failures import Failures, Fate, Reject
 from busctl_lib.consumers.running import Options, Running
 from busctl_lib.dedup import Claim, SeenStore
@@ -237,9 +237,7 @@ class MessageConsumer:
             logger.warning("%s; a message may be handled twice", error)
 
     def _message(self, delivery: Delivery) -> dict[str, Any]:
-        encoded = delivery.properties.content_encoding is not None
-        body = decode_body(delivery, keys=self._keys, limit=self._max_body_bytes) if encoded else delivery.body
-        message = decode_json(body)
+        message = read_json(delivery, keys=self._keys, limit=self._max_body_bytes)
         if not isinstance(message, dict):
             raise InvalidMessage(
                 "the message is not a JSON object", field="", expected="an object", found=type(message).__name__

@@ -10,8 +10,7 @@ from typing import Any, Self
 import msgspec
 
 from busctl_lib.broker import MessageBroker
-from busctl_lib.codecs import decode_body
-from busctl_lib.documents import to_json
+from busctl_lib.documents import body_of, to_json
 from busctl_lib.errors import CodecError, RemoteError
 from busctl_lib.expressions import Expression, GuardedExpression
 from busctl_lib.methods import Method
@@ -113,10 +112,10 @@ class MethodCaller:
             CodecError: it is neither.
         """
         if method.reply_body == "text":
-            try:
-                return decode_body(reply.delivery).decode()
-            except UnicodeDecodeError as error:
-                raise CodecError(f"the reply is not text: {error}") from None
+            body = body_of(reply.delivery)
+            if body.text is None:
+                raise CodecError(f"the reply is not text: {body.why}")
+            return body.text
         return reply.message
 
     def _consumer(self, method: Method) -> RPCConsumer:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from busctl_lib.amqp.confirms import Entry
 from busctl_lib.broker import MessageBroker
-from busctl_lib.codecs import JSON, decode_body, decode_json, encode_json
+from busctl_lib.codecs import JSON, encode_json, read_json
 from busctl_lib.envelope import Delivery, Envelope, Outcome, Properties
 from busctl_lib.errors import (
     BusError,
@@ -53,7 +53,7 @@ class Reply:
     @property
     def message(self) -> Any:
         """The body as JSON. Raises CodecError when it is something else."""
-        return decode_json(decode_body(self.delivery))
+        return read_json(self.delivery)
 
     @property
     def error(self) -> RemoteError | None:

@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from busctl_lib.amqp.replies import DIRECT_REPLY_TO
-from busctl_lib.codecs import decode_json
+from busctl_lib.codecs import read_json
 from busctl_lib.envelope import Delivery
 from busctl_lib.errors import CodecError
 from busctl_lib.rpc.answers import ERROR_HEADER, deadline_of
@@ -195,7 +195,7 @@ class Pairs:
 def method_of(request: Delivery) -> str:
     """What a request asks for: its `action`, else its `type` property, else where it went."""
     try:
-        message = decode_json(request.body)
+        message = read_json(request)
     except CodecError:
         message = None
     action = message.get("action") if isinstance(message, dict) else None

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self, TypeVar, get_type_hints, overload
 import msgspec
 
 from busctl_lib.broker import MessageBroker
-from busctl_lib.codecs import decode_body, decode_json
+from busctl_lib.codecs import read_json
 from busctl_lib.envelope import Delivery, Envelope, Properties
 from busctl_lib.errors import CodecError, ConfigError, InvalidMessage
 from busctl_lib.rpc.answers import body_envelope, deadline_of, reply_envelope
@@ -194,7 +194,7 @@ class RPCServer:
     def _find(self, request: Request) -> tuple[_Served | None, dict[str, Any]]:
         """The method that a request is for, and its arguments."""
         try:
-            message = decode_json(decode_body(request.delivery))
+            message = read_json(request.delivery)
         except CodecError:
             if self._default is None:
                 raise

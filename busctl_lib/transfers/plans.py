@@ -199,7 +199,7 @@ class Sums:
             self._stays[str(error)] += 1
             return
         if self._request.edit and not self._diff:
-            self._diff = difference(delivery.body, aim.envelope.body)
+            self._diff = difference(delivery, aim.envelope)
         self._removes.update(aim.removed)
         self._counters.update(aim.counters)
         self._unwrapped += aim.unwrapped

@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 import msgspec
 
+from busctl_lib.codecs import NOT_JSON, Body
 from busctl_lib.deadletters.dialects import Failure, failure_of
-from busctl_lib.documents import document, to_json
+from busctl_lib.documents import body_of, to_json
 from busctl_lib.envelope import Delivery, Envelope
-from busctl_lib.errors import ExpressionFailed
+from busctl_lib.errors import CodecError, ExpressionFailed
 from busctl_lib.expressions import Expression, GuardedExpression
 from busctl_lib.journal import steady
 from busctl_lib.transfers.origins import ROUTING_HEADERS, USER_ID, NoWay, cleaned, way_back, without_foreign_user
@@ -125,19 +126,19 @@ class Aimer:
 
 
 def edited(edit: GuardedExpression, delivery: Delivery) -> bytes:
-    """The body that `--edit` makes of a message.
+    """The body that `--edit` makes of a message: in the character set it had, compressed as it was.
 
     Raises:
-        Stays: the expression fails on it, or jq would change what it was not asked to change.
+        Stays: the expression fails on it, or it or jq would change what it was not asked to change.
     """
-    found = document(delivery)
-    if "body" not in found:
-        raise Stays("--edit needs a JSON body")
+    body = body_of(delivery)
+    if body.value is NOT_JSON:
+        raise Stays(f"--edit needs a JSON body ({body.why})")
     try:
-        same = Expression(".", "--edit").first(found["body"])
+        same = Expression(".", "--edit").first(body.value)
     except ExpressionFailed as error:
         raise Stays(f"--edit cannot read the body: {error}") from None
-    if _canonical(same) != _canonical(found["body"]):
+    if _canonical(same) != _canonical(body.value):
         raise Stays("--edit would change numbers of the body that jq cannot hold")
     results = edit.results([to_json(delivery)])[0]
     if not results:
@@ -147,21 +148,27 @@ def edited(edit: GuardedExpression, delivery: Delivery) -> bytes:
     after = msgspec.json.decode(results[0])
     if isinstance(after, dict) and {"body", "exchange", "routing_key"} <= after.keys():
         after = after["body"]  # `.body.x = 1` gives the whole document back
-    return msgspec.json.encode(after)
+    if _canonical(after) == _canonical(body.value):
+        return delivery.body
+    try:
+        return body.rewritten(msgspec.json.encode(after).decode())
+    except CodecError as error:
+        raise Stays(f"--edit cannot write the body as it was: {error}") from None
 
 
 def _canonical(value: object) -> bytes:
     return msgspec.json.encode(value, order="sorted")
 
 
-def difference(before: bytes, after: bytes) -> list[str]:
-    """A unified diff of two JSON bodies, a line a line."""
+def difference(before: Envelope, after: Envelope) -> list[str]:
+    """A unified diff of the JSON bodies of two messages, a line a line."""
 
-    def lines(body: bytes) -> list[str]:
+    def lines(envelope: Envelope) -> list[str]:
+        text = Body(envelope).printed
         try:
-            return msgspec.json.format(body, indent=2).decode().splitlines()
-        except msgspec.MsgspecError:
-            return body.decode("utf-8", "backslashreplace").splitlines()
+            return msgspec.json.format(text, indent=2).splitlines()
+        except (msgspec.MsgspecError, RecursionError):
+            return text.splitlines()
 
     return list(difflib.unified_diff(lines(before), lines(after), "before", "after", lineterm=""))
 

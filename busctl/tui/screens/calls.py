@@ -26,6 +26,7 @@ from busctl.tui.widgets.slots import Slot
 from busctl.tui.widgets.table import LiveTable
 from busctl.views import calls as view
 from busctl.views.formats import safe_text
+from busctl_lib.documents import body_of
 from busctl_lib.envelope import Delivery
 from busctl_lib.rpc.pairs import MethodFigures, Pairs, SpiedCall
 
@@ -221,4 +222,4 @@ def _cut(figures: MethodFigures) -> MethodFigures:
 
 
 def _in_full(delivery: Delivery) -> Content:
-    return body_text(delivery.body) + "\n\n" + message_facts(delivery)
+    return body_text(body_of(delivery)) + "\n\n" + message_facts(delivery)

@@ -23,7 +23,7 @@ from busctl.tui.widgets.hanging_text import HangingText
 from busctl.tui.widgets.message_log import MessageLog, matched_text
 from busctl.views import formats
 from busctl.views.formats import safe_text
-from busctl_lib.documents import headers_to_json, to_json
+from busctl_lib.documents import body_of, headers_to_json, to_json
 from busctl_lib.envelope import PROPERTY_NAMES, Delivery
 from busctl_lib.moments import as_datetime
 
@@ -123,7 +123,7 @@ class MessagesPlace(Place):
 
     def show_detail(self, delivery: Delivery) -> None:
         """Show one message in full."""
-        self.query_one("#messages-body-text", Static).update(body_text(delivery.body))
+        self.query_one("#messages-body-text", Static).update(body_text(body_of(delivery)))
         self.query_one("#messages-facts-text", HangingText).show(self.facts_of(delivery))
         self.query_one("#messages-body").scroll_home(animate=False)
         self.query_one("#messages-facts").scroll_home(animate=False)
@@ -160,7 +160,7 @@ class MessagesPlace(Place):
     def action_copy_body(self) -> None:
         """Copy the body of the message under the cursor."""
         if (delivery := self.log_rows.delivery) is not None:
-            self.app.copy_to_clipboard(delivery.body.decode("utf-8", "backslashreplace"))
+            self.app.copy_to_clipboard(body_of(delivery).printed)
             self.notify(f"{formats.size(len(delivery.body))} copied", markup=False)
 
     def action_copy_document(self) -> None:

@@ -20,7 +20,8 @@ from busctl.tui.messages import Published
 from busctl.tui.screens.place import Place
 from busctl.views import formats
 from busctl.views.formats import safe_text
-from busctl_lib.documents import headers_to_json
+from busctl_lib.codecs import without_steps, write_text
+from busctl_lib.documents import body_of, headers_to_json
 from busctl_lib.envelope import Delivery, Envelope, Properties
 from busctl_lib.errors import BusError, ConfigError
 from busctl_lib.methods import content_type_of
@@ -50,6 +51,7 @@ class PublishScreen(Place):
         super().__init__(feed)
         self._queue = queue
         self._like = like
+        self._body = body_of(like) if like is not None else None
 
     @property
     def crumb(self) -> str:
@@ -80,12 +82,18 @@ class PublishScreen(Place):
                 with Horizontal():
                     yield Label(name, markup=False)
                     yield Input(value, placeholder=hint, compact=True, select_on_focus=False, id=f"publish-{name}")
-        body = like.body.decode("utf-8", "replace") if like is not None else ""
-        yield TextArea(body, id="publish-body", soft_wrap=True, tab_behavior="focus")
-        yield Static(self._hint(), id="publish-state", markup=False)
+        text = self._body.text or "" if self._body is not None else ""
+        yield TextArea(text, id="publish-body", soft_wrap=True, tab_behavior="focus")
+        yield Static(self._lacking() or self._hint(), id="publish-state", markup=False)
 
     def _hint(self) -> Content:
         return Content.assemble(("f5", "bold $text-accent"), " sends  ", ("f6", "bold $text-accent"), " lays JSON out")
+
+    def _lacking(self) -> Content | None:
+        """Say that the body of the other message is no text to begin with."""
+        if self._body is None or self._body.text is not None:
+            return None
+        return Content.assemble(("▲ its body is not here: ", "bold $text-warning"), safe_text(self._body.why or ""))
 
     def _text(self, name: str) -> str:
         return self.query_one(f"#publish-{name}", Input).value
@@ -124,12 +132,17 @@ class PublishScreen(Place):
 
     def _begin(self, headers: dict[str, Any]) -> None:
         self._say(("… ", "bold $text-primary"), "waiting for the confirm")
-        body = self.query_one(TextArea).text.encode()
-        kept = self._like.properties if self._like is not None else None
+        kept = without_steps(self._like.properties) if self._like is not None else None
+        charset = self._body.charset if self._body is not None else None
+        try:
+            body = write_text(self.query_one(TextArea).text, charset or "utf-8")
+        except UnicodeEncodeError as error:
+            self._say(("✖ ", "bold $text-error"), f"{charset} cannot write {error.object[error.start]!r}")
+            return
         content_type = kept.content_type if kept is not None and kept.content_type else content_type_of(body)
         properties: dict[str, Any] = {"content_type": content_type}
         if kept is not None:
-            names = ("type", "correlation_id", "priority", "delivery_mode")
+            names = ("content_encoding", "type", "correlation_id", "priority", "delivery_mode")
             properties |= {name: value for name in names if (value := getattr(kept, name)) is not None}
         self._send(self._text("exchange"), self._text("key"), body, headers, properties)
 
@@ -174,8 +187,9 @@ def _split(text: str) -> list[str]:
 
 
 def _pairs(like: Delivery) -> list[str]:
-    """Its headers, but those that the broker writes."""
-    shown = headers_to_json({name: value for name, value in like.headers.items() if not name.startswith("x-")})
+    """Its headers, but those that the broker writes, and what tells of a body that is compressed or encrypted."""
+    headers = without_steps(like.properties).headers or {}
+    shown = headers_to_json({name: value for name, value in headers.items() if not name.startswith("x-")})
     return [
         f"{name}={value}" if isinstance(value, str) else f"{name}:={msgspec.json.encode(value).decode()}"
         for name, value in shown.items()

@@ -28,6 +28,8 @@ from busctl.views import formats
 from busctl.views.formats import safe_text
 from busctl.views.methods import METHODS as METHODS_VIEW
 from busctl_lib import errors
+from busctl_lib.codecs import Body
+from busctl_lib.documents import body_of
 from busctl_lib.errors import BusError
 from busctl_lib.methods import Method, coerce
 from busctl_lib.validation import nearest
@@ -80,7 +82,7 @@ class RpcScreen(Place):
         self._called: Method | None = None
         self._called_at: float | None = None
         self._clock: Timer | None = None
-        self._reply = b""
+        self._reply: Body | None = None
 
     @property
     def crumb(self) -> str:
@@ -206,7 +208,7 @@ class RpcScreen(Place):
             self._show_error(error)
             return
         self._called, self._called_at = method, time.monotonic()
-        self._show_reply(b"")
+        self._show_reply(None)
         self._show_waiting()
         self._clock = self._clock or self.set_interval(0.1, self._show_waiting)
         self._call(method, message)
@@ -236,7 +238,7 @@ class RpcScreen(Place):
                 ("● replied ", "bold $text-success"), f"in {took} by {target}, {formats.size(len(reply.delivery.body))}"
             )
         if reply is not None:
-            self._show_reply(reply.delivery.body)
+            self._show_reply(body_of(reply.delivery))
         self.feed.rpc_history.add(self._words, outcome, reply.round_trip_s if reply is not None else None)
         self._show_calls()
 
@@ -247,9 +249,9 @@ class RpcScreen(Place):
         figures = self.feed.rpc_history.figures(self._words[0]) if self._words else ""
         self.query_one("#rpc-figures", Static).update(Content.styled(safe_text(figures), "$muted"))
 
-    def _show_reply(self, body: bytes) -> None:
+    def _show_reply(self, body: Body | None) -> None:
         self._reply = body
-        self.query_one("#rpc-reply-text", Static).update(body_text(body) if body else "")
+        self.query_one("#rpc-reply-text", Static).update(body_text(body) if body is not None and body.data else "")
         self.query_one("#rpc-reply").scroll_home(animate=False)
 
     def _show_waiting(self) -> None:
@@ -278,9 +280,10 @@ class RpcScreen(Place):
 
     def action_copy_reply(self) -> None:
         """Copy the reply."""
-        if self._reply:
-            self.app.copy_to_clipboard(self._reply.decode("utf-8", "backslashreplace"))
-            self.notify(f"{formats.size(len(self._reply))} copied", markup=False)
+        body = self._reply
+        if body is not None and body.data:
+            self.app.copy_to_clipboard(body.printed)
+            self.notify(f"{formats.size(len(body.data))} copied", markup=False)
 
 
 def _words(text: str) -> list[str]:

@@ -8,6 +8,8 @@ import msgspec
 from textual.content import Content
 
 from busctl.views.formats import safe_text, size
+from busctl.views.messages import unread_as
+from busctl_lib.codecs import Body
 
 SHOWN_BYTES = 64_000
 """More of one body is not drawn."""
@@ -21,25 +23,27 @@ _LINE_WIDTH = 60
 _HEX_WIDTH = 16
 
 
-def body_text(body: bytes) -> Content:
+def body_text(body: Body) -> Content:
     """Lay a body out."""
-    if not body:
+    if not body.data:
         return Content.styled("(empty)", "$muted")
-    note = f"\n… {size(len(body))} in all" if len(body) > SHOWN_BYTES else ""
+    whole = f"\n… {size(len(body.data))} in all"
+    if body.text is None:
+        note = whole if len(body.data) > SHOWN_BYTES // 16 else ""
+        said = unread_as(body)
+        head = Content.styled(f"{safe_text(said)}\n\n", "$text-warning") if said else Content("")
+        return head + Content(_hex(body.data[: SHOWN_BYTES // 16])) + Content.styled(note, "$muted")
+    note = whole if len(body.text) > SHOWN_BYTES else ""
     try:
-        # From the bytes as they are, so that 150.0 stays 150.0 and long numbers keep their digits.
-        text = msgspec.json.format(body, indent=2).decode()[:SHOWN_BYTES] if body[:1] in b'{["' else None
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        # From the text as it is, so that 150.0 stays 150.0 and long numbers keep their digits.
+        text = msgspec.json.format(body.text, indent=2)[:SHOWN_BYTES] if body.text[:1] in ("{", "[", '"') else None
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
         text = None
     if text is not None:
-        return _coloured(safe_text(_FLAT_ARRAY.sub(_on_one_line, text), keep_lines=True)) + Content.styled(
-            note, "$muted"
-        )
-    try:
-        plain = body[:SHOWN_BYTES].decode("utf-8", "strict" if not note else "replace")
-    except UnicodeDecodeError:
-        return Content(_hex(body[: SHOWN_BYTES // 16])) + Content.styled(note, "$muted")
-    return Content(safe_text(plain, keep_lines=True)) + Content.styled(note, "$muted")
+        shown = _coloured(safe_text(_FLAT_ARRAY.sub(_on_one_line, text), keep_lines=True))
+    else:
+        shown = Content(safe_text(body.text[:SHOWN_BYTES], keep_lines=True))
+    return shown + Content.styled(note, "$muted")
 
 
 def _on_one_line(array: re.Match[str]) -> str:
