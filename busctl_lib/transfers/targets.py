@@ -82,7 +82,9 @@ class Aimer:
         """
         aim = self._replay(delivery) if self._request.kind == "replay" else self._elsewhere(delivery)
         if self._edit is not None:
-            aim.envelope.body = edited(self._edit, delivery)
+            sent = aim.envelope
+            inner = msgspec.structs.replace(delivery, properties=sent.properties, body=sent.body)
+            aim.envelope.body = edited(self._edit, inner if aim.unwrapped else delivery)
         return aim
 
     def _elsewhere(self, delivery: Delivery) -> Aim:
