@@ -29,6 +29,7 @@ test: setup ## lint, types, layers and all tests, on a private RabbitMQ
 
 tests: compiled
 	@.ci/terminal
+	@.ci/proton
 	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m 'not faults' $(ARGS)
 
 faults: setup ## the long fault tests, on the installed RabbitMQ and on 4.x

@@ -16,6 +16,7 @@ from busctl_lib.envelope import Delivery
 from busctl_lib.errors import ApiError, ConfigError, GuardRefused
 from busctl_lib.management import QueueInfo
 from busctl_lib.transfers.origins import USER_ID
+from busctl_lib.transfers.protocols import LOST, protocol_of
 from busctl_lib.transfers.requests import MANY_REPLAYS, OPERATION_HEADER, REPLAYS_HEADER, Request
 from busctl_lib.transfers.room import Room
 from busctl_lib.transfers.routes import Reach, RouteMap
@@ -185,6 +186,7 @@ class Sums:
         self._removes: Counter[str] = Counter()
         self._counters: Counter[str] = Counter()
         self._passes_on: dict[str, str] = {}
+        self._protocols: Counter[str] = Counter()
         self._before = self._most = self._unwrapped = 0
         self._diff: list[str] = []
         self._warnings: list[str] = []
@@ -193,6 +195,8 @@ class Sums:
         """Count a message that is selected."""
         self.selected += 1
         self.identities[known_as] += 1
+        if (protocol := protocol_of(delivery)) is not None:
+            self._protocols[protocol] += 1
         try:
             aim = self._aimer.aim(delivery)
         except Stays as error:
@@ -246,6 +250,9 @@ class Sums:
     def plan(self, **facts: Any) -> Plan:
         """The plan of what was added."""
         warnings = list(self._warnings)
+        if not self._discards:
+            for protocol, count in self._protocols.items():
+                warnings.append(f"{count:,} came by {protocol}: {LOST[protocol]}")
         replays = self._request.kind == "replay"
         if self._most + 1 >= MANY_REPLAYS and replays:
             warnings.append(
