@@ -11,7 +11,7 @@ from proxy import Proxy
 from waiting import wait_until
 
 from busctl_lib import MessageBroker, MessagePublisher
-from busctl_lib.amqp import movers, subscriptions
+from busctl_lib.amqp import links, movers, subscriptions
 from busctl_lib.amqp.channels import Channel
 from busctl_lib.amqp.io_thread import IoThread
 from busctl_lib.amqp.movers import Mode, Mover
@@ -76,6 +76,47 @@ def test_whoever_waits_for_a_publish_is_told_when_a_broker_that_is_away_is_close
         broker.close(1)
         with pytest.raises(NeverSent, match="closed"):
             waiting.wait(10)
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_what_is_published_after_a_loss_waits_until_its_queue_is_declared_again(
+    vhost: Any, monkeypatch: pytest.MonkeyPatch, exclusive: bool
+) -> None:
+    with Proxy(vhost.host, vhost.port) as proxy, MessageBroker(url=proxy.url(vhost.amqp_url)) as broker:
+        queue = broker.declare_queue("q", exclusive=exclusive).queue
+        publisher = MessagePublisher(broker)
+        publisher.publish(queue, {"n": 1})
+        consume, publish = broker.links.consume, broker.links.publish
+        # Left alone the consumers' link would be back a while after the publishers'.
+        monkeypatch.setattr(consume._rotation, "delay_s", lambda: 60.0)
+        monkeypatch.setattr(publish._rotation, "delay_s", lambda: 0.2)
+        proxy.refuse()
+        proxy.cut()
+        wait_until(lambda: {consume.state, publish.state} == {State.RECOVERING})
+        if not exclusive:
+            with MessageBroker(url=vhost.amqp_url) as other:  # as a broker that lost it with its power
+                other.delete_queue("q")
+        proxy.refuse(False)
+        publisher.publish(queue, {"n": 2}, timeout=30)
+        assert broker.declare_queue("q", passive=True).message_count == 1
+
+
+def test_what_is_published_does_not_wait_for_ever_for_the_other_link(
+    vhost: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links, "_REPLAY_WAIT_S", 0.3)
+    with Proxy(vhost.host, vhost.port) as proxy, MessageBroker(url=proxy.url(vhost.amqp_url)) as broker:
+        broker.declare_queue("q")
+        publisher = MessagePublisher(broker)
+        publisher.publish("q", {"n": 1})
+        consume, publish = broker.links.consume, broker.links.publish
+        monkeypatch.setattr(consume, "_dial", lambda: None)
+        proxy.refuse()
+        proxy.cut()
+        wait_until(lambda: {consume.state, publish.state} == {State.RECOVERING})
+        proxy.refuse(False)
+        publisher.publish("q", {"n": 2}, timeout=60)
+        assert consume.state is State.RECOVERING
 
 
 def test_a_password_that_cannot_be_had_once_is_asked_for_again(vhost: Any) -> None:

@@ -17,9 +17,11 @@ import msgspec
 from busctl_lib.amqp.confirms import PublishChannel
 from busctl_lib.amqp.endpoints import Endpoint
 from busctl_lib.amqp.link import Link
+from busctl_lib.amqp.pika_compat import LinkConnection
 from busctl_lib.amqp.states import Announcer, LinkEvent, State
+from busctl_lib.amqp.tasks import Pending, spawn
 from busctl_lib.amqp.topology import Topology
-from busctl_lib.errors import BusError
+from busctl_lib.errors import BusError, LinkLost
 
 
 class CloseReport(msgspec.Struct, frozen=True):
@@ -64,6 +66,10 @@ class BrokerStats(msgspec.Struct, frozen=True):
     """How late the I/O threads' last tick was, the worse of the two."""
 
 
+_REPLAY_WAIT_S = 10.0
+"""So long publishes wait for the other link after a loss, and then go out all the same."""
+
+
 class Draining(Protocol):
     """What takes messages, and finishes them before its links end."""
 
@@ -104,8 +110,14 @@ class Links:
         """The link of publishes and calls."""
         with self._lock:
             if self._publish is None:
-                self._publish = self._new("publish")
+                self._publish = link = self._new("publish")
+                link.submit(lambda: link.add(_AfterReplay(self, link)))  # before its publish channel
             return self._publish
+
+    @property
+    def declaring(self) -> tuple[Link | None, Topology | None]:
+        """The consume link and what was declared on it, where it is in use."""
+        return self._consume, self._topology
 
     @property
     def topology(self) -> Topology:
@@ -213,3 +225,40 @@ class Links:
         assert link is not None
         reason = f"{what} could not be declared again: {error}"
         self.announcer.tell(LinkEvent(link.name, link.state, link.state, reason, link.epoch, time.time()))
+
+
+class _AfterReplay:
+    """A part of the publish link: what goes out after a loss waits until the other link has declared its queues again.
+
+    Else the broker would return, as if there were no such queue, what is published to one that went with the link.
+    """
+
+    def __init__(self, links: Links, link: Link) -> None:
+        self._links, self._link = links, link
+
+    async def start(self, connection: LinkConnection) -> None:
+        """Wait for the other link, if it was lost as well; the broker is there, so that it need not wait to dial."""
+        consume, topology = self._links.declaring
+        if consume is None or topology is None or not consume.epoch:
+            return
+        replayed: Pending[None] = Pending()
+        consume.connect_now()
+
+        def ask() -> None:
+            spawn(topology.until_replayed()).when_done(lambda _: self._link.submit(lambda: replayed.resolve(None)))
+
+        consume.submit(ask)
+        deadline = self._link.later(_REPLAY_WAIT_S, lambda: replayed.resolve(None))
+        await replayed
+        self._link.cancel(deadline)
+        if not connection.is_open:
+            raise LinkLost("the link was lost again")
+
+    async def finish(self) -> None:
+        """Nothing to drain."""
+
+    def resume(self) -> None:
+        """Nothing waits for publishes."""
+
+    def tick(self, now: float) -> None:
+        """Nothing is due by time."""

@@ -16,6 +16,8 @@ import msgspec
 from busctl_lib.amqp.channels import Channel
 from busctl_lib.amqp.link import Link
 from busctl_lib.amqp.pika_compat import LinkConnection
+from busctl_lib.amqp.states import State
+from busctl_lib.amqp.tasks import Pending
 from busctl_lib.errors import BusError, ConfigError
 
 logger = logging.getLogger(__name__)
@@ -135,6 +137,9 @@ class Topology:
         self._exchanges: dict[str, ExchangeSpec] = {}
         self._queues: dict[str, QueueSpec] = {}
         self._bindings: list[BindingSpec] = []
+        self._replayed = 0
+        """The link's epoch on which all was declared again last."""
+        self._awaited: list[Pending[None]] = []
 
     # Thread: the I/O thread, as all of a part. Each operation has a channel of its own: an error closes only that.
 
@@ -218,6 +223,18 @@ class Topology:
             target = self._target(binding)
             what = f"binding of {target!r} to {binding.source!r}"
             await self._declare(connection, what, functools.partial(binding.declare, destination=target))
+        self._replayed = self._link.epoch
+        awaited, self._awaited = self._awaited, []
+        for waiting in awaited:
+            waiting.resolve(None)
+
+    async def until_replayed(self) -> None:
+        """Wait until what was declared is there again, where the link was lost."""
+        link = self._link
+        if link.state is State.RECOVERING or (link.state is State.REPLAYING and self._replayed != link.epoch):
+            waiting: Pending[None] = Pending()
+            self._awaited.append(waiting)
+            await waiting
 
     async def _declare(self, connection: LinkConnection, what: str, declare: Callable[[Channel], Any]) -> Any:
         try:
