@@ -25,9 +25,9 @@ from busctl.cli import main
 from busctl.config import Flags, resolve
 from busctl.demo import registry
 from busctl.demo.accounts import Accounts
-from busctl.demo.flow import BASE_PRICES, UNKNOWN_SYMBOLS, OrderFlow, pulse
+from busctl.demo.flow import BASE_PRICES, OPENING, UNKNOWN_SYMBOLS, OrderFlow, pulse
 from busctl.demo.orderbook import Order, OrderBook
-from busctl.demo.runner import SERVICES, Demo
+from busctl.demo.runner import SERVICES, Demo, has_market
 from busctl.demo.topology import EXCHANGES, QUEUES, dead
 from busctl.demo.venue import InvalidLot, InvalidTick, UnknownOrder, UnknownSymbol, Venue
 from busctl_lib.broker import MessageBroker
@@ -217,6 +217,18 @@ def test_what_is_not_meant_to_fail_is_valid_and_what_is_meant_to_is_not() -> Non
     assert not set(UNKNOWN_SYMBOLS) & set(BASE_PRICES)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_a_market_that_is_there_is_still_there_at_the_next_look(seed: int) -> None:
+    venue = Venue(BASE_PRICES)
+    ready = False
+    for number, intent in enumerate(itertools.islice(OrderFlow(seed), OPENING)):
+        venue.submit({**intent.message, "order_id": str(number)}, now=0)
+        books = [venue.orderbook(symbol, 1, now=0) for symbol in BASE_PRICES]
+        ready = ready or has_market(books[0])
+        assert not ready or all(map(has_market, books)), number
+    assert ready
+
+
 def test_the_market_breathes_around_its_rate() -> None:
     beats = [pulse(second) for second in range(3600)]
     assert 0.9 < sum(beats) / len(beats) < 1.2
@@ -371,9 +383,7 @@ def taken(broker: MessageBroker, queue: str) -> list[Delivery]:
 
 
 def test_every_method_answers_in_its_form(broker: MessageBroker) -> None:
-    book = call(broker, "get_orderbook", symbol="AAPL", depth=3)
-    assert book["bids"]
-    assert book["asks"]
+    book = wait_until(lambda: with_both_sides(call(broker, "get_orderbook", symbol="AAPL", depth=3)), 20)
     assert book["bids"][0][0] < book["asks"][0][0]
     assert len(book["bids"]) <= 3
     wait_until(lambda: call(broker, "get_trades", symbol="AAPL", limit=5)["trades"], 20)
@@ -384,6 +394,11 @@ def test_every_method_answers_in_its_form(broker: MessageBroker) -> None:
     assert call(broker, "get_order", order_id=order_id)["status"] == "open"
     assert call(broker, "cancel_order", user_id=99, order_id=order_id)["status"] == "cancelled"
     assert call(broker, "get_order", order_id=order_id)["reason"] == "cancelled by its owner"
+
+
+def with_both_sides(book: Any) -> Any:
+    """A book, where somebody buys and somebody sells: it is so but for moments."""
+    return book if book["bids"] and book["asks"] else None
 
 
 def test_a_fill_reaches_the_position(broker: MessageBroker) -> None:

@@ -10,13 +10,14 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import busctl
 from busctl.demo import topology
+from busctl.demo.flow import OPENING
 from busctl.demo.service import DEFAULT_RATE, KEYS_VARIABLE, RATE_VARIABLE, SEED_VARIABLE, URL_VARIABLE
 from busctl_lib.broker import MessageBroker
 from busctl_lib.codecs import Keyring, new_key
@@ -165,7 +166,7 @@ class Demo:
             raise
         except BusError:
             return False
-        return bool(book["bids"] and book["asks"])
+        return has_market(book)
 
     def _watch(self) -> None:
         """Start again what ended by itself, each time after a longer pause."""
@@ -184,6 +185,15 @@ class Demo:
                 if not self._stopping.wait(pause):
                     service.end(time.monotonic())
                     self._services[index] = ServiceProcess(service.name, self._environment())
+
+
+def has_market(book: Mapping[str, Any]) -> bool:
+    """Whether there is a market that lasts: of the first few orders one may yet take the only other one away.
+
+    Args:
+        book: the answer of `get_orderbook`; its sequence counts the orders and trades of all symbols.
+    """
+    return bool(book["bids"] and book["asks"]) and book["sequence"] >= OPENING
 
 
 class ServiceProcess:
