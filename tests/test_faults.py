@@ -41,9 +41,12 @@ class Counting:
         self.seen: Counter[int] = Counter()
         self.unmarked: set[int] = set()
         """Seen again without the broker's `redelivered` mark."""
+        self._begun = threading.Event()  # what waits in the queue comes before the line below has ended
         self._subscription = broker.subscribe(queue, self._count, prefetch=200)
+        self._begun.set()
 
     def _count(self, delivery: Any) -> None:
+        self._begun.wait(30)
         number = json.loads(delivery.body)["n"]
         if number in self.seen and not delivery.redelivered:
             self.unmarked.add(number)
@@ -68,7 +71,8 @@ def test_a_broker_killed_under_confirmed_publishes_and_a_consumer(
     with MessageBroker(url=victim.amqp_url) as broker:
         broker.delete_queue("q")
         broker.declare_queue("q", arguments={"x-queue-type": queue_type})
-        settle_names(victim, broker, queue_type)
+        victim.keep(queue_type)
+        wait_until(lambda: broker.state.value == "open", timeout=60)
         counting = Counting(broker, "q")
         pace = threading.Semaphore(0)
         reports: list[PublishReport] = []
@@ -100,16 +104,6 @@ def test_a_broker_killed_under_confirmed_publishes_and_a_consumer(
         assert counting.unmarked <= unknown
         assert broker.stats().reconnects >= kills
         assert set(counting.seen) <= set(range(total))
-
-
-def settle_names(victim: Victim, broker: MessageBroker, queue_type: str) -> None:
-    """RabbitMQ (3.10.8 and 4.0.5) keeps a new quorum queue's place on disk in memory until it is stopped in order.
-
-    Killed before that it comes back with the queue's name and without its messages, which no client can mend.
-    """
-    if queue_type == "quorum":
-        victim.restart()
-        wait_until(lambda: broker.state.value == "open", timeout=60)
 
 
 @pytest.fixture

@@ -56,6 +56,7 @@ def _messages(victim: Victim) -> None:
         broker.bind_queue("orders", "amq.topic", "order.#")
         MessagePublisher(broker).publish("orders", {"n": 1})
         MessagePublisher(broker).publish("orders.dead", {"n": 2})
+    victim.keep()
 
 
 async def killed(console: Console, victim: Victim) -> str:

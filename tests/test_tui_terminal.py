@@ -83,7 +83,7 @@ def test_it_is_typed_at_resized_loses_its_broker_and_leaves_the_terminal_clean(
     with MessageBroker(url=victim.amqp_url) as broker:
         broker.declare_queue("orders")
         MessagePublisher(broker).publish("orders", {"n": 1})
-    victim.ctl("eval", "mnesia:sync_log().")  # else a kill within two seconds would take the queue along
+    victim.keep()
     terminal.shows(PROMPT)
     modes = terminal.modes()
     terminal.type(f"stty -g > before; {sys.executable} -m busctl")
