@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -16,10 +19,11 @@ from hypothesis import strategies as st
 from waiting import wait_until
 
 from busctl_lib import MessageBroker, MessagePublisher
+from busctl_lib.amqp.tables import encode_table
 from busctl_lib.broker_headers import BROKER_HEADERS
 from busctl_lib.deadletters import Grounds, failure_of, group, triage
 from busctl_lib.deadletters.headers import DIALECTS, failure_headers
-from busctl_lib.envelope import Delivery, Envelope, Properties
+from busctl_lib.envelope import Delivery, Envelope, Properties, TypedFloat, TypedInt
 from busctl_lib.transfers import Request, Transfer
 from busctl_lib.transfers.origins import cleaned
 from busctl_lib.transfers.undo import undo_of
@@ -263,6 +267,73 @@ def test_what_is_discarded_of_another_user_can_be_put_back(theirs: Yard) -> None
             assert restore.account is not None
             assert (restore.account.operation.state, restore.account.operation.moved) == ("done", 1)
     assert theirs.waiting("dead") == 1
+
+
+def a_value(chance: random.Random) -> Any:
+    """Of any AMQP type that a header can have."""
+    kind = chance.choice("bBsuilLft")
+    number = chance.randrange(-100, 100)
+    return chance.choice(
+        [
+            TypedInt(abs(number) if kind.isupper() or kind in "ui" else number, kind) if kind not in "ft" else number,
+            TypedFloat(0.5 * number),
+            1.5 * number,
+            Decimal(number).scaleb(-2),
+            f"text {number}",
+            bytes([200, abs(number)]),
+            None,
+            number > 0,
+            datetime(2026, 1, 2, tzinfo=UTC),
+            [number, "a", {"b": None}],
+            {"nested": {"deep": number}, "x-inner": b"\xff"},
+        ]
+    )
+
+
+def test_after_real_rejections_every_other_header_is_as_it_was(yard: Yard) -> None:
+    chance = random.Random(20261130)
+    dying(yard, "work", "work.dead")
+    own = (
+        "x-tenant-id",
+        "x-b3-traceid",
+        "x-retry-count",
+        "x-opt-mine",
+        "plain",
+        "MT-MessageId",
+        "NServiceBus.MessageId",
+    )
+    telling = [sorted(failure_headers(each.name)) for each in DIALECTS]
+    letters = []
+    for number in range(200):
+        headers = {name: a_value(chance) for name in own if chance.random() < 0.6}
+        headers |= {name: "said" for name in chance.choice(telling) if chance.random() < 0.7}
+        properties = Properties(message_id=str(number), headers=headers, delivery_mode=2)
+        letters.append(Envelope(exchange="", routing_key="work", properties=properties, body=b"{}"))
+    yard.publish(letters)
+    taken: list[Delivery] = []
+    subscription = yard.broker.subscribe("work", taken.append, prefetch=200)
+    wait_until(lambda: len(taken) == 200)
+    for delivery in taken:
+        subscription.dead_letter(delivery)
+    wait_until(lambda: yard.waiting("work.dead") == 200)
+    subscription.cancel()
+    died: list[Delivery] = []
+    looking = yard.broker.subscribe("work.dead", died.append, prefetch=200, exact=True)
+    wait_until(lambda: len(died) == 200)
+    looking.pause()
+    for delivery in died:
+        looking.leave(delivery)
+    looking.cancel()
+    assert yard.run(Request(kind="replay", source="work.dead", route="queue", fast=True)).operation.moved == 200
+    back = {delivery.properties.message_id: delivery for delivery in yard.drain("work")}
+    for delivery in died:
+        listed = {*BROKER_HEADERS, *failure_headers(failure_of(delivery).dialect), "CC", "BCC"}
+        deaths = ("x-first-death-", "x-last-death-")
+        kept = {k: v for k, v in delivery.headers.items() if k not in listed and not k.startswith(deaths)}
+        after = dict(back[delivery.properties.message_id].headers)
+        assert after.pop("busctl-replays") == 1
+        assert after.pop("busctl-operation")
+        assert encode_table(after) == encode_table(kept)
 
 
 def test_a_target_where_messages_expire_and_go_on_is_told(yard: Yard) -> None:
