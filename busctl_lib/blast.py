@@ -58,6 +58,8 @@ class VhostBlast(msgspec.Struct, kw_only=True):
     exchanges: int
     connections: int | None
     """None: those of others need the monitoring tag."""
+    protected: bool = False
+    """The broker refuses to delete it."""
 
 
 def of_queue(api: ManagementClient, vhost: str, name: str, *, deleting: bool) -> QueueBlast:
@@ -124,6 +126,7 @@ def of_vhost(api: ManagementClient, vhost: str) -> VhostBlast:
         messages=sum(counts) if counts or not queues else None,
         exchanges=len(exchanges),
         connections=connections,
+        protected=bool(api.vhost(vhost).protected_from_deletion),
     )
 
 

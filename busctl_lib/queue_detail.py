@@ -9,8 +9,8 @@ from __future__ import annotations
 import msgspec
 
 from busctl_lib import topology_map
-from busctl_lib.errors import ApiForbidden
-from busctl_lib.management import BindingInfo, ChannelInfo, ManagementClient, QueueInfo
+from busctl_lib.errors import ApiForbidden, BusError
+from busctl_lib.management import BindingInfo, ChannelInfo, ManagementClient, QueueInfo, StreamTracking
 from busctl_lib.topology_map import Place, TopologyMap
 
 _CHANNEL_COLUMNS = (
@@ -58,6 +58,12 @@ class QueueDetail(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Whatever is unacknowledged was delivered after this time (seconds since 1970), when there was none."""
     unacked_since: float | None = None
     """Every sample from this time on had unacknowledged messages, not necessarily the same ones."""
+    tracking: StreamTracking | None = None
+    """Of a stream: from where its readers would go on, as far as they store that in it."""
+    tracking_unknown: str | None = None
+    """Why that is not known."""
+    rabbitmq_version: str | None = None
+    """Of the broker: what a consumer's own timeout means depends on it."""
 
 
 def read(api: ManagementClient, info: QueueInfo, topology: TopologyMap | None = None) -> QueueDetail:
@@ -84,7 +90,19 @@ def read(api: ManagementClient, info: QueueInfo, topology: TopologyMap | None = 
     )
     if info.messages_unacknowledged:
         detail.unacked_after, detail.unacked_since = unacked_times(info)
+    if info.type == "stream":
+        detail.tracking, detail.tracking_unknown = tracking_of(api, info)
+    if info.consumer_details:
+        detail.rabbitmq_version = api.overview().rabbitmq_version
     return detail
+
+
+def tracking_of(api: ManagementClient, info: QueueInfo) -> tuple[StreamTracking | None, str | None]:
+    """The stored offsets of a stream, or why they are not known."""
+    try:
+        return api.stream_tracking(info.vhost, info.name), None
+    except BusError as error:
+        return None, str(error)
 
 
 def holders(info: QueueInfo, channels: list[ChannelInfo]) -> list[Holder]:

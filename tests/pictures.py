@@ -33,6 +33,7 @@ from busctl.tui.messages import (
 from busctl.tui.screens.dead import DeadScreen
 from busctl.tui.screens.flow_place import FlowPlace
 from busctl.tui.screens.listing import ListScreen
+from busctl.tui.screens.overview import OverviewScreen
 from busctl.tui.screens.peek import PeekScreen
 from busctl.tui.screens.queue import QueueScreen
 from busctl.tui.screens.tail import TailScreen
@@ -62,6 +63,7 @@ def stand_still(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FlowPlace, "_watch", lambda self: None)
     monkeypatch.setattr(ListScreen, "_ask", lambda self: None)
     monkeypatch.setattr(QueueScreen, "_ask_channels", lambda self: None)
+    monkeypatch.setattr(OverviewScreen, "_ask_own", lambda self: None)
     monkeypatch.setattr(Job, "start", lambda self: None)
     for screen in (DeadScreen, PeekScreen):
         monkeypatch.setattr(screen, "_look", lambda self: None)

@@ -14,7 +14,7 @@ import typer
 
 from busctl.cli import exits
 from busctl.views.formats import safe_text
-from busctl_lib.errors import GuardRefused
+from busctl_lib.errors import GuardRefused, PreconditionFailed
 
 if TYPE_CHECKING:
     from busctl.config import Settings
@@ -40,6 +40,8 @@ class Change:
     """How it is undone; None says that it cannot be, where it is destructive."""
     destructive: bool = True
     """False asks in a production context only."""
+    refused: PreconditionFailed | None = None
+    """Why the broker would refuse it, where that is known beforehand: then nobody is asked."""
 
 
 def allow(settings: Settings, change: Change, *, yes: bool) -> None:
@@ -50,10 +52,13 @@ def allow(settings: Settings, change: Change, *, yes: bool) -> None:
 
     Raises:
         GuardRefused: it may not; nothing was done.
+        PreconditionFailed: the broker would refuse it; nothing was done.
     """
     if settings.read_only:
         raise refused_by_read_only(settings, change.does)
     _show(change)
+    if change.refused is not None:
+        raise change.refused
     if settings.production and yes and not settings.context_spelled_out:
         raise GuardRefused(
             f"nothing was done: context {settings.context!r} is production, and --yes alone does not {change.does}",
@@ -83,7 +88,9 @@ def _show(change: Change) -> None:
     if not change.hits and not change.destructive:
         return
     lines = [*change.hits]
-    if change.destructive:
+    if change.refused is not None:
+        lines.append(("refused", str(change.refused)))
+    elif change.destructive:
         lines.append(("undo", change.way_back or NO_WAY_BACK))
     width = max(len(label) for label, _ in lines)
     exits.note(f"to {change.does}:")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +12,7 @@ from busctl.cli.changing import OutputOption
 from busctl.cli.confirm import YesOption
 from busctl.views.commands import command_line
 from busctl.views.formats import counted
-from busctl_lib.errors import ApiError, ConfigError, NotFound
+from busctl_lib.errors import ApiError, ConfigError, NotFound, PreconditionFailed
 
 if TYPE_CHECKING:
     from busctl.session import Session
@@ -167,9 +168,20 @@ def delete_vhost(
         api = session.management
         if name not in {info.name for info in api.vhosts()}:
             raise NotFound(f"no vhost {name!r} that this user may see", hint="`busctl vhosts` lists them", code=404)
-        hits = words.delete_vhost(blast.of_vhost(api, name))
-        change = confirm.Change(does=f"delete vhost {name!r} with everything in it", name=name, hits=hits)
+        found = blast.of_vhost(api, name)
+        change = confirm.Change(
+            does=f"delete vhost {name!r} with everything in it",
+            name=name,
+            hits=words.delete_vhost(found),
+            refused=_protected(name) if found.protected else None,
+        )
         confirm.allow(session.settings, change, yes=yes)
         done = f"vhost {name} is deleted"
         with changing.operation(session, "delete vhost", name, form, done=done, vhost=name):
             api.delete_vhost(name)
+
+
+def _protected(name: str) -> PreconditionFailed:
+    text = f"vhost {name!r} is protected from deletion: the broker would refuse it"
+    hint = f"rabbitmqctl disable_vhost_deletion_protection {shlex.quote(name)} ends the protection"
+    return PreconditionFailed(text, hint=hint, code=412, text="protected from deletion")

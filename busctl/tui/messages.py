@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from busctl_lib.envelope import Delivery
     from busctl_lib.errors import BusError
     from busctl_lib.journal import Operation
-    from busctl_lib.management.infos import ChannelInfo, QueueInfo
+    from busctl_lib.management.infos import ChannelInfo, QueueInfo, StreamTracking
+    from busctl_lib.management.infos_cluster import DeprecatedFeature, HealthCheck
     from busctl_lib.poller import Snapshot
     from busctl_lib.rpc import Reply
     from busctl_lib.rpc.pairs import MethodFigures
@@ -240,6 +241,21 @@ class ChannelsAsked(Message):
     """The channels of a queue's consumers were asked about."""
 
     channels: Mapping[str, ChannelInfo]
+
+
+@dataclass
+class OffsetsAsked(Message):
+    """A stream's readers were asked about; None: the broker does not tell."""
+
+    tracking: StreamTracking | None
+
+
+@dataclass
+class OwnAsked(Message):
+    """The broker was asked what it says of itself."""
+
+    checks: Sequence[HealthCheck]
+    deprecated: Sequence[DeprecatedFeature] | None
 
 
 @dataclass

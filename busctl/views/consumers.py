@@ -21,6 +21,40 @@ def mode(info: ConsumerInfo) -> str:
     return ", ".join(words)
 
 
+def own_timeout(info: ConsumerInfo) -> int | None:
+    """The time to acknowledge in that it asked for itself, in milliseconds."""
+    asked = (info.arguments or {}).get("x-consumer-timeout")
+    return asked if isinstance(asked, int) else None
+
+
+def timeout(info: ConsumerInfo, kind: str | None, release: tuple[int, ...] | None) -> str | None:
+    """How long it may hold a message before the broker takes it back; None when the broker does not tell.
+
+    From 4.3 on its own argument counts, else the smaller of the queue's argument and policy, and only of a quorum
+    queue; before, its argument has no effect, and the queue's holds for the whole channel.
+    """
+    own, of_queue = own_timeout(info), info.consumer_timeout
+    if release is not None and release >= (4, 3):
+        if kind in ("classic", "stream"):
+            return "none"
+        if own is not None:
+            return f"{_long(own)} (its own{f'; the queue has {_long(of_queue)}' if of_queue is not None else ''})"
+    elif release is not None and own is not None and of_queue is not None:
+        return f"{_long(of_queue)} (the {_long(own)} it asks for count from 4.3 on)"
+    return _long(of_queue) if of_queue is not None else None
+
+
+def _timeouts(info: ConsumerInfo) -> str:
+    """What a list tells: whether what it asks for counts depends on its queue and on the broker."""
+    own, of_queue = own_timeout(info), info.consumer_timeout
+    told = [_long(of_queue)] if of_queue is not None else []
+    return ", ".join([*told, f"asks for {_long(own)}"] if own is not None else told) or formats.UNKNOWN
+
+
+def _long(milliseconds: int) -> str:
+    return formats.duration(milliseconds / 1000)
+
+
 def connection(info: ConsumerInfo) -> str | None:
     """The connection it lives on: peer -> broker."""
     return info.channel_details.connection_name if info.channel_details is not None else None
@@ -56,6 +90,7 @@ CONSUMERS: View[ConsumerInfo] = View(
         columns.text(
             "user", "USER", lambda info: info.channel_details.user if info.channel_details else None, wide=True
         ),
+        Column(name="timeout", title="TIMEOUT", value=lambda info: info.consumer_timeout, text=_timeouts, wide=True),
         columns.text("arguments", "ARGUMENTS", lambda info: columns.table(info.arguments), wide=True),
     ),
 )

@@ -8,6 +8,8 @@ from busctl.views import columns, formats
 from busctl.views.view import Column, Tone, View
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from busctl_lib.management.infos_cluster import NodeInfo
 
 
@@ -22,6 +24,14 @@ def problems(info: NodeInfo) -> list[str]:
         ("being drained", info.being_drained),
     ]
     return [word for word, there in found if there]
+
+
+def versions(infos: Iterable[NodeInfo]) -> str | None:
+    """Name who runs what where the nodes of a cluster run different versions; None where none is known to."""
+    found = {info.name: info.rabbitmq_version for info in infos if info.rabbitmq_version}
+    if len(set(found.values())) < 2:
+        return None
+    return formats.safe_text(", ".join(f"{name} {version}" for name, version in sorted(found.items())))
 
 
 def state(info: NodeInfo) -> str:
@@ -65,6 +75,8 @@ NODES: View[NodeInfo] = View(
         columns.count("sockets_used", "SOCKETS", wide=True),
         columns.count("run_queue", "RUN QUEUE", wide=True),
         columns.count("processors", "CPUS", wide=True),
+        columns.text("version", "VERSION", lambda info: info.rabbitmq_version, wide=True),
+        columns.text("erlang", "ERLANG", lambda info: info.erlang_version, wide=True),
         columns.text("type", "TYPE", wide=True),
         columns.text("plugins", "PLUGINS", lambda info: ", ".join(info.enabled_plugins or ()) or None, wide=True),
     ),

@@ -10,12 +10,13 @@ from busctl.views import columns, consumers, formats, replicas
 from busctl.views.lines import Line, labelled
 from busctl.views.queues import features, rate_ack, rate_in, rate_out, state
 from busctl.views.view import Tone
+from busctl_lib.management.infos_cluster import release_of
 from busctl_lib.moments import moment_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from busctl_lib.management.infos import BindingInfo, ConsumerInfo, QueueInfo
+    from busctl_lib.management.infos import BindingInfo, ConsumerInfo, QueueInfo, StreamTracking
     from busctl_lib.queue_detail import Holder, QueueDetail
 
 _LINE_WIDTH = 30
@@ -32,11 +33,10 @@ def lines(info: QueueInfo, detail: QueueDetail, span_s: float) -> list[Line]:
     return [
         *_identity(info),
         *_replica_lines(info),
+        *_stream_lines(info, detail),
         *_numbers(info, span_s),
         *labelled("unacked by", _holder_lines(info, detail, span_s)),
-        *labelled(
-            "consumers", [Line("", _consumer(each)) for each in info.consumer_details or []] or [Line("", "none")]
-        ),
+        *labelled("consumers", _consumer_lines(info, detail)),
         *labelled("bindings", _binding_lines(detail.bindings)),
         *_dead_letter_lines(detail),
     ]
@@ -78,17 +78,32 @@ def _replica_lines(info: QueueInfo) -> list[Line]:
     told = ", ".join(f"{name}{mark}" for name, mark in zip(info.members, marks, strict=True))
     trouble = replicas.trouble(info)
     what = f"{replicas.shown(info)} online{f', {trouble}' if trouble else ''}: {told}"
-    found = [Line("members", formats.safe_text(what), replicas.tone(info))]
-    if info.type == "stream":
-        readers = sum((info.readers or {}).values()) if info.readers is not None else None
-        found.append(
-            Line(
-                "stream",
-                f"segments {formats.count(info.segments)}, readers {formats.count(readers)}; "
-                "its first and last offsets: the management API does not tell",
-            )
-        )
-    return found
+    return [Line("members", formats.safe_text(what), replicas.tone(info))]
+
+
+def _stream_lines(info: QueueInfo, detail: QueueDetail) -> list[Line]:
+    if info.type != "stream":
+        return []
+    readers = sum((info.readers or {}).values()) if info.readers is not None else None
+    since = _clock(info.first_timestamp / 1000) if info.first_timestamp is not None else formats.UNKNOWN
+    about = f"segments {formats.count(info.segments)}, readers {formats.count(readers)}; first message {since}; "
+    found = [Line("stream", about + "its first and last offsets: the management API does not tell")]
+    if detail.tracking is None:
+        why = formats.safe_text(detail.tracking_unknown or "the broker does not tell")
+        return [*found, Line("offsets", f"not known: {why}", Tone.MUTED)]
+    return [*found, Line("offsets", offsets(detail.tracking) or "none stored by a reader")]
+
+
+def offsets(tracking: StreamTracking) -> str:
+    """Which readers stored which offset."""
+    found = sorted((tracking.offsets or {}).items())
+    return formats.safe_text(", ".join(f"{name} at {offset:,}" for name, offset in found))
+
+
+def priorities(info: QueueInfo) -> str | None:
+    """How many messages wait with which priority, the highest first; None where none wait, or that is not told."""
+    found = [(int(name), count) for name, count in (info.messages_by_priority or {}).items() if name.isdecimal()]
+    return ", ".join(f"{count:,} of {priority}" for priority, count in sorted(found, reverse=True)) or None
 
 
 def _numbers(info: QueueInfo, span_s: float) -> list[Line]:
@@ -99,6 +114,7 @@ def _numbers(info: QueueInfo, span_s: float) -> list[Line]:
             f"{formats.count(info.messages_ready)} ready, {formats.count(info.messages_unacknowledged)} unacked"
             + (f", the oldest sent {oldest}" if oldest != formats.UNKNOWN else ""),
         ),
+        *([Line("priorities", f"{by_priority} (without one: 4)")] if (by_priority := priorities(info)) else []),
         Line("size", f"{formats.size(info.message_bytes)} of messages, {formats.size(info.memory)} of memory"),
         Line(
             "rates",
@@ -152,7 +168,14 @@ def _clock(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
-def _consumer(info: ConsumerInfo) -> str:
+def _consumer_lines(info: QueueInfo, detail: QueueDetail) -> list[Line]:
+    release = release_of(detail.rabbitmq_version)
+    found = [_consumer(each, info.type, release) for each in info.consumer_details or []]
+    return [Line("", text) for text in found or ["none"]]
+
+
+def _consumer(info: ConsumerInfo, kind: str | None, release: tuple[int, ...] | None) -> str:
+    timeout = consumers.timeout(info, kind, release)
     channel = info.channel_details
     where = channel.connection_name or channel.name if channel is not None else None
     parts = [
@@ -161,6 +184,7 @@ def _consumer(info: ConsumerInfo) -> str:
         f"user {channel.user}" if channel is not None and channel.user else "",
         f"prefetch {info.prefetch_count or 'unlimited'}",
         consumers.mode(info),
+        f"timeout {timeout}" if timeout is not None else "",
         "" if info.active is not False else "inactive",
         _plain(info.arguments) if info.arguments else "",
     ]

@@ -84,7 +84,7 @@ def of_note(info: QueueInfo) -> State | None:
         return State("parked", Tone.NORMAL, "")
     if info.messages and not info.consumers and is_dead_letter_queue(info.name):
         return State("dead letters", Tone.BAD, "✖")
-    if info.messages and info.consumers == 0 and info.type != "stream":
+    if info.messages and info.consumers == 0 and not info.consumer_details and info.type != "stream":
         return State("delay", Tone.NORMAL, "◷") if _is_delay(info) else State("no consumer", Tone.WARN, "∅")
     per_s = growth(info)
     if per_s is not None and info.messages and info.type != "stream":

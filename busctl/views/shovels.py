@@ -57,6 +57,15 @@ def _place(queue: str | None, exchange: str | None, key: str | None, address: st
     return address
 
 
+def _to_go(info: ShovelInfo) -> float | None:
+    return info.remaining if isinstance(info.remaining, int) else None
+
+
+def _remaining(info: ShovelInfo) -> str:
+    """How many messages it has still to move; one that never ends says so itself."""
+    return formats.safe_text(info.remaining) if isinstance(info.remaining, str) else formats.count(info.remaining)
+
+
 SHOVELS: View[ShovelInfo] = View(
     noun="shovels",
     sort="name",
@@ -72,6 +81,9 @@ SHOVELS: View[ShovelInfo] = View(
         columns.text("from", "FROM", lambda info: info.src_uri, wide=True),
         columns.text("to", "TO", lambda info: info.dest_uri, wide=True),
         columns.count("forwarded", "FORWARDED", wide=True),
+        Column(name="remaining", title="REMAINING", value=_to_go, text=_remaining, align="right", wide=True),
+        columns.count("pending", "PENDING", wide=True),
+        columns.text("flow", "FLOW", lambda info: info.blocked_status, wide=True),
         columns.text("node", "NODE", wide=True),
     ),
 )

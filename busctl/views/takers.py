@@ -21,6 +21,8 @@ class Taker(NamedTuple):
 
     consumer: ConsumerInfo
     channel: ChannelInfo | None = None
+    timeout: str | None = None
+    """How long it may hold a message; None where the broker does not tell."""
 
 
 def share(taker: Taker) -> float | None:
@@ -28,7 +30,7 @@ def share(taker: Taker) -> float | None:
 
     The broker counts unacknowledged messages by channel: what one of several consumers there holds, nobody knows.
     """
-    consumer, channel = taker
+    consumer, channel, _ = taker
     held = channel.messages_unacknowledged if channel is not None and channel.consumer_count == 1 else None
     if held is None or not consumer.ack_required or not consumer.prefetch_count:
         return None
@@ -37,7 +39,7 @@ def share(taker: Taker) -> float | None:
 
 def holds(taker: Taker) -> str:
     """A bar and the numbers, or why there is none."""
-    consumer, channel = taker
+    consumer, channel, _ = taker
     limit = f"{consumer.prefetch_count:,}" if consumer.prefetch_count else "no limit"
     if not consumer.ack_required:
         return "never waits for acks"
@@ -65,6 +67,7 @@ TAKERS: View[Taker] = View(
         columns.text("tag", "CONSUMER", lambda taker: taker.consumer.consumer_tag),
         Column(name="holds", title="HOLDS", value=share, text=holds, tone=_tone),
         columns.text("mode", "MODE", lambda taker: mode(taker.consumer), tone=lambda _: Tone.MUTED),
+        columns.text("timeout", "TIMEOUT", lambda taker: (taker.timeout or formats.UNKNOWN).partition(" (")[0]),
         columns.text("connection", "CONNECTION", lambda taker: connection(taker.consumer) or formats.UNKNOWN),
     ),
 )

@@ -29,6 +29,11 @@ def default_queue_type(info: VhostInfo) -> str | None:
     return info.default_queue_type if info.default_queue_type != "undefined" else None
 
 
+def protected(info: VhostInfo) -> str | None:
+    """Whether the broker refuses to delete it; None when it does not say."""
+    return columns.yes_or_no(info.protected_from_deletion)
+
+
 VHOSTS: View[VhostInfo] = View(
     noun="vhosts",
     sort="name",
@@ -48,6 +53,7 @@ VHOSTS: View[VhostInfo] = View(
         columns.rate("out", "OUT/s", lambda info: columns.rate_of(info.message_stats, "deliver_get")),
         *columns.unroutable(),
         columns.text("default_queue_type", "QUEUE TYPE", default_queue_type),
+        columns.text("protected", "PROTECTED", protected, wide=True),
         columns.text("tags", "TAGS", lambda info: ",".join(info.tags or ()) or None, wide=True),
         columns.text("description", "DESCRIPTION"),
     ),

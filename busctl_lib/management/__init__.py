@@ -14,10 +14,13 @@ from busctl_lib.management.infos import MessageStats as MessageStats
 from busctl_lib.management.infos import PolicyInfo as PolicyInfo
 from busctl_lib.management.infos import QueueInfo as QueueInfo
 from busctl_lib.management.infos import Sample as Sample
+from busctl_lib.management.infos import StreamTracking as StreamTracking
 from busctl_lib.management.infos import rate_of as rate_of
 from busctl_lib.management.infos_access import AccountInfo as AccountInfo
 from busctl_lib.management.infos_access import PermissionInfo as PermissionInfo
 from busctl_lib.management.infos_access import UserInfo as UserInfo
+from busctl_lib.management.infos_cluster import DeprecatedFeature as DeprecatedFeature
+from busctl_lib.management.infos_cluster import HealthCheck as HealthCheck
 from busctl_lib.management.infos_cluster import NodeInfo as NodeInfo
 from busctl_lib.management.infos_cluster import OverviewInfo as OverviewInfo
 from busctl_lib.management.infos_cluster import VhostInfo as VhostInfo

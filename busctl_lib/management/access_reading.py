@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from busctl_lib.errors import ApiError, ApiForbidden, ApiUnreachable, NotFound
+from busctl_lib.errors import ApiError, ApiForbidden, NotFound
 from busctl_lib.management.infos import Info
 from busctl_lib.management.infos_access import AccountInfo, PermissionInfo, TopicPermissionInfo
 from busctl_lib.management.infos_links import FederationLinkInfo, ShovelInfo
-from busctl_lib.management.reading import Reading
+from busctl_lib.management.reading import Reading, is_no_path
 from busctl_lib.management.transport import segment
 
 L = TypeVar("L", bound=Info)
-_NO_SUCH_PATH = (400, 406)
-"""What the API's server of static files says to who asks for JSON, where no plug-in owns the path; 400 for vhost /."""
 _SHOVELS, _FEDERATION = "rabbitmq_shovel_management", "rabbitmq_federation_management"
 
 
@@ -74,8 +72,8 @@ class AccessReading(Reading):
         try:
             path = noun if vhost is None else f"{noun}/{segment(vhost)}"
             return self._of_vhost(path, list[kind], vhost)  # type: ignore[valid-type]
-        except (NotFound, ApiError, ApiUnreachable) as error:
-            if not isinstance(error, NotFound) and error.facts.get("status") not in _NO_SUCH_PATH:
+        except (NotFound, ApiError) as error:
+            if not is_no_path(error):
                 raise
             self._check_vhost(vhost)
             text = f"this broker tells nothing of {noun.replace('-', ' ')}: its plug-in {plugin} is off"

@@ -6,9 +6,10 @@ from collections.abc import Collection
 from types import TracebackType
 from typing import Any, Self
 
-from busctl_lib.errors import ApiForbidden, NotFound
+from busctl_lib.errors import ApiForbidden
 from busctl_lib.management.access_reading import AccessReading
 from busctl_lib.management.changes import Changes
+from busctl_lib.management.cluster_reading import ClusterReading
 from busctl_lib.management.infos import BindingInfo, ChannelInfo, ConnectionInfo, ConsumerInfo, ExchangeInfo, PolicyInfo
 from busctl_lib.management.infos_access import UserInfo
 from busctl_lib.management.infos_cluster import NodeInfo, OverviewInfo, VhostInfo
@@ -19,7 +20,7 @@ from busctl_lib.management.way import Way
 from busctl_lib.tls import TlsFiles
 
 
-class ManagementClient(Changes, QueueReading, AccessReading):
+class ManagementClient(Changes, QueueReading, AccessReading, ClusterReading):
     """The RabbitMQ management API of one cluster, versions 3.10 to 4.x.
 
     Args:
@@ -112,29 +113,6 @@ class ManagementClient(Changes, QueueReading, AccessReading):
             if found is None:
                 raise
             return found
-
-    def set_tracing(self, vhost: str, on: bool) -> None:
-        """Switch the firehose of a vhost. Needs the administrator tag.
-
-        Effect: the vhost's tracing flag and nothing else; description, tags and default queue type are sent along
-        as they are, because a PUT without them empties them.
-        Source: https://www.rabbitmq.com/docs/firehose.
-        """
-        before = self._vhost(vhost)
-        body: dict[str, object] = {"tracing": on}
-        if before.description is not None:
-            body["description"] = before.description
-        if before.tags is not None:
-            body["tags"] = before.tags
-        if before.default_queue_type not in (None, "undefined"):
-            body["default_queue_type"] = before.default_queue_type
-        self._send("PUT", f"vhosts/{segment(vhost)}", body)
-
-    def _vhost(self, name: str) -> VhostInfo:
-        try:
-            return self._ask(f"vhosts/{segment(name)}", VhostInfo, asked={"name": name})
-        except NotFound as error:
-            raise self._no_vhost(name, hidden=False) from error
 
     def policies(self, vhost: str | None = None) -> list[PolicyInfo]:
         """Policies of one vhost, or of all."""

@@ -122,6 +122,8 @@ class QueueInfo(Info):
     messages_details: Details | None = None
     messages_ready_details: Details | None = None
     messages_unacknowledged_details: Details | None = None
+    messages_by_priority: dict[str, int] | None = None
+    """How many wait with which priority; of a quorum queue from 4.3. Not in lists."""
     message_bytes: int | None = None
     memory: int | None = None
     consumers: int | None = None
@@ -138,15 +140,28 @@ class QueueInfo(Info):
     idle_since: str | None = None
     segments: int | None = None
     """Of a stream, from 4.0."""
+    first_timestamp: int | None = None
+    """When the first message of a stream was written, in milliseconds since 1970; from 4.3. None while not known."""
     readers: dict[str, int] | None = None
     """Of a stream: how many readers each node serves."""
     message_stats: MessageStats | None = None
     consumer_details: list[ConsumerInfo] | None = None
 
+    def __post_init__(self) -> None:
+        self.first_timestamp = self.first_timestamp or None  # 0 is "not known" there
+
     @property
     def key(self) -> tuple[str, str]:
         """(vhost, name): what tells one queue from another."""
         return (self.vhost, self.name)
+
+
+class StreamTracking(Info):
+    """Who reads a stream from where, and who writes to it, as far as they gave themselves a name."""
+
+    offsets: dict[str, int] | None = None
+    """By the name of a reader: the offset that it stored last."""
+    writers: dict[str, int] | None = None
 
 
 QUEUE_LIST_COLUMNS: tuple[str, ...] = (

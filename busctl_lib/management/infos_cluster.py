@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from busctl_lib.management.infos import Details, Info, MessageStats
 
 LIST_WITH_RATES_MAX = 1000
 """Up to this many queues one list brings rates and consumers of all without hurting the broker."""
+
+
+def release_of(version: str | None) -> tuple[int, ...] | None:
+    """The first two numbers of a version, to be compared: (4, 3)."""
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdecimal()) if version else None
 
 
 class QueueTotals(Info):
@@ -54,6 +59,10 @@ class OverviewInfo(Info):
     rates_mode: str | None = None
     disable_stats: bool | None = None
     default_queue_type: str | None = None
+    cluster_tags: dict[str, Any] | None = None
+    """From 4.0."""
+    node_tags: dict[str, Any] | None = None
+    """Of the node that answered; from 4.0."""
     message_stats: MessageStats | None = None
     queue_totals: QueueTotals | None = None
     object_totals: ObjectTotals | None = None
@@ -61,9 +70,21 @@ class OverviewInfo(Info):
     statistics_db_event_queue: int | None = None
 
     @property
+    def release(self) -> tuple[int, ...] | None:
+        """The version's first two numbers, to be compared: (4, 3)."""
+        return release_of(self.rabbitmq_version)
+
+    @property
     def is_large(self) -> bool:
         """Whether there are more queues than a list with the rates of all should be asked for."""
         return self.object_totals is not None and (self.object_totals.queues or 0) > LIST_WITH_RATES_MAX
+
+
+class Application(Info):
+    """A part of a node's program."""
+
+    name: str
+    version: str | None = None
 
 
 class NodeInfo(Info):
@@ -73,6 +94,10 @@ class NodeInfo(Info):
     type: str | None = None
     running: bool | None = None
     being_drained: bool | None = None
+    """In maintenance: it takes no clients, and leads no queues. From 4.0."""
+    rabbitmq_version: str | None = None
+    erlang_version: str | None = None
+    """From 4.3."""
     uptime: int | None = None
     """Milliseconds."""
     mem_used: int | None = None
@@ -91,6 +116,15 @@ class NodeInfo(Info):
     processors: int | None = None
     partitions: list[str] | None = None
     enabled_plugins: list[str] | None = None
+    applications: list[Application] | None = None
+    """Read for the version alone."""
+
+    def __post_init__(self) -> None:
+        if self.rabbitmq_version is None:  # before 4.3 it stands among the parts of the node's program
+            self.rabbitmq_version = next(
+                (each.version for each in self.applications or () if each.name == "rabbit"), None
+            )
+        self.applications = None
 
 
 class VhostInfo(Info):
@@ -101,6 +135,8 @@ class VhostInfo(Info):
     tags: list[str] | None = None
     default_queue_type: str | None = None
     """"undefined" up to 3.13 when none was set."""
+    protected_from_deletion: bool | None = None
+    """Whether the broker refuses to delete it; from 4.1."""
     tracing: bool | None = None
     metadata: dict[str, Any] | None = None
     cluster_state: dict[str, str] | None = None
@@ -112,3 +148,25 @@ class VhostInfo(Info):
     recv_oct_details: Details | None = None
     send_oct: int | None = None
     send_oct_details: Details | None = None
+
+
+class DeprecatedFeature(Info):
+    """A feature that a later version will not have. Source: https://www.rabbitmq.com/docs/deprecated-features."""
+
+    name: str
+    deprecation_phase: str | None = None
+    """permitted_by_default, denied_by_default, disconnected or removed."""
+    state: str | None = None
+    """permitted or denied here; from 4.3."""
+    desc: str | None = None
+    doc_url: str | None = None
+    provided_by: str | None = None
+
+
+class HealthCheck(Info):
+    """What one of the broker's own checks said."""
+
+    name: str
+    status: Literal["ok", "failed", "absent", "unknown"]
+    """absent: this version has no such check; unknown: it was asked in vain."""
+    reason: str | None = None

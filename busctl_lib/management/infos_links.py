@@ -39,8 +39,13 @@ class ShovelInfo(Info):
     dest_exchange_key: str | None = None
     dest_address: str | None = None
     remaining: int | str | None = None
-    """Messages to go; "unlimited" for one that never ends."""
+    """Messages to go; "unlimited" for one that never ends. From 4.3, as the three below."""
+    remaining_unacked: int | str | None = None
+    """The same, counted by what its destination has confirmed."""
+    pending: int | None = None
+    """Taken, and kept here while its destination is blocked."""
     forwarded: int | None = None
+    """Since it started last."""
 
     def __post_init__(self) -> None:
         self.src_uri, self.dest_uri = without_login(self.src_uri), without_login(self.dest_uri)

@@ -7,6 +7,7 @@ from typing import TypeVar
 from busctl_lib.errors import ApiForbidden, BusError, NotFound, VhostNotFound
 from busctl_lib.management.asking import Asked, Asking
 from busctl_lib.management.infos import ExchangeInfo
+from busctl_lib.management.infos_cluster import VhostInfo
 from busctl_lib.management.transport import Params, segment
 
 T = TypeVar("T")
@@ -14,6 +15,13 @@ _ALWAYS_THERE = "amq.match"
 """An exchange that each vhost has and nobody can delete."""
 _HIDDEN = "not_found"
 """What 4.3 says to who may not enter; its word for what is not there is "Object Not Found"."""
+_NO_SUCH_PATH = (400, 404, 406)
+"""What the API's server of static files says to who asks for JSON, where nothing owns the path; 400 for vhost /."""
+
+
+def is_no_path(error: BusError) -> bool:
+    """Whether this broker has nothing at a path: a version without it, a plug-in that is off."""
+    return error.facts.get("status") in _NO_SUCH_PATH
 
 
 class Reading(Asking):
@@ -41,6 +49,12 @@ class Reading(Asking):
             return self._of_vhost(path, kind, vhost, params, {"name": name})
         except NotFound as error:
             raise NotFound(f"no {noun} {name!r} in vhost {vhost!r}", code=404, text="Not Found", vhost=vhost) from error
+
+    def _vhost(self, name: str) -> VhostInfo:
+        try:
+            return self._ask(f"vhosts/{segment(name)}", VhostInfo, asked={"name": name})
+        except NotFound as error:
+            raise self._no_vhost(name, hidden=False) from error
 
     def _check_vhost(self, vhost: str | None, error: BusError | None = None) -> None:
         """Say so when a vhost is absent or this user may not enter it; a small request, where an error does not tell.

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from textual import on
+from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical
+from textual.content import Content
 
+from busctl.tui.feed import Feed
 from busctl.tui.filters import Filter
-from busctl.tui.messages import OpenList, OpenQueue, OpenTail
+from busctl.tui.messages import OpenList, OpenQueue, OpenTail, OwnAsked
 from busctl.tui.screens.place import Place
 from busctl.tui.widgets.chart import Chart, Series
 from busctl.tui.widgets.nodes import NodeBars
@@ -19,12 +23,16 @@ from busctl.tui.widgets.slots import Slot
 from busctl.tui.widgets.table import LiveTable
 from busctl.views import formats, queues
 from busctl.views.happenings import HAPPENINGS
-from busctl.views.overview import Attention
+from busctl.views.overview import Attention, of_broker, of_checks, tags
 from busctl.views.view import Column, View
+from busctl_lib.errors import BusError
 from busctl_lib.poller import Snapshot
 
 if TYPE_CHECKING:
     from busctl_lib.management.infos import Details, QueueInfo
+
+OWN_BEAT_S = 30.0
+"""What the broker says of itself moves seldom, and each of its checks is a request."""
 
 ATTENTION: View[Attention] = View(
     noun="matters",
@@ -71,6 +79,20 @@ class OverviewScreen(Place):
         Binding("t", "tail", "tail", id="overview.tail", tooltip="Watch the messages of the queue under the cursor."),
         Binding("tab", "app.focus_next", "next table", id="overview.next", tooltip="Go to the next table."),
     ]
+
+    def __init__(self, feed: Feed) -> None:
+        super().__init__(feed)
+        self._own: OwnAsked | None = None
+        """What the broker says of itself; None until it was asked."""
+        self._gone_away = threading.Event()
+
+    def on_mount(self) -> None:
+        """Ask the broker about itself from now on."""
+        self._ask_own()
+
+    def on_unmount(self) -> None:
+        """No longer."""
+        self._gone_away.set()
 
     @property
     def crumb(self) -> str:
@@ -150,7 +172,7 @@ class OverviewScreen(Place):
 
     def show_snapshot(self, snapshot: Snapshot) -> None:
         """Fill all of them."""
-        matters = self.feed.judged(snapshot).matters
+        matters = [*of_checks(self._own.checks if self._own else ()), *self.feed.judged(snapshot).matters]
         self._matters.empty = "Nothing needs attention. Good."
         self._matters.set_rows(matters)
         self.query_one("#overview-attention").border_subtitle = str(len(matters)) if matters else ""
@@ -162,6 +184,30 @@ class OverviewScreen(Place):
         self.query_one("#overview-happenings", LiveTable).set_rows(self.feed.happenings)
         self._draw_rates(snapshot)
         self._say_objects(snapshot)
+        self._say_own(snapshot)
+
+    @work(thread=True, exclusive=True, exit_on_error=False, group="own")
+    def _ask_own(self) -> None:
+        """Have the broker check itself, now and then, while somebody looks."""
+        api = self.feed.session.management
+        while not self._gone_away.is_set():
+            if self.is_current:
+                with contextlib.suppress(BusError):  # the state line says so already; what was seen last stays
+                    self.post_message(OwnAsked(api.health(), api.deprecated_features_used()))
+            self._gone_away.wait(OWN_BEAT_S)
+
+    @on(OwnAsked)
+    def _take_own(self, message: OwnAsked) -> None:
+        self._own = message
+        self.take_snapshot(self.feed.snapshot)
+
+    def _say_own(self, snapshot: Snapshot) -> None:
+        """On the nodes' frame: the tags of cluster and node, what the checks say, what is deprecated and in use."""
+        panel = self.query_one("#overview-nodes")
+        told = tags(snapshot.overview) if snapshot.overview else None
+        panel.border_title = Content(f"Nodes, {told}" if told else "Nodes")
+        if self._own is not None:
+            panel.border_subtitle = Content(of_broker(self._own.checks, self._own.deprecated))
 
     def show_unknown(self, text: str) -> None:
         """Nothing was seen yet."""

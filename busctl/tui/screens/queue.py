@@ -16,7 +16,7 @@ from textual.widgets import Static
 from textual.worker import get_current_worker
 
 from busctl.tui.feed import Feed
-from busctl.tui.messages import ChannelsAsked, SpanAsked
+from busctl.tui.messages import ChannelsAsked, OffsetsAsked, SpanAsked
 from busctl.tui.nouns import bindings_of_exchange, connection_named
 from busctl.tui.screens.queue_charts import SPANS, Span, depth_lines, rate_lines
 from busctl.tui.screens.queue_tables import (
@@ -35,15 +35,17 @@ from busctl.tui.widgets.chart import Chart
 from busctl.tui.widgets.table import LiveTable
 from busctl.views import formats, queues
 from busctl.views.consumers import connection as consumer_connection
+from busctl.views.queue_detail import offsets, priorities
 from busctl.views.takers import Taker
 from busctl.views.view import Tone
 from busctl_lib.errors import ApiForbidden, BusError, NotFound
 from busctl_lib.management.infos import BindingInfo
 from busctl_lib.poller import MIN_INTERVAL_S
+from busctl_lib.queue_detail import tracking_of
 
 if TYPE_CHECKING:
     from busctl_lib.depths import QueueKey
-    from busctl_lib.management.infos import ChannelInfo, QueueInfo
+    from busctl_lib.management.infos import ChannelInfo, QueueInfo, StreamTracking
     from busctl_lib.poller import Snapshot
 
 SPAN_BEAT_S = 10.0
@@ -106,6 +108,8 @@ class QueueScreen(QueueVerbs):
         """The queue with samples of the chosen span, when the poller does not bring them."""
         self._channels: Mapping[str, ChannelInfo] = {}
         """Of its consumers, by name."""
+        self._tracking: StreamTracking | None = None
+        """Of a stream: what its readers stored in it."""
         self._gone_away = threading.Event()
 
     @property
@@ -157,7 +161,8 @@ class QueueScreen(QueueVerbs):
             return
         self.query_one("#queue-facts", Static).update(self._facts(info))
         self._draw_charts(snapshot, info)
-        self._fill("consumers", takers(info, self._channels), "Nobody consumes from here.")
+        release = snapshot.overview.release if snapshot.overview else None
+        self._fill("consumers", takers(info, self._channels, release), "Nobody consumes from here.")
         self.query_one("#queue-consumers-panel").border_title = f"Consumers{saturation(info)}"
         self._fill("bindings", snapshot.bindings.get(self.key), "Nothing leads here.")
         self._fill("arguments", settings_of(info), "Declared without arguments, no policy.")
@@ -177,8 +182,7 @@ class QueueScreen(QueueVerbs):
         table.set_rows(rows or [])
         self.query_one(f"#queue-{what}-panel").border_subtitle = str(len(rows)) if rows else ""
 
-    @staticmethod
-    def _facts(info: QueueInfo) -> Content:
+    def _facts(self, info: QueueInfo) -> Content:
         state = queues.state(info)
         numbers = [
             (formats.count(info.messages_ready), "ready"),
@@ -197,6 +201,9 @@ class QueueScreen(QueueVerbs):
             *([f"consumers ready {ready:.0%} of the time"] if (ready := _readiness(info)) is not None else []),
             *([f"on {info.leader or info.node}"] if info.leader or info.node else []),
             *([formats.size(info.memory)] if info.memory else []),
+            *([f"by priority {waiting}"] if (waiting := priorities(info)) else []),
+            *([f"first message {formats.ago(info.first_timestamp / 1000)}"] if info.first_timestamp else []),
+            *([f"read by {readers}"] if self._tracking and (readers := offsets(self._tracking)) else []),
         ]
         parts: list[tuple[str, str] | str] = [(formats.safe_text(state.text), _TONES[state.tone]), "  "]
         for number, label in numbers:
@@ -255,12 +262,20 @@ class QueueScreen(QueueVerbs):
                 except BusError:  # the state line says so already; what was seen last stays
                     break
             self.post_message(ChannelsAsked(dict(known)))
+            if info is not None and info.type == "stream":
+                self.post_message(OffsetsAsked(tracking_of(self.feed.session.management, info)[0]))
             self._gone_away.wait(CHANNEL_BEAT_S if consumers is not None else MIN_INTERVAL_S)
 
     @on(ChannelsAsked)
     def _take_channels(self, message: ChannelsAsked) -> None:
         if message.channels != self._channels:
             self._channels = message.channels
+            self.take_snapshot(self.feed.snapshot)
+
+    @on(OffsetsAsked)
+    def _take_offsets(self, message: OffsetsAsked) -> None:
+        if message.tracking != self._tracking:
+            self._tracking = message.tracking
             self.take_snapshot(self.feed.snapshot)
 
     @on(SpanAsked)

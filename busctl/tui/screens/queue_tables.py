@@ -10,6 +10,7 @@ import msgspec
 from busctl.tui.widgets.slots import Slot
 from busctl.tui.widgets.table import LiveTable
 from busctl.views.bindings import BINDINGS
+from busctl.views.consumers import timeout
 from busctl.views.formats import safe_text
 from busctl.views.takers import FULL, TAKERS, Taker
 from busctl.views.view import Column, Tone, View
@@ -65,17 +66,23 @@ def consumers_table() -> LiveTable[Taker]:
     slots = [
         Slot(column=column("tag"), least=10, most=40, rank=0),
         Slot(column=column("holds"), least=20, most=26, rank=1),
-        Slot(column=column("mode"), least=6, most=24, rank=3),
+        Slot(column=column("mode"), least=6, most=24, rank=4),
+        Slot(column=column("timeout"), least=8, most=8, rank=3),
         Slot(column=column("connection"), least=14, most=60, rank=2),
     ]
     return LiveTable(TAKERS, slots, key=_consumer_key, sort="tag", empty=ASKING, id="queue-consumers")
 
 
-def takers(info: QueueInfo, channels: Mapping[str, ChannelInfo]) -> list[Taker] | None:
+def takers(
+    info: QueueInfo, channels: Mapping[str, ChannelInfo], release: tuple[int, ...] | None = None
+) -> list[Taker] | None:
     """The queue's consumers with their channels; None while they are not known."""
     if info.consumer_details is None:
         return None
-    return [Taker(each, channels.get(channel_of(each) or "")) for each in info.consumer_details]
+    return [
+        Taker(each, channels.get(channel_of(each) or ""), timeout(each, info.type, release))
+        for each in info.consumer_details
+    ]
 
 
 def channel_of(info: ConsumerInfo) -> str | None:
