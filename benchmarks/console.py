@@ -228,7 +228,7 @@ async def measured(options: argparse.Namespace) -> None:
     gc.set_threshold(50_000)  # as the program does
     with Session(settings) as session:
         app = Probe(session)
-        app.feed.poller.start = lambda: None  # type: ignore[method-assign]
+        app.feed.start = lambda: None  # type: ignore[method-assign]
         async with app.run_test(size=SIZE) as pilot:
             gc.freeze()
             print(f"first frame: {app.first_frame_s:.2f} s after the start; memory {memory_mb():.0f} MB", flush=True)

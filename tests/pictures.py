@@ -21,6 +21,7 @@ from busctl.config import Flags, resolve
 from busctl.contexts import ConsoleConfig
 from busctl.session import Session
 from busctl.tui.app import ConsoleApp
+from busctl.tui.hearing import BY_EXCHANGE, Hearing
 from busctl.tui.jobs import Job
 from busctl.tui.messages import (
     ChannelsAsked,
@@ -58,6 +59,8 @@ def stand_still(monkeypatch: pytest.MonkeyPatch) -> None:
     time.tzset()
     monkeypatch.setattr(StateLine, "clock", staticmethod(lambda: 1000.4))
     monkeypatch.setattr(Poller, "start", lambda self: None)
+    monkeypatch.setattr(Hearing, "start", lambda self: None)
+    monkeypatch.setattr(Hearing, "told", BY_EXCHANGE)
     monkeypatch.setattr(TailScreen, "_watch", lambda self: None)
     monkeypatch.setattr(Input, "_toggle_cursor", lambda self: None)
     monkeypatch.setattr(FlowPlace, "_watch", lambda self: None)

@@ -151,7 +151,7 @@ def test_the_command_follows_until_it_has_enough(
 
 
 def test_without_the_exchange_it_says_why_and_how_else(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("busctl_lib.events.exchange_vhost", lambda api: None)
+    monkeypatch.setattr("busctl_lib.events.exchange.exchange_vhost", lambda api: None)
     code, _, err = run("events", "--via", "exchange", "--for", "1s")
     assert (code, "--via snapshots" in err) == (9, True)
     code, out, err = run("events", "--for", "100ms")

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 from consoles import Console, on_loop, opened
+from proxy import Proxy
 
+from busctl.tui.hearing import BY_EXCHANGE, BY_SNAPSHOTS
 from busctl_lib import MessageBroker, MessageConsumer, MessagePublisher, RPCConsumer
 from busctl_lib.management import ManagementClient
 from busctl_lib.management.transport import Transport
@@ -26,7 +28,7 @@ def bus(vhost: TestBroker) -> Iterator[MessageBroker]:
 @on_loop
 async def test_events_come_are_stopped_narrowed_and_lead_on(vhost: TestBroker, bus: MessageBroker) -> None:
     async with opened(vhost, (140, 40)) as console:
-        await console.shows("no alarms", "Just happened")
+        await console.shows("no alarms", "Just happened", BY_EXCHANGE)
         await console.command("events")
         await console.shows("overview › events", "FOLLOWING", "$ busctl events", "Nothing happened yet", timeout=60)
         bus.declare_queue("orders")
@@ -56,6 +58,42 @@ async def test_events_come_are_stopped_narrowed_and_lead_on(vhost: TestBroker, b
 
 
 @on_loop
+async def test_the_overview_misses_nothing_that_is_brief(vhost: TestBroker, bus: MessageBroker) -> None:
+    async with opened(vhost, (140, 40)) as console:
+        await console.shows("Just happened", BY_EXCHANGE)
+        for _ in range(2):  # each between two beats
+            bus.declare_queue("orders")
+            bus.subscribe("orders", lambda delivery: None).cancel()
+            bus.delete_queue("orders")
+        who = vhost.username
+        await console.shows(
+            f"queue orders created, 2 times by {who}",
+            "consumer joined orders, 2 times",
+            "consumer left orders, 2 times",
+            f"queue orders deleted, 2 times by {who}",
+        )
+
+
+@on_loop
+async def test_what_happens_while_the_event_link_is_away_is_taken_from_snapshots(
+    vhost: TestBroker, bus: MessageBroker
+) -> None:
+    with Proxy(vhost.host, vhost.port) as proxy:
+        async with opened(vhost, (140, 40), amqp_url=proxy.url(vhost.amqp_url)) as console:
+            await console.shows("Just happened", BY_EXCHANGE)
+            proxy.refuse()
+            proxy.cut()
+            await console.shows(BY_SNAPSHOTS)
+            bus.declare_queue("orders")
+            await console.shows("queue orders created")
+            proxy.refuse(False)
+            await console.shows(BY_EXCHANGE, timeout=60)
+            bus.delete_queue("orders")
+            text = await console.shows("queue orders deleted by")
+            assert text.count("queue orders created") == 1
+
+
+@on_loop
 async def test_events_of_who_may_not_see_the_exchange_come_from_snapshots(
     vhost: TestBroker, bus: MessageBroker
 ) -> None:
@@ -68,6 +106,9 @@ async def test_events_of_who_may_not_see_the_exchange_come_from_snapshots(
     )
     try:
         async with opened(vhost, amqp_url=amqp_url, api_url=api_url) as console:
+            await console.shows("Nothing needs attention", "Just happened", BY_SNAPSHOTS)
+            bus.declare_queue("news")
+            await console.shows("queue news created")
             await console.command("events")
             await console.shows("the event exchange cannot be used", "between snapshots", "user: node", "FOLLOWING")
             bus.declare_queue("orders")

@@ -12,13 +12,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from busctl.views import formats
-from busctl.views.happenings import happened
+from busctl.views.happenings import Heard, happened
 from busctl.views.nodes import NODES
 from busctl.views.overview import attention, facts
 from busctl.views.queues import QUEUES, dead_letter_queue, features, rates_between, state
 from busctl.views.takers import Taker, holds, share
 from busctl.views.view import Tone
 from busctl_lib.errors import ApiUnreachable, ConfigError
+from busctl_lib.events import Event
 from busctl_lib.management import ConsumerInfo, Details, MessageStats, NodeInfo, OverviewInfo, QueueInfo, Sample
 from busctl_lib.management.infos import ChannelInfo
 from busctl_lib.poller import Snapshot
@@ -377,6 +378,54 @@ def test_many_of_a_kind_are_told_as_a_number_and_a_lost_api_once() -> None:
     assert happened(lost, lost, 5.0) == []
     assert [found.text for found in happened(lost, before, 5.0)] == ["the API answers again"]
     assert happened(Snapshot(sequence=0), after, 5.0) == []
+
+
+def event(kind: str, name: str, second: int = 0, user: str | None = "ann", **details: Any) -> Event:
+    at = f"2026-01-02T10:00:{second:02}.000Z"
+    return Event(event=kind, at=at, via="exchange", name=name, vhost="/", user=user, details=details)
+
+
+def test_what_the_broker_told_is_shown_in_its_place_and_no_difference_twice() -> None:
+    before, after = seen(("orders", 1), ("trades", 2), listed_at=1.0), seen(("orders", 0), ("trades", 1), ("new", 0))
+    heard = [
+        event("queue.created", "new", 1),
+        event("queue.created", "brief", 2),
+        event("queue.deleted", "brief", 3, user="rmq-internal"),
+        event("consumer.deleted", "tag of orders", 4, queue="orders"),
+        event("consumer.deleted", "tag of orders", 5, queue="orders"),
+        event("connection.created", "1.2.3.4:5 -> 6", 6, user_provided_name="desk"),
+        event("binding.created", "x -> busctl.tap.y ''", 7, destination_name="busctl.tap.y"),
+        event("consumer.created", "tag of busctl.tap.y", 8, queue="busctl.tap.y"),
+        event("channel.created", "1.2.3.4:5 -> 6 (1)", 9),
+    ]
+    told = [(found.text, found.tone, found.key) for found in happened(before, after, 5.0, Heard(heard, since=0.5))]
+    assert told == [
+        ("queue new created by ann", Tone.GOOD, ("/", "new")),
+        ("queue brief created by ann", Tone.GOOD, None),
+        ("queue brief deleted", Tone.WARN, None),
+        ("consumer left orders, 2 times", Tone.WARN, ("/", "orders")),
+        ("connection desk opened by ann", Tone.NORMAL, None),
+        ("orders has no consumer left", Tone.BAD, ("/", "orders")),
+    ]
+
+
+def test_where_something_may_have_been_missed_the_differences_are_told_as_well() -> None:
+    before, after = seen(("gone", 0), listed_at=1.0), seen(("new", 0), ("newer", 0))
+    for since in (None, 1.5):
+        found = happened(before, after, 5.0, Heard([event("queue.created", "new")], since))
+        assert {each.text for each in found} == {
+            "queue new created by ann",
+            "queue gone deleted",
+            "queue newer created",
+        }
+
+
+def test_many_that_were_told_at_once_are_a_number() -> None:
+    heard = [event("connection.closed", f"c{number}") for number in range(7)]
+    lost = seen(*((f"q{number}", 0) for number in range(9)), listed_at=2.0)
+    had = seen(*((f"q{number}", 1) for number in range(9)), listed_at=1.0)
+    found = happened(had, lost, 5.0, Heard(heard, since=0.5))
+    assert [each.text for each in found] == ["7 connections were closed", "9 queues have no consumer left"]
 
 
 # --- what a consumer holds

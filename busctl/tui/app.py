@@ -163,13 +163,13 @@ class ConsoleApp(Opening):
         """Show the overview at once, and begin to ask."""
         self.push_screen(OverviewScreen(self.feed))
         self.step("overview")
-        self.feed.poller.start()
+        self.feed.start()
         for sentence in keys.mistakes(self.feed.console):
             self.notify(safe_text(sentence), title="Config", severity="warning", timeout=15, markup=False)
 
     def on_unmount(self) -> None:
         """Stop asking."""
-        self.feed.poller.stop()
+        self.feed.stop()
 
     @on(SnapshotTaken)
     def _show(self, message: SnapshotTaken) -> None:

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from busctl.contexts import ConsoleConfig, config_path, load_with_demos
+from busctl.tui.hearing import Hearing
 from busctl.tui.history import History
 from busctl.tui.rpc_history import RpcHistory
 from busctl.views.commands import command_line
@@ -64,10 +65,11 @@ class Feed:
         self.console = console or ConsoleConfig()
         self._on_snapshot = on_snapshot
         self.poller = Poller(session.management, self.take_snapshot, vhost=session.vhost)
+        self.hearing = Hearing(session)
         self.snapshot = self._last = Snapshot(sequence=0)
         """The newest that reached the screens; only the app's thread changes it."""
         self.happenings: Sequence[Happening] = ()
-        """What changed from snapshot to snapshot, the newest first."""
+        """What changed, the newest first."""
         self.lists: dict[str, Sequence[Any]] = {}
         """What the lists held when they were last shown, by their noun."""
         self.listed_at: dict[str, float] = {}
@@ -79,10 +81,20 @@ class Feed:
         self.history = History()
         self._judged = self._before = Judged(self.snapshot, (), ())
 
+    def start(self) -> None:
+        """Begin to ask, and to listen."""
+        self.poller.start()
+        self.hearing.start()
+
+    def stop(self, timeout: float = 1.0) -> None:
+        """End both; each is waited for so many seconds."""
+        self.hearing.stop(timeout)
+        self.poller.stop(timeout)
+
     def take_snapshot(self, snapshot: Snapshot) -> None:
         """Note what changed since the last one, and hand it on. Thread: the poller's; the screens need not wait."""
         at = time.time() if snapshot.taken_wall is None or snapshot.error is not None else snapshot.taken_wall
-        news = happened(self._last, snapshot, at)
+        news = happened(self._last, snapshot, at, self.hearing.take())
         self._last = snapshot
         if news:
             self.happenings = [*reversed(news), *self.happenings][:HAPPENINGS_KEPT]

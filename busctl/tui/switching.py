@@ -102,14 +102,14 @@ class Switching(Working):
     @on(SessionOpened)
     def _begin_anew(self, message: SessionOpened) -> None:
         before = self.feed
-        before.poller.stop(0.0)
+        before.stop(0.0)
         self.feed = Feed(message.session, self._on_beat, before.console, before.held)
         self._own.append(message.session)
         with self.batch_update():
             while len(self.screen_stack) > 1:
                 self.pop_screen()
             self.push_screen(OverviewScreen(self.feed))
-        self.feed.poller.start()
+        self.feed.start()
         if message.line:
             self.post_message(RunCommand(message.line))
         else:

@@ -124,9 +124,10 @@ class ManagementClient(Changes, QueueReading, AccessReading, ClusterReading):
 
     # --- the rest of the topology
 
-    def exchanges(self, vhost: str | None = None) -> list[ExchangeInfo]:
-        """Exchanges of one vhost, or of all."""
-        return self._list("exchanges", ExchangeInfo, vhost)
+    def exchanges(self, vhost: str | None = None, *, columns: Collection[str] | None = None) -> list[ExchangeInfo]:
+        """Exchanges of one vhost, or of all; or some of what is known of each."""
+        params = {"columns": ",".join({*columns, "vhost"})} if columns is not None else None
+        return self._list("exchanges", ExchangeInfo, vhost, params)
 
     def exchange(self, vhost: str, name: str) -> ExchangeInfo:
         """One exchange, also the broker's own ones.

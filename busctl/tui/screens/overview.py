@@ -182,6 +182,7 @@ class OverviewScreen(Place):
         self._moving.empty = "Nothing moves."
         self._moving.set_rows(moving)
         self.query_one("#overview-happenings", LiveTable).set_rows(self.feed.happenings)
+        self.query_one("#overview-happened").border_subtitle = f"{self.feed.hearing.told}, :events tells more"
         self._draw_rates(snapshot)
         self._say_objects(snapshot)
         self._say_own(snapshot)
