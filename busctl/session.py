@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from busctl_lib.capabilities import Capabilities
     from busctl_lib.management import ManagementClient
     from busctl_lib.methods import Method
+    from busctl_lib.rights import Rights
     from busctl_lib.rpc.caller import MethodCaller
 
 CONNECT_TIMEOUT_S = 3.5
@@ -94,6 +95,13 @@ class Session:
                 tls=self.settings.tls,
             )
         return self._management
+
+    @property
+    def rights(self) -> Rights:
+        """What the user may do in this virtual host, as it is now."""
+        from busctl_lib.rights import Rights
+
+        return Rights(self.vhost, management=self.management, broker=self.broker)
 
     @cached_property
     def bus(self) -> BusFile:

@@ -30,9 +30,9 @@ from busctl_lib.publishers import MessagePublisher
 from busctl_lib.pytest_plugin import TestBroker
 from busctl_lib.sandbox import PrivateBroker
 from busctl_lib.taps import Note, Tap, TapPlan, clean_leases, keys, open_tap, plan_tap, queues
+from busctl_lib.taps.buffers import Buffer
 from busctl_lib.taps.firehose import published
 from busctl_lib.taps.leases import MARK, TRACE_EXCHANGE
-from busctl_lib.taps.tap import Buffer
 
 WATCH_S = 0.2
 
@@ -171,7 +171,7 @@ def test_the_firehose_is_asked_for_all_exchanges_that_lead_to_the_queue(bus: Bus
     bus.broker.declare_exchange("late", "fanout")
     with bus.open(plan) as tap:
         bus.broker.bind_exchange("main", "late")
-        assert "late leads to orders as well now" in note(tap, "changed").text
+        assert "late leads to it as well now" in note(tap, "changed").text
         bus.publisher.publish("", {}, exchange="late")
         assert [message.exchange for message in seen(tap, 1)] == ["late"]
         bus.broker.delete_queue("orders")

@@ -10,12 +10,14 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from busctl.cli import confirm, exits, output
+from busctl_lib.errors import ApiUnreachable, BusError, NotFound
 
 if TYPE_CHECKING:
     from busctl.cli.selecting import Selection
     from busctl.session import Session
     from busctl_lib.captures import CaptureWriter
     from busctl_lib.envelope import Delivery
+    from busctl_lib.rights import Rights
     from busctl_lib.taps import TapEvent, TapPlan, Taps
 
 _BATCH = 256
@@ -60,13 +62,12 @@ class Watch:
 
 def plan_all(session: Session, targets: Targets, *, explain: bool) -> list[TapPlan]:
     """Plan a tap for each target. Raises what planning raises, with the name that was probably meant."""
-    if targets.queues:
-        return [_plan(session, targets, queue, explain=explain) for queue in dict.fromkeys(targets.queues)]
-    return [_plan(session, targets, None, explain=explain)]
+    queues: list[str | None] = [*dict.fromkeys(targets.queues)] or [None]
+    rights = session.rights
+    return [_plan(session, targets, queue, rights, explain=explain) for queue in queues]
 
 
-def _plan(session: Session, targets: Targets, queue: str | None, *, explain: bool) -> TapPlan:
-    from busctl_lib.errors import ApiUnreachable, NotFound
+def _plan(session: Session, targets: Targets, queue: str | None, rights: Rights, *, explain: bool) -> TapPlan:
     from busctl_lib.taps import plan_tap
 
     try:
@@ -81,6 +82,7 @@ def _plan(session: Session, targets: Targets, queue: str | None, *, explain: boo
             since=targets.since,
             production=session.settings.production,
             accept_loss=targets.accept_loss,
+            rights=rights,
         )
     except ApiUnreachable as error:
         if not explain:
@@ -181,14 +183,21 @@ def _pass_on(taps: Taps, doing: Watch, deliveries: list[Delivery]) -> None:
 
 
 def _take(taps: Taps, timeout: float, most: int) -> list[TapEvent]:
-    """Wait for an event, and take what else is there already: a burst is written at once."""
+    """Wait for an event, and take what else is there already: a burst is written at once.
+
+    Raises:
+        BusError: what ended the taps, once all that came before was taken.
+    """
     events: list[TapEvent] = []
     event = taps.next(timeout)
     while event is not None:
         events.append(event)
         if len(events) >= most:
             break
-        event = taps.next(0)
+        try:
+            event = taps.next(0)
+        except BusError:
+            break  # it is raised again when there is nothing else to be told
     return events
 
 

@@ -102,13 +102,20 @@ class Gatherer(Generic[T]):
         began = time.monotonic()
         while not worker.is_cancelled:
             each_tick()
-            tick = time.monotonic() + TICK_S
-            while (left := tick - time.monotonic()) > 0:
-                if (one := self._take(left)) is not None:
-                    gathered.append(one)
+            try:
+                self._gather(gathered, time.monotonic() + TICK_S)
+            except BusError:
+                if gathered:
+                    self._tell(list(gathered), time.monotonic() - began)
+                raise
             elapsed = time.monotonic() - began
             if (gathered or elapsed >= CALM_S) and self.painted.is_set():
                 self.painted.clear()
                 self._tell(list(gathered), elapsed)
                 gathered.clear()
                 began = time.monotonic()
+
+    def _gather(self, gathered: deque[T], until: float) -> None:
+        while (left := until - time.monotonic()) > 0:
+            if (one := self._take(left)) is not None:
+                gathered.append(one)

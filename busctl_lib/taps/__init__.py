@@ -14,6 +14,8 @@ from pathlib import Path
 
 from busctl_lib.broker import MessageBroker
 from busctl_lib.management import ManagementClient
+from busctl_lib.taps.buffers import Note as Note
+from busctl_lib.taps.buffers import TapEvent as TapEvent
 from busctl_lib.taps.copies import CopyTap
 from busctl_lib.taps.firehose import FirehoseTap
 from busctl_lib.taps.leases import clean_leases as clean_leases
@@ -24,9 +26,7 @@ from busctl_lib.taps.plans import TapPlan as TapPlan
 from busctl_lib.taps.several import Taps as Taps
 from busctl_lib.taps.takes import ConsumeTap, HoldTap, StreamTap
 from busctl_lib.taps.tap import WATCH_S
-from busctl_lib.taps.tap import Note as Note
 from busctl_lib.taps.tap import Tap as Tap
-from busctl_lib.taps.tap import TapEvent as TapEvent
 
 __all__ = [
     "Note",
@@ -92,10 +92,10 @@ def make_tap(
     elif plan.way == "copy":
         tap = CopyTap(plan, broker, management, watch_s=watch_s)
     elif plan.way == "stream":
-        tap = StreamTap(plan, broker, watch_s=watch_s)
+        tap = StreamTap(plan, broker, management, watch_s=watch_s)
     elif plan.way == "hold":
         tap = HoldTap(plan, broker, management, limit=limit, watch_s=watch_s)
     else:
-        tap = ConsumeTap(plan, broker, limit=limit, watch_s=watch_s)
+        tap = ConsumeTap(plan, broker, management, limit=limit, watch_s=watch_s)
     tap.exact = exact
     return tap

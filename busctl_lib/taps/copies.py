@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from busctl_lib.envelope import Delivery
-from busctl_lib.management import BindingInfo
-from busctl_lib.taps.planner import plan
-from busctl_lib.taps.plans import TAP_PREFIX
+from busctl_lib.taps.plans import TapPlan
 from busctl_lib.taps.queues import QueueTap
 
 
@@ -16,11 +14,11 @@ class CopyTap(QueueTap):
     """
 
     def _set_up(self) -> None:
-        self._known = self._bound_now()
         self._queue.declare()
         for binding in self.plan.bindings:
             self._queue.bind(binding)
         self._queue.subscribe(exact=self.exact)
+        self._wake.set()  # the plan may be old
 
     def _give_back(self) -> None:
         self._queue.remove()
@@ -33,35 +31,33 @@ class CopyTap(QueueTap):
         delivery.redelivered = None  # the copy's flag says nothing about the original
         self.buffer.put(delivery)
 
-    def _check(self, *, after_gap: bool) -> None:
-        self._keep_queue(after_gap=after_gap)
-        bound = self._bound_now()
-        if bound != self._known:
-            self._follow_bindings()
-            self._known = bound
+    def taken(self, delivery: Delivery) -> None:
+        """Remember what was shown before it was known that the queue got it."""
+        while self._unsure and self._unsure[0] < self._sure_until:
+            self._unsure.popleft()
+        if self.plan.queue is not None and delivery.received_at >= self._sure_until:
+            self._unsure.append(delivery.received_at)
 
-    def _bound_now(self) -> set[tuple[str, str, str]]:
-        """What the bindings are now. Raises NotFound when the queue or exchange is gone."""
-        old = self.plan
-        if old.queue is not None:
-            infos = self._management.queue_bindings(old.vhost, old.queue)
-        else:
-            infos = self._management.exchange_bindings(old.vhost, old.exchange or "")
-        return {_identity(info) for info in infos if not info.destination.startswith(TAP_PREFIX)}
+    def _doubt_of_shown(self) -> str | None:
+        if self.plan.queue is None:
+            return None
+        withdrawn = self._queue.purge() + self.buffer.withdraw(self._sure_until)
+        shown = sum(at >= self._sure_until for at in self._unsure)
+        self._unsure.clear()
+        if not shown and not withdrawn:
+            return None
+        queue, since = self.plan.queue, f"in the last {self._unsure_s:.1f} s"
+        parts = [f"of what was shown {since} {shown:,} may never have reached {queue}"] * bool(shown)
+        parts += [f"{withdrawn:,} that came {since} are not shown: they may never have reached {queue}"] * bool(
+            withdrawn
+        )
+        return "; ".join(parts)
 
-    def _follow_bindings(self) -> None:
-        """Plan anew and bind what came, unbind what went. Raises GuardRefused where a copy is no longer harmless."""
+    def _rebind(self, new: TapPlan) -> None:
         old = self.plan
-        new = plan(self._management, old.vhost, old.queue, exchange=old.exchange, key=old.routing_key, via="copy")
         for binding in new.bindings:
             if binding not in old.bindings:
                 self._queue.bind(binding)
         for binding in old.bindings:
             if binding not in new.bindings:
                 self._queue.unbind(binding)
-        self.plan = new
-        self._note("changed", f"the bindings have changed: now {new.coverage}")
-
-
-def _identity(info: BindingInfo) -> tuple[str, str, str]:
-    return (info.source, f"{info.destination_type} {info.destination}", info.properties_key or info.routing_key)

@@ -6,8 +6,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from busctl_lib.broker import MessageBroker
 from busctl_lib.envelope import PROPERTY_NAMES, Delivery, Properties
 from busctl_lib.errors import ApiForbidden, GuardRefused
@@ -16,7 +14,6 @@ from busctl_lib.taps import keys
 from busctl_lib.taps.leases import TRACE_EXCHANGE, TracingLease
 from busctl_lib.taps.plans import Binding, TapPlan
 from busctl_lib.taps.queues import QueueTap
-from busctl_lib.taps.sources import entrances_of
 from busctl_lib.taps.tap import WATCH_S
 
 _SWITCHED_OFF_MAX = 2
@@ -70,8 +67,7 @@ class FirehoseTap(QueueTap):
             )
 
     def _check(self, *, after_gap: bool) -> None:
-        self._keep_queue(after_gap=after_gap)
-        self._follow_entrances()
+        super()._check(after_gap=after_gap)
         looked_at, self._looked_at = self._looked_at, time.monotonic()
         if self._lease.is_on():
             return
@@ -89,22 +85,14 @@ class FirehoseTap(QueueTap):
         blind_s = time.monotonic() - looked_at
         self._note("gap", f"{why}: on again; for up to {blind_s:.1f} s nothing was seen", seconds=blind_s)
 
-    def _follow_entrances(self) -> None:
-        """Watch exchanges, too, that lead to the queue since. Raises NotFound when what is watched is gone."""
-        plan = self.plan
-        if plan.queue is None:
-            if plan.exchange:
-                self._management.exchange(plan.vhost, plan.exchange)
-            return
-        now = entrances_of(self._management, plan.vhost, plan.queue)
-        came = [name for name in now if name not in plan.publishes_to]
-        if not came:
-            return
-        self.plan = msgspec.structs.replace(plan, publishes_to=[*plan.publishes_to, *came])
+    def _rebind(self, new: TapPlan) -> None:
+        """Watch the exchanges, too, that lead to the queue since, and those no longer that do not."""
+        gone = [f"publish.{name}" for name in self.plan.publishes_to if name not in new.publishes_to]
+        self.plan = new
         self._bind()
-        blind_s = time.monotonic() - self._looked_at
-        text = f"{', '.join(came)} leads to {plan.queue} as well now: seen from here on, up to {blind_s:.1f} s were not"
-        self._note("changed", text)
+        for binding in list(self._queue.bindings):
+            if binding.routing_key in gone:
+                self._queue.unbind(binding)
 
     def _switch_on_again(self) -> None:
         had_duty = self._lease.duty

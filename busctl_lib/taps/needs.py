@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from busctl_lib.rights import Need, needs
-from busctl_lib.taps.plans import TAP_PREFIX, TapPlan
+from busctl_lib.rights import Need, Rights, needs
+from busctl_lib.taps.plans import TAP_PREFIX, TapPlan, Verdict
 
 _FIREHOSE = "amq.rabbitmq.trace"
 
@@ -25,3 +25,9 @@ def needs_of_own_queue() -> list[Need]:
         *needs(("configure", "write", "read"), TAP_PREFIX),
         Need(verb="write", kind="exchange", name="amq.default"),
     ]
+
+
+def require_rights(verdict: Verdict, rights: Rights | None) -> None:
+    """Refuse a way that takes a right which the user is known not to have."""
+    if rights is not None and verdict.refusal is None and verdict.plan is not None:
+        verdict.refusal = rights.refusal(needs_of(verdict.plan))

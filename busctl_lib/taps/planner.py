@@ -10,8 +10,11 @@ from __future__ import annotations
 
 from busctl_lib.errors import ConfigError, GuardRefused
 from busctl_lib.management import ManagementClient
+from busctl_lib.rights import Rights
 from busctl_lib.taps.exchanges import for_exchange
+from busctl_lib.taps.footing import foundation_of
 from busctl_lib.taps.guards import Guard, firehose_guard
+from busctl_lib.taps.needs import require_rights
 from busctl_lib.taps.plans import COPY_COSTS, WAITING, WAYS, RefusedWay, TapPlan, Verdict, bindings_of, counted, listed
 from busctl_lib.taps.sources import Sources, dead_letterers, sources_of
 from busctl_lib.taps.taking import Asked, taking
@@ -29,6 +32,7 @@ def plan(
     since: str | int = "next",
     production: bool = False,
     accept_loss: bool = False,
+    rights: Rights | None = None,
 ) -> TapPlan:
     """Choose the way to watch a queue, what goes through an exchange, or a whole vhost.
 
@@ -43,6 +47,7 @@ def plan(
         since: Where to begin in a stream: first, last, next, an offset, or an ISO time.
         production: Never choose the firehose, nor take messages to look at them, unless it is named.
         accept_loss: Hold also where the peek budget is used up.
+        rights: Of the user who will watch: no way is planned that takes a right it is known not to have.
 
     Raises:
         NotFound: no such queue or exchange.
@@ -56,19 +61,26 @@ def plan(
         raise ConfigError(f"--via {via} is a way to watch a queue", hint="name the queue")
     guard = firehose_guard(management, vhost, production=production and via != "firehose")
     guard.by_itself = via != "firehose"
+    built_on = foundation_of(management, vhost, queue, exchange)  # first: what changes after it will be seen
     if queue is not None:
-        asked = Asked(via=via, since=since, production=production, accept_loss=accept_loss)
+        asked = Asked(via=via, since=since, production=production, accept_loss=accept_loss, rights=rights)
         verdicts = _for_queue(management, vhost, queue, guard, asked)
     elif exchange is not None:
         verdicts = for_exchange(management, vhost, exchange, key, guard)
     else:
         verdicts = [_all_by_firehose(vhost, guard)]
-    return _choose(verdicts, via, queue or (f"exchange {exchange!r}" if exchange is not None else f"vhost {vhost!r}"))
+    made = _choose(
+        verdicts, via, rights, queue or (f"exchange {exchange!r}" if exchange is not None else f"vhost {vhost!r}")
+    )
+    made.built_on = built_on.of(made.way)
+    return made
 
 
-def _choose(verdicts: list[Verdict], via: str, target: str) -> TapPlan:
+def _choose(verdicts: list[Verdict], via: str, rights: Rights | None, target: str) -> TapPlan:
     refused: list[RefusedWay] = []
     for verdict in verdicts:
+        if via in ("auto", verdict.way):
+            require_rights(verdict, rights)
         why = verdict.refusal or (verdict.by_name if via == "auto" else None)
         if why is not None and verdict.way == "consume" and via == "auto":
             continue  # nobody expects that from a look
@@ -79,6 +91,8 @@ def _choose(verdicts: list[Verdict], via: str, target: str) -> TapPlan:
             if refused and via == "auto":
                 verdict.plan.reason += "; " + "; ".join(f"not by {way.way}: {way.reason}" for way in refused)
             return verdict.plan
+    for verdict in verdicts:
+        require_rights(verdict, rights)
     possible = [verdict.way for verdict in verdicts if verdict.refusal is None and verdict.plan is not None]
     reasons = [f"{way.way}: {way.reason}" for way in refused if via in ("auto", way.way)]
     ways = " or ".join(f"--via {way}{' (takes them away)' * (way == 'consume')}" for way in possible)

@@ -7,8 +7,9 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from busctl_lib.management import BindingInfo
+from busctl_lib.taps.foundations import Foundation
+from busctl_lib.taps.foundations import Way as Way
 
-Way = Literal["stream", "copy", "firehose", "hold", "consume"]
 WAYS: tuple[Way, ...] = get_args(Way)
 Narrow = Literal["no", "equal", "pattern"]
 TAP_PREFIX = "busctl.tap."
@@ -57,6 +58,8 @@ class TapPlan(msgspec.Struct, kw_only=True, omit_defaults=True):
     take_limit: int | None = None
     """The most that a hold takes at once."""
     refused: list[RefusedWay] = []
+    built_on: Foundation = Foundation()
+    """What it was made for, to see when that is gone or another."""
 
     @property
     def target(self) -> str:
@@ -106,11 +109,12 @@ def counted(count: int, noun: str) -> str:
 
 def listed(infos: list[BindingInfo], limit: int = 4) -> str:
     """Name bindings, the first few."""
-    names = list(dict.fromkeys(_described(info) for info in infos))
+    names = list(dict.fromkeys(described(info) for info in infos))
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
-def _described(info: BindingInfo) -> str:
+def described(info: BindingInfo) -> str:
+    """Name a binding by where it begins and what it takes."""
     arguments = f" {info.arguments}" if info.arguments else ""
     return (
         f"{info.source} {info.routing_key!r}{arguments}"

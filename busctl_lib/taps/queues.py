@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from busctl_lib.broker import MessageBroker, State, Subscription
 from busctl_lib.envelope import Delivery
-from busctl_lib.errors import BusError, NotFound
+from busctl_lib.errors import BusError, GuardRefused, NotFound
 from busctl_lib.management import ManagementClient
-from busctl_lib.taps.plans import TAP_PREFIX, Binding, TapPlan
-from busctl_lib.taps.tap import WATCH_S, Tap
+from busctl_lib.taps.foundations import Changes
+from busctl_lib.taps.planner import plan
+from busctl_lib.taps.plans import TAP_PREFIX, Binding, TapPlan, bindings_of
+from busctl_lib.taps.tap import WATCH_S, Gone, Tap
 
 MAX_MESSAGES = 10_000
 MAX_BYTES = 64 * 2**20
@@ -78,7 +82,26 @@ class TapQueue:
         """
         self.declare()
         for binding in list(self.bindings):
+            with contextlib.suppress(NotFound):  # a look at what the plan was built on will tell
+                self.bind(binding)
+
+    def bind_lost(self, management: ManagementClient, vhost: str) -> list[str]:
+        """Bind again where bindings went with an exchange that was deleted; returns to which exchanges."""
+        try:
+            there = bindings_of(management.queue_bindings(vhost, self.name))
+        except NotFound:  # the queue itself: whoever lost it is told
+            return []
+        lost = [binding for binding in self.bindings if binding not in there]
+        for binding in lost:
             self.bind(binding)
+        return sorted({binding.exchange for binding in lost})
+
+    def purge(self) -> int:
+        """Forget what waits in it, and return how many that were; what was sent before has come when this returns."""
+        try:
+            return self._broker.purge_queue(self.name, timeout=5.0)
+        except BusError:
+            return 0
 
     def remove(self) -> None:
         """Stop consuming and delete the queue; where that does not work the queue goes with the connection."""
@@ -104,35 +127,88 @@ class QueueTap(Tap):
     def __init__(
         self, plan: TapPlan, broker: MessageBroker, management: ManagementClient, *, watch_s: float = WATCH_S
     ) -> None:
-        super().__init__(plan, broker, watch_s=watch_s)
-        self._management = management
+        super().__init__(plan, broker, management, watch_s=watch_s)
         self._queue = TapQueue(broker, self._receive, self._on_queue_lost)
         self._queue_lost = False
         self._drops = _BrokerDrops(self._queue)
+        self._unsure: deque[float] = deque()
+        """When the messages came that were taken since all was surely as planned."""
 
     def _receive(self, delivery: Delivery) -> None:
-        self._heard_at = delivery.received_at
-        self._take(delivery)
+        if not self._ended:
+            self._heard_at = delivery.received_at
+            self._take(delivery)
 
     def _take(self, delivery: Delivery) -> None:
         """Pass on what is to be seen of a delivery. Thread: I/O."""
         raise NotImplementedError
 
+    def _rebind(self, new: TapPlan) -> None:
+        """Bind the queue as another plan says."""
+        raise NotImplementedError
+
+    def _doubt_of_shown(self) -> str | None:
+        """Say which of the shown messages may not have reached what is watched, if any; take the others back."""
+        return None
+
     def _on_queue_lost(self) -> None:
         self._queue_lost = True
         self._wake.set()
 
+    def _check(self, *, after_gap: bool) -> None:
+        try:
+            if after_gap:
+                self._require_there()
+            self._keep_queue(after_gap=after_gap)
+            if changes := self._changes():
+                self._plan_anew(changes)
+        except (Gone, GuardRefused):
+            self._ended = True  # first: no more must come
+            if (doubt := self._doubt_of_shown()) is not None:
+                self._note("changed", doubt)
+            raise
+        for exchange in self._queue.bind_lost(self._management, self.plan.vhost):
+            self._note("gap", f"exchange {exchange} was deleted and declared again: what came between was not seen")
+        lost = self._drops.count(self._management, self.plan.vhost)
+        if lost:
+            text = f"at least {lost:,} messages dropped at the broker: they came faster than they were taken"
+            self._note("dropped", text, count=lost)
+
     def _keep_queue(self, *, after_gap: bool) -> None:
-        """See that the queue is there and bound, and tell what the broker had to drop from it."""
         if after_gap or self._queue_lost:
             self._queue.restore()
             if self._queue_lost and not after_gap:
                 self._note("gap", "the tap's own queue was deleted by somebody: declared again")
             self._queue_lost = False
-        lost = self._drops.count(self._management, self.plan.vhost)
-        if lost:
-            text = f"at least {lost:,} messages dropped at the broker: they came faster than they were taken"
-            self._note("dropped", text, count=lost)
+
+    def _plan_anew(self, changes: Changes) -> None:
+        """Go on with what is there now. Raises GuardRefused where it can no longer be watched in this way."""
+        old = self.plan
+        try:
+            new = plan(self._management, old.vhost, old.queue, exchange=old.exchange, key=old.routing_key, via=old.way)
+        except GuardRefused as error:
+            raise GuardRefused(f"{old.target} has changed: {changes.text}; {error}", hint=error.hint) from error
+        self._rebind(new)
+        self.plan = new
+        said = [f"{old.target} has changed: {changes.text}"]
+        if changes.came:
+            said.append(f"what came that way in the last {self._unsure_s:.1f} s was not seen")
+        if (changes.itself or changes.perhaps or changes.lost) and (doubt := self._doubt_of_shown()) is not None:
+            said.append(doubt)
+        if new.coverage != old.coverage:
+            said.append(f"now {new.coverage}")
+        self._note("changed", "; ".join(said))
+
+    def _look_back(self) -> None:
+        try:
+            found = self._changes().text
+        except Gone as error:
+            found = str(error)
+        except BusError:
+            return
+        if found:
+            doubt = self._doubt_of_shown()
+            self.account = f"{self.plan.target}, looked at once more: {found}{f'; {doubt}' if doubt else ''}"
 
 
 class _BrokerDrops:

@@ -9,7 +9,8 @@ from typing import Self
 
 from busctl_lib.envelope import Delivery
 from busctl_lib.errors import BusError
-from busctl_lib.taps.tap import Buffer, Note, Tap, TapEvent
+from busctl_lib.taps.buffers import Buffer, Note, TapEvent
+from busctl_lib.taps.tap import Tap
 
 
 class Taps:
@@ -102,6 +103,9 @@ class _Share(Buffer):
         if not self._over:
             self._over = True
             self._taps._ended(self._tap, failure)
+
+    def withdraw(self, since: float, queue: str | None = None) -> int:
+        return self._whole.withdraw(since, queue or self._tap.plan.queue)
 
     def rest(self) -> list[Delivery]:
         return [delivery for delivery in self._whole.rest() if delivery.queue == self._tap.plan.queue]

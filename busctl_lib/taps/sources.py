@@ -58,6 +58,16 @@ class Topology:
         """Name the exchange that gets what this one cannot route."""
         return alternate_of(info, self._definitions)
 
+    def described(self, info: ExchangeInfo) -> str:
+        """Say what an exchange is, as far as it decides who gets its messages."""
+        parts = [info.type or "of an unknown type"]
+        parts += ["auto-delete"] * bool(info.auto_delete) + ["internal"] * bool(info.internal)
+        alternate = self.alternate_of(info)
+        parts += [f"with the alternate exchange {alternate}"] if alternate else []
+        others = {name: value for name, value in (info.arguments or {}).items() if name != "alternate-exchange"}
+        parts += [str(others)] if others else []
+        return ", ".join(parts)
+
     def harm(self, name: str) -> str | None:
         """Say what a copy queue bound to this exchange would change, if anything."""
         info = self.exchanges.get(name)
@@ -113,13 +123,6 @@ def sources_of(management: ManagementClient, vhost: str, queue: str) -> Sources:
         entrances=["", *entrances],
         direct=_direct(info, topology.exchanges, entrances),
     )
-
-
-def entrances_of(management: ManagementClient, vhost: str, queue: str) -> list[str]:
-    """The exchanges that lead to a queue now, as `Sources.entrances`. Raises NotFound: no such queue."""
-    management.queue(vhost, queue)  # of one that is gone there are just no bindings
-    bound = {found.source for found in management.queue_bindings(vhost, queue) if found.source}
-    return ["", *Topology(management, vhost).entrances(bound)]
 
 
 def _direct(queue: QueueInfo, exchanges: dict[str, ExchangeInfo], entrances: list[str]) -> Direct:

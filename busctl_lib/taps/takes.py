@@ -15,9 +15,10 @@ from busctl_lib.envelope import Delivery
 from busctl_lib.errors import BusError, ConfigError, GuardRefused
 from busctl_lib.management import ManagementClient
 from busctl_lib.taps.budget import PeekBudget, Spending, peek_budget, spend
+from busctl_lib.taps.buffers import Buffer
 from busctl_lib.taps.plans import TapPlan
 from busctl_lib.taps.taking import HOLD_MAX
-from busctl_lib.taps.tap import WATCH_S, Buffer, Tap
+from busctl_lib.taps.tap import WATCH_S, Tap
 
 PREFETCH = 1000
 OFFSET_ARGUMENT = "x-stream-offset"
@@ -28,8 +29,16 @@ _HOLD_WATCH_S = 1.0
 class TakingTap(Tap):
     """Base of the taps with a consumer on the queue itself. Its prefetch bounds the buffer: nothing is dropped."""
 
-    def __init__(self, plan: TapPlan, broker: MessageBroker, *, prefetch: int, watch_s: float = WATCH_S) -> None:
-        super().__init__(plan, broker, watch_s=watch_s)
+    def __init__(
+        self,
+        plan: TapPlan,
+        broker: MessageBroker,
+        management: ManagementClient,
+        *,
+        prefetch: int,
+        watch_s: float = WATCH_S,
+    ) -> None:
+        super().__init__(plan, broker, management, watch_s=watch_s)
         assert plan.queue is not None
         self.queue = plan.queue
         self._prefetch = prefetch
@@ -74,8 +83,10 @@ class TakingTap(Tap):
 class StreamTap(TakingTap):
     """Reads a stream from an offset on, no faster than the reader takes; after a lost link it goes on where it was."""
 
-    def __init__(self, plan: TapPlan, broker: MessageBroker, *, watch_s: float = WATCH_S) -> None:
-        super().__init__(plan, broker, prefetch=PREFETCH, watch_s=watch_s)
+    def __init__(
+        self, plan: TapPlan, broker: MessageBroker, management: ManagementClient, *, watch_s: float = WATCH_S
+    ) -> None:
+        super().__init__(plan, broker, management, prefetch=PREFETCH, watch_s=watch_s)
         self._arguments = {OFFSET_ARGUMENT: _offset(plan.offset)}
 
     def _receive(self, delivery: Delivery) -> None:
@@ -122,8 +133,7 @@ class HoldTap(TakingTap):
         folder: Path | None = None,
     ) -> None:
         prefetch = min(limit or HOLD_MAX, plan.take_limit or HOLD_MAX)
-        super().__init__(plan, broker, prefetch=prefetch, watch_s=min(watch_s, _HOLD_WATCH_S))
-        self._management = management
+        super().__init__(plan, broker, management, prefetch=prefetch, watch_s=min(watch_s, _HOLD_WATCH_S))
         self._folder = folder
         self._held: list[Delivery] = []
         self._stack = contextlib.ExitStack()
@@ -195,9 +205,15 @@ class ConsumeTap(TakingTap):
     """
 
     def __init__(
-        self, plan: TapPlan, broker: MessageBroker, *, limit: int | None = None, watch_s: float = WATCH_S
+        self,
+        plan: TapPlan,
+        broker: MessageBroker,
+        management: ManagementClient,
+        *,
+        limit: int | None = None,
+        watch_s: float = WATCH_S,
     ) -> None:
-        super().__init__(plan, broker, prefetch=min(PREFETCH, limit or PREFETCH), watch_s=watch_s)
+        super().__init__(plan, broker, management, prefetch=min(PREFETCH, limit or PREFETCH), watch_s=watch_s)
         self._early = None if limit is None else limit - self._prefetch
         """How many may be acknowledged before the end, so that the broker never hands out more than asked."""
         self._late: deque[Delivery] = deque()

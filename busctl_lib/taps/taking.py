@@ -6,7 +6,9 @@ import msgspec
 
 from busctl_lib.errors import ConfigError
 from busctl_lib.management import ManagementClient, QueueInfo
+from busctl_lib.rights import Rights
 from busctl_lib.taps.budget import RESERVE, PeekBudget, peek_budget
+from busctl_lib.taps.needs import require_rights
 from busctl_lib.taps.plans import TapPlan, Verdict, counted
 
 HOLD_MAX = 2000
@@ -21,6 +23,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     since: str | int
     production: bool
     accept_loss: bool
+    rights: Rights | None = None
 
 
 def taking(management: ManagementClient, info: QueueInfo, others: list[Verdict], asked: Asked) -> list[Verdict]:
@@ -33,14 +36,16 @@ def taking(management: ManagementClient, info: QueueInfo, others: list[Verdict],
         others = [Verdict(way="stream", refusal=f"it is a {info.type or 'classic'} queue"), *others]
     elif asked.since != "next":
         raise ConfigError("--since is for streams: other queues keep nothing that was read")
-    if any(_serves(verdict, asked.via) for verdict in others):
+    if any(_serves(verdict, asked) for verdict in others):
         return others  # the rest need not be asked for
     return [*others, _hold(management, info, asked), _consume(management, info)]
 
 
-def _serves(verdict: Verdict, via: str) -> bool:
+def _serves(verdict: Verdict, asked: Asked) -> bool:
     """Whether this way will be taken."""
-    wanted = verdict.by_name is None if via == "auto" else via == verdict.way
+    wanted = verdict.by_name is None if asked.via == "auto" else asked.via == verdict.way
+    if wanted:
+        require_rights(verdict, asked.rights)
     return wanted and verdict.plan is not None and verdict.refusal is None
 
 

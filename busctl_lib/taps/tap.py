@@ -1,14 +1,13 @@
-"""What every tap has: a bounded buffer, notes about what it could not see, and a watch that keeps it honest."""
+"""What every tap has: a reader, notes about what it could not see, and a watch that keeps it honest."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Literal, Self, TypeAlias
+from typing import Literal, Self
 
 import msgspec
 
@@ -21,17 +20,23 @@ from busctl_lib.errors import (
     BusError,
     CannotConnect,
     GuardRefused,
+    NotFound,
     ResourceLocked,
     TimedOut,
     VhostNotFound,
 )
+from busctl_lib.management import ManagementClient
+from busctl_lib.taps.buffers import Buffer, Note, TapEvent
+from busctl_lib.taps.footing import foundation_of
+from busctl_lib.taps.foundations import Changes
 from busctl_lib.taps.plans import TapPlan
 
 logger = logging.getLogger(__name__)
 
-BUFFER_MESSAGES = 10_000
-BUFFER_BYTES = 64 * 2**20
-WATCH_S = 10.0
+WATCH_S = 2.0
+_REST = 9
+"""The API rests this many times as long as a look took."""
+_UNSEEN_S = 10.0
 _RETRY_S = 1.0
 _PATIENCE_S = 1.5
 _PATIENCE_AFTER_GAP_S = 30.0
@@ -39,104 +44,10 @@ _PULSE_S = 1.0
 _STALL_S = 5.0
 _SILENCE_S = 10.0  # longer than the pause between two heartbeats of a peer that is there
 _UP = (State.OPEN, State.BLOCKED)
-_DROP_REPORT_S = 1.0
 
 
-class Note(msgspec.Struct, frozen=True, kw_only=True):
-    """Something a reader of the messages must know, told at its place among them."""
-
-    kind: Literal["gap", "dropped", "changed"]
-    text: str
-    at: float
-    """Seconds since 1970."""
-    seconds: float | None = None
-    """gap: how long nothing could be seen."""
-    count: int | None = None
-    """dropped: how many messages."""
-
-
-TapEvent: TypeAlias = Delivery | Note
-"""What a tap yields: a message, or what is to be said of those not seen."""
-
-
-class Buffer:
-    """Events between the I/O thread and a reader of any speed: full, it drops the oldest messages and counts them."""
-
-    def __init__(self, max_messages: int = BUFFER_MESSAGES, max_bytes: int = BUFFER_BYTES) -> None:
-        self.dropped = 0
-        self._unreported = 0
-        self._reported_at = 0.0
-        self._max_messages, self._max_bytes = max_messages, max_bytes
-        self._items: deque[TapEvent] = deque()
-        self._kept: deque[Note] = deque()
-        self._bytes = 0
-        self._ended = False
-        self._failure: BusError | None = None
-        self._changed = threading.Condition()
-
-    def put(self, event: TapEvent) -> None:
-        """Add an event. Thread: any; never waits for the reader."""
-        with self._changed:
-            self._items.append(event)
-            if isinstance(event, Delivery):
-                self._bytes += len(event.body)
-            while len(self._items) > self._max_messages or self._bytes > self._max_bytes:
-                self._drop(self._items.popleft())
-            self._changed.notify()
-
-    def end(self, failure: BusError | None = None) -> None:
-        """Let the reader finish what is there and then stop, with `failure` if there is one."""
-        with self._changed:
-            self._ended = True
-            self._failure = self._failure or failure
-            self._changed.notify_all()
-
-    def get(self, timeout: float | None) -> TapEvent | None:
-        """Take the next event; None when there was none in time, or no more will come (see `ended`).
-
-        Raises:
-            BusError: what ended the tap, after the events before it.
-        """
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._items or self._kept or self._ended, timeout):
-                return self._drops(time.time())
-            if self._kept:
-                return self._kept.popleft()
-            if (note := self._drops(time.time())) is not None:
-                return note
-            if self._items:
-                event = self._items.popleft()
-                self._bytes -= len(event.body) if isinstance(event, Delivery) else 0
-                return event
-            if self._failure is not None:
-                raise self._failure
-            return None
-
-    def rest(self) -> list[Delivery]:
-        """Give the messages that nobody took."""
-        with self._changed:
-            return [event for event in self._items if isinstance(event, Delivery)]
-
-    @property
-    def ended(self) -> bool:
-        """Whether everything was taken and nothing more comes."""
-        with self._changed:
-            return self._ended and not self._items and not self._kept and not self._unreported
-
-    def _drop(self, event: TapEvent) -> None:
-        if isinstance(event, Note):
-            self._kept.append(event)
-            return
-        self._bytes -= len(event.body)
-        self.dropped += 1
-        self._unreported += 1
-
-    def _drops(self, now: float) -> Note | None:
-        """Report drops where they happened, but not after each message of a reader that is always too slow."""
-        if not self._unreported or (now - self._reported_at < _DROP_REPORT_S and self._items):
-            return None
-        count, self._unreported, self._reported_at = self._unreported, 0, now
-        return Note(kind="dropped", text=f"{count:,} messages dropped: the reader is too slow", at=now, count=count)
+class Gone(NotFound):
+    """What a tap watches was deleted."""
 
 
 class Tap:
@@ -145,8 +56,11 @@ class Tap:
     Thread: `follow`, `next` and `close` from one thread, the reader's.
     """
 
-    def __init__(self, plan: TapPlan, broker: MessageBroker, *, watch_s: float = WATCH_S) -> None:
+    def __init__(
+        self, plan: TapPlan, broker: MessageBroker, management: ManagementClient, *, watch_s: float = WATCH_S
+    ) -> None:
         self.plan = plan
+        """How messages are seen now: what it was built on may have changed."""
         self.cleaned: list[str] = []
         """What killed taps had left behind and was put right before this one was opened, a sentence each."""
         self.account: str | None = None
@@ -156,6 +70,7 @@ class Tap:
         self.buffer = Buffer()
         """Where events go; what `Taps` exchanges before opening."""
         self._broker = broker
+        self._management = management
         self._watch_s = watch_s
         self._wake = threading.Event()
         self._closing = threading.Event()
@@ -168,7 +83,11 @@ class Tap:
         self._silence = ""
         self._gap_words = "nothing was seen"
         self._doubt_since: float | None = None
+        self._unseen_told = False
         self._link_returned = False
+        self._ended = False
+        self._sure_until = time.time()
+        """Up to then (seconds since 1970) all was surely as planned."""
 
     def __enter__(self) -> Self:
         return self.open()
@@ -193,6 +112,7 @@ class Tap:
         if self._watcher is not None:
             return self
         try:
+            self._sure_until = time.time()
             self._set_up()
             self._broker.add_listener(self._on_link)
             self._watcher = threading.Thread(target=self._watch, name="busctl-tap-watch", daemon=True)
@@ -213,6 +133,8 @@ class Tap:
             self._watcher.join(30)
         self._broker.remove_listener(self._on_link)
         self._give_back()
+        if self._watcher is not None and not self._ended and self._doubt_since is None:
+            self._look_back()
         self._closed = True
 
     def next(self, timeout: float | None = None) -> TapEvent | None:
@@ -269,6 +191,51 @@ class Tap:
     def taken(self, delivery: Delivery) -> None:
         """Note that the reader took a message. Thread: the reader's."""
 
+    def _look_back(self) -> None:
+        """See whether all was as planned to the end, and say so in the account if not. Must not raise BusError."""
+
+    @property
+    def _unsure_s(self) -> float:
+        """How long ago all was surely as planned."""
+        return max(0.0, time.time() - self._sure_until)
+
+    def _changes(self) -> Changes:
+        """Look at what the plan was built on, and say what is another now.
+
+        Raises:
+            Gone: what is watched was deleted: both doors say so.
+        """
+        plan, began = self.plan, time.time()
+        try:
+            now = foundation_of(self._management, plan.vhost, plan.queue, plan.exchange, way=plan.way)
+        except (NotFound, ApiError):
+            self._require_there()
+            raise
+        changes = plan.built_on.changes(now)
+        if not changes:
+            self._sure_until = began
+            self.plan = msgspec.structs.replace(plan, built_on=now)  # the counters have grown
+        return changes
+
+    def _require_there(self) -> None:
+        """Ask the broker itself. Raises Gone: what is watched is not there."""
+        plan = self.plan
+        try:
+            if plan.queue is not None:
+                self._broker.declare_queue(plan.queue, passive=True)
+            elif plan.exchange:
+                self._broker.declare_exchange(plan.exchange, passive=True)
+        except NotFound as error:
+            if "no queue" in error.text or "no exchange" in error.text:  # not: it is on a node that is down
+                raise Gone(
+                    f"{plan.target} was deleted: nothing comes there any more",
+                    code=404,
+                    text=error.text,
+                    hint="should it be declared again, it is another one: begin anew",
+                ) from None
+        except BusError as error:
+            logger.info("whether %s is there is not known: %s", plan.target, error)
+
     def _note(self, kind: Literal["gap", "dropped", "changed"], text: str, **facts: float) -> None:
         count = facts.get("count")
         self.buffer.put(
@@ -311,6 +278,7 @@ class Tap:
             try:
                 due = time.monotonic() + self._look()
             except BusError as error:
+                self._ended = True
                 self.buffer.end(error)
                 return
 
@@ -320,27 +288,31 @@ class Tap:
             self._doubt_since = None
             return self._watch_s
         after_gap, self._link_returned = self._link_returned, False
+        began = time.monotonic()
         try:
             self._check(after_gap=after_gap)
-        except GuardRefused:
+        except (GuardRefused, Gone):
             raise
         except BusError as error:
             self._doubt(error, _PATIENCE_AFTER_GAP_S if after_gap else _PATIENCE_S)
             self._link_returned = self._link_returned or after_gap
             return _RETRY_S
         self._doubt_since = None
-        return self._watch_s
+        self._unseen_told = False
+        return max(self._watch_s, _REST * (time.monotonic() - began))
 
     def _doubt(self, error: BusError, patience_s: float) -> None:
         """Raise an error that stays; a broker that is going down or coming up says many things once."""
         logger.info("a tap could not be checked, again in %g s: %s", _RETRY_S, error)
-        passes = isinstance(error, CannotConnect | ApiError | TimedOut | ResourceLocked)
-        if passes and not isinstance(error, ApiForbidden | ApiLoginRefused | VhostNotFound):
-            return
         now = time.monotonic()
         self._doubt_since = self._doubt_since or now
-        if now - self._doubt_since > patience_s:
-            raise error
+        passes = isinstance(error, CannotConnect | ApiError | TimedOut | ResourceLocked)
+        if not passes or isinstance(error, ApiForbidden | ApiLoginRefused | VhostNotFound):
+            if now - self._doubt_since > patience_s:
+                raise error
+        elif now - self._doubt_since > _UNSEEN_S and not self._unseen_told:
+            self._unseen_told = True
+            self._note("changed", f"whether {self.plan.target} is still as it was cannot be seen: {error}")
 
 
 class _Pulse:

@@ -91,7 +91,7 @@ class TailScreen(MessagesPlace):
 
         session = self.feed.session
         production = session.settings.production
-        plan = plan_tap(session.management, session.vhost, self.queue, production=production)
+        plan = plan_tap(session.management, session.vhost, self.queue, production=production, rights=session.rights)
         # The app: the screen may be gone when the tap has something to say.
         with opened_tap(self.feed, self.app, plan) as tap:
             try:
@@ -109,6 +109,8 @@ class TailScreen(MessagesPlace):
             if isinstance(event, Delivery):
                 seen += 1
                 self._saving.write(event)
+            elif event is not None and event.kind == "changed":
+                self.post_message(TapOpened(tap.plan))
             return event
 
         def tell(events: list[TapEvent], elapsed: float) -> None:
@@ -149,7 +151,7 @@ class TailScreen(MessagesPlace):
         hint = f"  {safe_text(error.hint)}" if error.hint else ""
         again = is_away(error)
         tail = f", next try in {RETRY_S:.0f} s" if again else hint
-        word = "refused: " if isinstance(error, GuardRefused) else ""
+        word = "refused: " if isinstance(error, GuardRefused) and not self._opened else ""
         self._trouble = Content.assemble(("✖ ", "bold $text-error"), f"{word}{safe_text(str(error))}{tail}")
         if not self._opened:
             self.query_one("#tail-coverage", Static).update("nothing is watched" + (" yet" if again else ""))
