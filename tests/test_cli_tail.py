@@ -19,11 +19,14 @@ import pytest
 from trying import Busctl, Ended
 from waiting import wait_until
 
+from busctl.cli import watching
 from busctl_lib.broker import MessageBroker
-from busctl_lib.envelope import Envelope, Properties
+from busctl_lib.envelope import Delivery, Envelope, Properties
+from busctl_lib.errors import NotFound
 from busctl_lib.management import ManagementClient
 from busctl_lib.publishers import MessagePublisher
 from busctl_lib.pytest_plugin import TestBroker
+from busctl_lib.taps.buffers import Buffer
 
 HOSTILE = "\x1b]0;owned\x07\x9b2J\u202e"
 
@@ -40,9 +43,9 @@ class Bus:
         self.management = ManagementClient(vhost.api_url)
         self.running: list[subprocess.Popen[bytes]] = []
 
-    def watching(self, *arguments: str) -> subprocess.Popen[bytes]:
+    def watching(self, *arguments: str, verb: str = "tail") -> subprocess.Popen[bytes]:
         """Start a tail and wait until it says that it watches."""
-        command = [sys.executable, "-m", "busctl", "tail", *arguments]
+        command = [sys.executable, "-m", "busctl", verb, *arguments]
         env = os.environ | self._environment
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
         self.running.append(process)
@@ -125,6 +128,42 @@ def test_pretty_lines_are_harmless_and_raw_is_exact(bus: Bus) -> None:
     assert not set(HOSTILE) & set(out) - set("]0;owned2J")
     assert second.endswith(r"\x1b]0;owned\x07\x9b2J\u202e\nend")
     assert raw.communicate(timeout=15)[0] == b'{\n "action": "fill",\n "price": 150.0}\n' + hostile + b"\n"
+
+
+@pytest.mark.parametrize("verb", ["tail", "record"])
+def test_a_tail_ends_with_its_queue_and_keeps_what_came_before(bus: Bus, verb: str, tmp_path: Path) -> None:
+    bus.broker.bind_queue("replies", "amq.topic", "#")
+    kept = tmp_path / "kept.jsonl"
+    where = ("--save", str(kept), "-o", "jsonl") if verb == "tail" else ()
+    head = ("replies",) if verb == "tail" else (str(kept), "replies")
+    tail = bus.watching(*head, "--via", "copy", "--for", "60s", *where, verb=verb)
+    for number in range(3):
+        bus.publisher.publish("", {"n": number}, exchange="amq.topic", routing_key="k")
+    wait_until(lambda: kept.exists() and len(kept.read_bytes().splitlines()) == 3)
+    bus.broker.delete_queue("replies")
+    out, said = tail.communicate(timeout=20)
+    assert (tail.returncode, b"replies was deleted" in said) == (4, True), said
+    shown = [json.loads(document["text"]) for document in documents(out or kept.read_bytes())]
+    assert shown == [{"n": n} for n in range(3)]
+    assert bus.clean()
+
+
+def test_what_came_before_a_tap_ended_is_printed_with_it() -> None:
+    buffer = Buffer()
+    came = Delivery(exchange="", routing_key="q", queue="q", received_at=0.0, body=b"", properties=Properties())
+    buffer.put(came)
+    buffer.put(came)
+    buffer.end(NotFound("q was deleted", code=404))
+    assert watching._take(Taken(buffer), 1.0, 256) == [came, came]  # type: ignore[arg-type]
+    with pytest.raises(NotFound):
+        watching._take(Taken(buffer), 1.0, 256)  # type: ignore[arg-type]
+
+
+class Taken:
+    """A tap of which only the buffer is there."""
+
+    def __init__(self, buffer: Buffer) -> None:
+        self.next = buffer.get
 
 
 def test_the_codes_of_a_deadline(bus: Bus) -> None:

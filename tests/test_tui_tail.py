@@ -40,6 +40,10 @@ def publish(bus: MessageBroker, first: int, count: int) -> None:
         publisher.publish("", {"action": "trade", "n": number}, exchange="market", routing_key="trade.AAPL")
 
 
+def publish_unrouted(bus: MessageBroker) -> None:
+    MessagePublisher(bus).publish("", {"unseen": 1}, exchange="market", routing_key="trade.X", mandatory=False)
+
+
 @on_loop
 async def test_messages_appear_and_the_bus_keeps_them(vhost: TestBroker, bus: MessageBroker) -> None:
     async with opened(vhost, (160, 40)) as console:
@@ -178,6 +182,27 @@ async def test_a_queue_that_is_not_there_is_said_so(vhost: TestBroker) -> None:
         await console.shows("no queue 'nowhere'")
         await console.press("escape")
         await console.shows("Needs attention")
+
+
+@on_loop
+async def test_what_is_seen_follows_the_queue_and_ends_with_it(vhost: TestBroker, bus: MessageBroker) -> None:
+    async with opened(vhost, (160, 40)) as console:
+        await tail(console)
+        await console.shows("what 1 binding brings")
+        bus.bind_queue("trades", "market", "order.#")
+        await console.shows("bound now: market 'order.#'", "what 2 bindings bring", timeout=20)
+        publish(bus, 0, 1)
+        await console.shows('"n":0}')
+        bus.delete_queue("trades")
+        await console.shows("✖", "trades was deleted", timeout=20)
+        publish_unrouted(bus)
+        bus.declare_queue("trades", arguments={"x-queue-type": "quorum"})
+        bus.bind_queue("trades", "market", "trade.#")
+        await console.press("ctrl+r")
+        await console.shows("FOLLOWING", timeout=20)
+        publish(bus, 1, 1)
+        await console.shows('"n":1}')
+        assert "unseen" not in console.text()
 
 
 @on_loop

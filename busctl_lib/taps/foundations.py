@@ -71,7 +71,8 @@ class Foundation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         found = Changes(itself=_differences("its ", self.queue, now.queue))
         if not found.itself and self.counted is not None and (now.counted is None or now.counted < self.counted):
             found.perhaps.append(
-                "its counters began anew: it was deleted and declared again as it was, or the broker's statistics were"
+                "its counters began anew: it was deleted and declared again, the same in everything, or the statistics "
+                "of the broker were reset"
             )
         for name in sorted(self.exchanges.keys() & now.exchanges.keys()):
             if self.exchanges[name] != now.exchanges[name]:
