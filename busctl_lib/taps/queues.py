@@ -226,13 +226,13 @@ class _BrokerDrops:
 
     def count(self, management: ManagementClient, vhost: str) -> int:
         """Tell how many more were lost since the last time, at least."""
-        try:
-            stats = management.queue(vhost, self._queue.name).message_stats
-        except NotFound:
+        key = (vhost, self._queue.name)
+        found = management.queues_one_by_one([key], columns=("name", "vhost", "message_stats.publish")).get(key)
+        if found is None:
             return 0
         if self._queue.epoch != self._epoch:
             self._epoch, self._told, self._before = self._queue.epoch, 0, 0
-        published = (stats.publish if stats is not None else None) or 0
+        published = (found.message_stats.publish if found.message_stats is not None else None) or 0
         short = max(0, published - self._queue.received - self._told)
         lost, self._before = min(short, self._before), short
         self._told += lost
