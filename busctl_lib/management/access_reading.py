@@ -33,11 +33,11 @@ class AccessReading(Reading):
         Raises:
             NotFound: no such user there; those of other backends (LDAP, OAuth 2) are not.
         """
-        return self._http.get(f"users/{segment(user)}/permissions", list[PermissionInfo])
+        return self._ask(f"users/{segment(user)}/permissions", list[PermissionInfo], asked={"user": user})
 
     def topic_permissions_of(self, user: str) -> list[TopicPermissionInfo]:
         """What narrows the keys of one user at topic exchanges, as `permissions_of`."""
-        return self._http.get(f"users/{segment(user)}/topic-permissions", list[TopicPermissionInfo])
+        return self._ask(f"users/{segment(user)}/topic-permissions", list[TopicPermissionInfo], asked={"user": user})
 
     def shovels(self, vhost: str | None = None) -> list[ShovelInfo]:
         """Shovels of one vhost, or of all; those among them that are declared and do not run. Needs the monitoring tag.
