@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from busctl_lib.errors import ApiLoginRefused, ApiUnreachable, BusError, GuardRefused, VhostNotFound
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 SHARE = 4
 """The API is left alone with what failed for this many times as long as that took."""
@@ -53,7 +53,7 @@ class Parts:
         """Ask for whatever failed without waiting. Thread: any."""
         self._failed = {}
 
-    def ask(self, part: str, question: Callable[[], T], otherwise: T, *, of: Hashable = None) -> T:
+    def ask(self, part: str, question: Callable[[], _T], otherwise: _T, *, of: Hashable = None) -> _T:
         """Ask for a part.
 
         Args:
