@@ -345,9 +345,8 @@ def seen(*queues: tuple[str, int | None], connections: int = 1, running: bool = 
         overview=overview,
         nodes=[NodeInfo(name="rabbit@a", running=running)],
         queues={info.key: info for info in infos},
-        listed_at=1.0,
         taken_at=1.0,
-        **more,
+        **{"listed_at": 1.0, **more},
     )
 
 
