@@ -33,6 +33,7 @@ from busctl_lib.addresses import Address, amqp_address, api_address, with_passwo
 from busctl_lib.addresses import without_password as without_password
 from busctl_lib.errors import ConfigError
 from busctl_lib.tls import TlsFiles
+from busctl_lib.tokens import TokenSource
 
 if TYPE_CHECKING:
     from busctl.views.contexts import ContextInfo
@@ -79,6 +80,10 @@ class Settings:
     """What the AMQP address says behind its question mark, and what became of it."""
     password: PasswordSource | None = field(default=None, repr=False)
     """Who knows the password that the addresses lack."""
+    token: TokenSource | None = field(default=None, repr=False)
+    """The access token that is used instead of a password."""
+    external: bool = False
+    """Whether AMQP takes our certificate instead of a password."""
     sources: Mapping[str, str]
     """Where each value came from, by its name."""
 
@@ -86,6 +91,16 @@ class Settings:
     def context_spelled_out(self) -> bool:
         """Whether the command line itself names the context: `-c -` and settings from elsewhere do not."""
         return self.sources.get("context") == FLAG_CONTEXT
+
+    @property
+    def api_lacks_login(self) -> bool:
+        """Whether nothing says who we are to the API, which takes no certificate."""
+        return self.external and self.token is None and api_address(self.api_url).username is None
+
+    @property
+    def token_of_api(self) -> TokenSource | None:
+        """The token for the API, unless its address names another login."""
+        return self.token if api_address(self.api_url).username is None else None
 
     def with_password(self, given: str | None = None) -> Settings:
         """Give these settings with the password in the addresses: `given`, else asked for now, where they lack it.
@@ -103,6 +118,7 @@ class Settings:
     def explain(self) -> list[tuple[str, str, str]]:
         """List (name, value without password, where it came from)."""
         shown = {"amqp_url": without_password(self.amqp_url), "api_url": without_password(self.api_url)}
+        shown |= {"token": "by a command"}
         return [
             (name, shown.get(name) or str(getattr(self, name)), source)
             for name, source in self.sources.items()
@@ -142,35 +158,62 @@ def resolve(
     path = path or config_path()
     file = load_with_demos(path)
     layers, named = _layers(flags, env, file, path, context_from)
-    name = named.text if named else None
+    name = named.text if named is not None else None
     context = file.contexts[name] if name is not None else ContextConfig()
+    return _settings(layers, named, context)
 
+
+def preview(name: str, context: ContextConfig) -> Settings:
+    """Work out the settings of a context that is yet to be written.
+
+    Raises:
+        ConfigError: a value in it that cannot be used.
+    """
+    source = "the new context"
+    layers = [_layer(source, context), _Layer(DEFAULT, DEFAULT_AMQP_URL, None, None)]
+    return _settings(layers, Value(name, source), context)
+
+
+def _settings(layers: list[_Layer], named: Value | None, context: ContextConfig) -> Settings:
+    name = named.text if named is not None else None
     at, amqp_url = _first(layers, "amqp_url")
     source = layers[at].source
     amqp = _from(source, amqp_address, amqp_url)
     parameters = _from(source, parameters_of, amqp)
-    password = _password(layers[at], amqp, name, context)
-    if amqp.username is None:
+    of_context = context if layers[at].is_context else ContextConfig()
+    tls = _tls(source, of_context, parameters)
+    external = _external(source, amqp, of_context, parameters, tls)
+    known = of_context.password_source(name or "", source) if amqp.password is None else None
+    token = TokenSource(known.fetch) if known is not None and known.kind == "token" else None
+    password = known if token is None else None
+    if amqp.password is None and amqp.username is not None and not (known or external):
+        password = PasswordSource("prompt", amqp.username, f"the AMQP address ({source})")
+    if amqp.username is None and not (token or external):
         amqp = replace(amqp, username="guest", password="guest" if password is None else None)
     same_broker = [layer for index, layer in enumerate(layers) if index <= at or not layer.is_context]
     api_at, api_url = _first(same_broker, "api_url")
     api_source = same_broker[api_at].source if api_url else f"derived from the AMQP address ({source})"
     vhost = _vhost(layers)
-    kept = "&".join(f"{each.name}={quote(each.value)}" for each in parameters.told if each.name not in OF_TLS)
+    kept = [f"{each.name}={quote(each.value)}" for each in parameters.told if each.name not in OF_TLS]
+    if external and parameters.external is None:
+        kept.append("auth_mechanism=external")
     return Settings(
-        amqp_url=replace(amqp, path=f"/{quote(vhost.text, safe='')}", query=kept).url,
+        amqp_url=replace(amqp, path=f"/{quote(vhost.text, safe='')}", query="&".join(kept)).url,
         api_url=_api_of(amqp, _from(api_source, api_address, api_url) if api_url else None).url,
         vhost=vhost.text,
         context=name,
         production=context.production,
         read_only=context.read_only,
         color=context.color,
-        tls=_tls(layers[at], context, parameters),
+        tls=tls,
         parameters=parameters.told,
         password=password,
+        token=token,
+        external=external,
         sources=_guard_sources(context, named)
         | {"vhost": vhost.source, "amqp_url": source, "api_url": api_source}
-        | ({"password": password.place} if password is not None else {}),
+        | ({"password": password.place} if password is not None else {})
+        | ({"token": known.place} if known is not None and token is not None else {}),
     )
 
 
@@ -182,14 +225,25 @@ def _from(source: str, read: Callable[[Any], T], given: object) -> T:
         raise ConfigError(f"{error} ({source})", hint=error.hint) from None
 
 
-def _tls(layer: _Layer, context: ContextConfig, parameters: Parameters) -> TlsFiles | None:
+def _tls(source: str, context: ContextConfig, parameters: Parameters) -> TlsFiles | None:
     """The files of the context, or those that the address names."""
-    of_context = context.tls if layer.is_context else None
-    if of_context is not None and parameters.tls is not None:
+    if context.tls is not None and parameters.tls is not None:
+        raise ConfigError(f"TLS is described twice ({source})", hint="in its tls table, or in the address")
+    return context.tls or parameters.tls
+
+
+def _external(source: str, amqp: Address, context: ContextConfig, parameters: Parameters, tls: TlsFiles | None) -> bool:
+    """Whether AMQP takes our certificate instead of a password."""
+    told, by_address = context.auth_mechanism, parameters.external
+    if told is not None and by_address is not None and by_address != (told == "external"):
+        raise ConfigError(f"auth_mechanism is said twice ({source})", hint="in the address, or beside it")
+    external = told == "external" or bool(by_address)
+    if external and (amqp.scheme != "amqps" or tls is None or tls.cert is None):
         raise ConfigError(
-            f"{layer.source}: TLS is described twice", hint="in its tls table, or as parameters of its amqp_url"
+            f"auth_mechanism external needs TLS and a certificate of ours ({source})",
+            hint="amqps://, with cert and key in its tls table, or with certfile and keyfile in the address",
         )
-    return of_context or parameters.tls
+    return external
 
 
 def _api_of(amqp: Address, given: Address | None) -> Address:
@@ -252,16 +306,6 @@ def info_of(name: str, context: ContextConfig, *, current: bool = False, previou
     )
 
 
-def _password(layer: _Layer, amqp: Address, name: str | None, context: ContextConfig) -> PasswordSource | None:
-    """Who knows the password of an AMQP address: its context says so, else whoever is asked."""
-    if amqp.password is not None:
-        return None
-    if layer.is_context and name is not None and (source := context.password_source(name, layer.source)):
-        return source
-    user = amqp.username
-    return PasswordSource("prompt", user, f"the AMQP address ({layer.source})") if user is not None else None
-
-
 def _layers(
     flags: Flags, env: Mapping[str, str], file: ConfigFile, path: Path, context_from: str
 ) -> tuple[list[_Layer], Value | None]:
@@ -284,9 +328,13 @@ def _layers(
             raise no_context(named.text, named.source, file.contexts, path)
         context = file.contexts[named.text]
         place = RUNNING_DEMO if isinstance(context, DemoContext) else f"{path} [contexts.{named.text}]"
-        layers.append(_Layer(place, context.amqp_url, context.api_url, context.vhost, True))
+        layers.append(_layer(place, context))
     layers.append(_Layer(DEFAULT, DEFAULT_AMQP_URL, None, None))
     return layers, named
+
+
+def _layer(place: str, context: ContextConfig) -> _Layer:
+    return _Layer(place, context.amqp_url, context.api_url, context.vhost, True)
 
 
 def _first(layers: list[_Layer], name: str) -> tuple[int, str]:

@@ -8,7 +8,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 import msgspec
@@ -29,6 +29,7 @@ _SOURCES: dict[str, Kind] = {
     "password_env": "environment",
     "password_command": "command",
     "password_keyring": "keyring",
+    "token_command": "token",
 }
 
 
@@ -50,6 +51,10 @@ class ContextConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, om
     """What prints it on its first line; run without a shell."""
     password_keyring: bool = False
     """It is in the keyring, under `busctl` and the context's name."""
+    token_command: str | None = None
+    """What prints an OAuth 2 access token, for both doors; run again before it ends."""
+    auth_mechanism: Literal["plain", "external"] | None = None
+    """Of AMQP: external is the certificate of `tls` instead of a password."""
     production: bool = False
     """Ask twice before anything that changes the bus."""
     read_only: bool = False

@@ -1,6 +1,7 @@
 """Where a password comes from when it stands in no address: an environment variable, a command, a keyring, a prompt.
 
-It is fetched when a session is opened, never for help or completion, and no error repeats it.
+It is fetched when a session is opened, never for help or completion, and no error repeats it. An access token is got by
+a command as well, and again before it ends.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 COMMAND_TIMEOUT_S = 10.0
 KEYRING_SERVICE = "busctl"
-Kind = Literal["environment", "command", "keyring", "prompt"]
+Kind = Literal["environment", "command", "keyring", "prompt", "token"]
 
 
 class PasswordSource(NamedTuple):
@@ -39,7 +40,9 @@ class PasswordSource(NamedTuple):
         if self.kind == "environment":
             return self._from_environment(os.environ if environment is None else environment)
         if self.kind == "command":
-            return self._from_command()
+            return _first_line(self._printed(), self.place, self._program)
+        if self.kind == "token":
+            return _token(self._printed(), self.place, self._program)
         return self._from_keyring() if self.kind == "keyring" else self._from_prompt()
 
     def __str__(self) -> str:
@@ -48,6 +51,7 @@ class PasswordSource(NamedTuple):
             "command": "a command",  # its arguments may be secret themselves
             "keyring": "the keyring",
             "prompt": "asked for",
+            "token": "a token by a command",
         }
         return shown[self.kind]
 
@@ -57,9 +61,13 @@ class PasswordSource(NamedTuple):
             raise ConfigError(f"{self.place}: {self.given} is not set", hint=f"export {self.given} with the password")
         return value
 
-    def _from_command(self) -> str:
+    @property
+    def _program(self) -> str:
+        return self._words[0]
+
+    @property
+    def _words(self) -> list[str]:
         import shlex
-        import subprocess  # only who has such a context pays for it
 
         try:
             words = shlex.split(self.given)
@@ -67,8 +75,19 @@ class PasswordSource(NamedTuple):
             raise ConfigError(f"{self.place}: the command cannot be read: {error}") from None
         if not words:
             raise ConfigError(f"{self.place}: the command is empty")
-        try:  # its stdin and stderr stay ours: it may have to ask its user something
-            process = subprocess.Popen(words, stdout=subprocess.PIPE)  # noqa: S603 - the user's own command, no shell
+        return words
+
+    def _printed(self) -> str:
+        """What the command prints."""
+        import subprocess  # only who has such a context pays for it
+
+        words = self._words
+        # For a password it may have to ask its user something; a token is got again while a screen is drawn.
+        aside = subprocess.DEVNULL if self.kind == "token" else None
+        try:
+            process = subprocess.Popen(  # noqa: S603 - the user's own command, no shell
+                words, stdin=aside, stdout=subprocess.PIPE, stderr=aside
+            )
         except OSError as error:
             hint = "install it, or change the command there"
             raise ConfigError(f"{self.place}: cannot run {words[0]}: {error.strerror}", hint=hint) from None
@@ -80,10 +99,7 @@ class PasswordSource(NamedTuple):
             _end(process)
         if process.returncode:
             raise ConfigError(f"{self.place}: {words[0]} ended with {process.returncode}", hint="run it by hand")
-        first = printed.decode("utf-8", "replace").partition("\n")[0].rstrip("\r")
-        if not first:
-            raise ConfigError(f"{self.place}: {words[0]} printed nothing", hint="its first line is the password")
-        return first
+        return printed.decode("utf-8", "replace")
 
     def _from_keyring(self) -> str:
         found = keyring_backend().get_password(KEYRING_SERVICE, self.given)
@@ -150,6 +166,34 @@ class _Keyring:
                 f"the keyring does not answer: {type(error).__name__}", hint="is there a keyring in this session?"
             ) from None
         return answer
+
+
+def _first_line(printed: str, place: str, program: str) -> str:
+    first = printed.partition("\n")[0].rstrip("\r")
+    if not first:
+        raise ConfigError(f"{place}: {program} printed nothing", hint="its first line is the password")
+    return first
+
+
+def _token(printed: str, place: str, program: str) -> str:
+    """The token that a command printed: its first line, or what a token endpoint answers."""
+    import json
+
+    text = printed.strip()
+    if text.startswith("{"):
+        try:
+            answer = json.loads(text)
+        except ValueError:
+            answer = None
+        found = answer.get("access_token") if isinstance(answer, dict) else None
+        text = found if isinstance(found, str) else ""
+    token = text.partition("\n")[0].strip()
+    if not token or " " in token or not token.isprintable():
+        raise ConfigError(
+            f"{place}: {program} printed no access token",
+            hint="its first line is the token, or all of it is JSON with an access_token",
+        )
+    return token
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -26,7 +26,7 @@ CONNECT_TIMEOUT_S = 3.5
 
 
 class Session:
-    """A broker to talk to, with the context's guards. A password that stands in no address is asked for at once.
+    """A broker to talk to, with the context's guards. A password or token that is in no address is asked for at once.
 
     Args:
         settings: what `config.resolve` found.
@@ -40,6 +40,8 @@ class Session:
 
     def __init__(self, settings: Settings, *, bus_file: Path | None = None) -> None:
         self.settings = settings.with_password()
+        if settings.token is not None:
+            settings.token()
         self.bus_file = bus_file
         self._broker: MessageBroker | None = None
         self._management: ManagementClient | None = None
@@ -75,6 +77,7 @@ class Session:
         tls = self.settings.tls if url.scheme == "amqps" else None
         return MessageBroker(
             url=url.geturl(),
+            password=self.settings.token or "guest",  # where the address has none
             tls=tls.context() if tls is not None else None,
             server_name=tls.server_name if tls is not None else None,
             connect_timeout_s=CONNECT_TIMEOUT_S,
@@ -93,6 +96,8 @@ class Session:
                 timeout_s=(CONNECT_TIMEOUT_S, 10.0),
                 read_only=self.settings.read_only,
                 tls=self.settings.tls,
+                token=self.settings.token_of_api,
+                username="" if self.settings.api_lacks_login else None,
             )
         return self._management
 

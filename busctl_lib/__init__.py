@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from busctl_lib.retry import RetryPolicy as RetryPolicy
     from busctl_lib.rpc import RPCServer as RPCServer
     from busctl_lib.sandbox import PrivateBroker as PrivateBroker
+    from busctl_lib.tokens import TokenSource as TokenSource
 
 _HOMES = {
     "RetryPolicy": "retry",
@@ -47,6 +48,7 @@ _HOMES = {
     "OrderPublisher": "publishers",
     "RPCServer": "rpc",
     "PrivateBroker": "sandbox",
+    "TokenSource": "tokens",
 }
 
 __all__ = sorted(_HOMES)

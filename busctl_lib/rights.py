@@ -9,8 +9,8 @@ import re
 import warnings
 from collections.abc import Iterable
 
+from busctl_lib.amqp.tries import Kind, Verb, granted
 from busctl_lib.amqp.tries import Need as Need
-from busctl_lib.amqp.tries import Verb, granted
 from busctl_lib.amqp.tries import new_name as new_name
 from busctl_lib.broker import MessageBroker
 from busctl_lib.errors import ApiError, BusError, NotFound
@@ -60,8 +60,11 @@ class Rights:
         username: str | None = None,
     ) -> None:
         self.vhost = vhost
-        of_broker = broker.endpoints[0].username if broker is not None else None
-        self.username = username or of_broker or (management.username if management is not None else "")
+        told = broker.endpoints[0] if broker is not None else management
+        self.username = username if username is not None else told.username if told is not None else ""
+        """"" where only the broker knows who a token or a certificate stands for."""
+        self.who = f"user {username!r}" if username is not None or told is None else told.who
+        """As they are told to people."""
         self._management = management
         self._broker = broker
         self._found: dict[Need, bool | None] = {}
@@ -98,7 +101,7 @@ class Rights:
         if not lacking:
             return None
         rights = list(dict.fromkeys(str(need) for need in lacking))
-        return f"user {self.username!r} has no right to {' and to '.join(rights)}{self._as_they_are(lacking)}"
+        return f"{self.who} may not {', '.join(rights)}{self._as_they_are(lacking)}"
 
     def _as_they_are(self, lacking: list[Need]) -> str:
         if self.patterns is None:
@@ -155,6 +158,6 @@ class Rights:
         return told if tried is None else tried
 
 
-def needs(verbs: Iterable[Verb], prefix: str) -> list[Need]:
-    """The rights to a queue of one's own, its name yet to be made up."""
-    return [new_name(verb, prefix) for verb in verbs]
+def needs(verbs: Iterable[Verb], prefix: str, kind: Kind = "queue") -> list[Need]:
+    """The rights to something of one's own, its name yet to be made up."""
+    return [new_name(verb, prefix, kind) for verb in verbs]

@@ -140,7 +140,7 @@ def test_a_refusal_names_each_right_and_the_pattern_as_it_is(vhost: Any, account
     user = account("^$", "^(busctl|amq.default)", ".*", "administrator")
     wanted = needs_of_own_queue()
     with MessageBroker(url=user.amqp_url) as broker, ManagementClient(user.api_url) as api:
-        text = f"user '{user.name}' has no right to configure queue busctl.tap.*"
+        text = f"user '{user.name}' may not configure queue busctl.tap.*"
         assert Rights(vhost.name, broker=broker).refusal(wanted) == text
         assert Rights(vhost.name, broker=broker, management=api).refusal(wanted) == f"{text} (configure is '^$')"
         assert Rights(vhost.name, management=api).lacking(wanted) == [wanted[0]]

@@ -254,7 +254,9 @@ def _settings(given: Mapping[str, str]) -> Settings | None:
     typed = {name: given.get(f"--{name.replace('_', '-')}") for name in Flags.__struct_fields__}
     settings = resolve(Flags(**typed))
     silent = settings.password is None or settings.password.kind == "environment"
-    return settings.with_password() if silent else None
+    if not silent or settings.token is not None or settings.api_lacks_login:
+        return None
+    return settings.with_password()
 
 
 def _of_broker(settings: Settings, noun: Noun, prefix: str, left_s: float) -> list[str]:

@@ -15,11 +15,12 @@ import pika
 from pika import exceptions as pika_exceptions
 from pika.credentials import ExternalCredentials
 
-from busctl_lib.address_parameters import FRAME_MAX, parameters_of
-from busctl_lib.addresses import amqp_address
+from busctl_lib.address_parameters import FRAME_MAX, Parameters, parameters_of
+from busctl_lib.addresses import Address, amqp_address
 from busctl_lib.amqp.pika_compat import shape_of
 from busctl_lib.errors import CannotConnect, ConfigError, LoginRefused, VhostNotFound
 from busctl_lib.tls import failure
+from busctl_lib.tokens import TokenSource, said_end
 
 _CHANNEL_MAX = 65_535
 _SAID_BY_PARAMETERS = ("heartbeat_s", "external", "connect_timeout_s", "channel_max", "frame_max")
@@ -36,7 +37,7 @@ class Endpoint:
     virtual_host: str = "/"
     username: str = "guest"
     password: str | Callable[[], str] = field(default="guest", repr=False)
-    """Itself, or who knows it: asked at each dial, so that it may be rotated."""
+    """Itself, or who knows it: asked at each dial, so that it may be rotated. A TokenSource is an OAuth 2 token."""
     tls: ssl.SSLContext | None = field(default=None, repr=False)
     heartbeat_s: int = 15
     server_name: str | None = None
@@ -50,11 +51,18 @@ class Endpoint:
     def __post_init__(self) -> None:
         if not 0 <= self.heartbeat_s < 1 << 16:
             raise ConfigError(f"heartbeat must be 0 to 65535 seconds, found {self.heartbeat_s}")
-        if self.external and self.tls is None:
-            raise ConfigError(
-                f"{self.address}: the login by certificate (external) needs TLS with a certificate of ours",
-                hint="amqps://host?auth_mechanism=external&certfile=FILE&keyfile=FILE",
-            )
+
+    @property
+    def token(self) -> TokenSource | None:
+        """The access token that we log in by, if by one."""
+        return self.password if isinstance(self.password, TokenSource) and not self.external else None
+
+    @property
+    def who(self) -> str:
+        """Who logs in, for people; the broker alone knows whom a token or a certificate stands for."""
+        if self.external:
+            return "the client certificate"
+        return f"user {self.username!r}" if self.token is None else "the access token"
 
     @property
     def address(self) -> str:
@@ -74,13 +82,9 @@ class Endpoint:
         said = {"username": found.username, "password": found.password, "virtual_host": found.vhost}
         said |= {name: getattr(more, name) for name in _SAID_BY_PARAMETERS}
         given |= {name: value for name, value in said.items() if value is not None}
-        if more.tls is not None:
-            if given.get("tls") is not None:
-                raise ConfigError(f"{found.shown}: TLS is described twice", hint="in the address, or as tls=")
-            given |= {"tls": more.tls.context(), "server_name": more.tls.server_name or given.get("server_name")}
-        if found.scheme == "amqps" and given.get("tls") is None:
-            given["tls"] = ssl.create_default_context()
-        return cls(**given)
+        if found.username is None and (more.external or isinstance(given.get("password"), TokenSource)):
+            given["username"] = ""
+        return cls(**given | _tls_of(found, more, given))
 
     def parameters(self, connect_timeout_s: float, client_properties: dict[str, Any]) -> pika.ConnectionParameters:
         """Pika's form of it: one host, one attempt; trying again is the link's business."""
@@ -116,11 +120,7 @@ class Endpoint:
         login = (pika_exceptions.ProbableAuthenticationError, pika_exceptions.AuthenticationError)
         text = f"{error!r} {cause!r}"
         if isinstance(error, login) or isinstance(cause, login) or "ACCESS_REFUSED" in text:
-            return LoginRefused(
-                f"{self.address} refused the login of user {self.username!r}",
-                hint="check the user name and the password",
-                **facts,
-            )
+            return self._login_refused(facts)
         if (full := _LIMIT.search(text)) is not None:
             return CannotConnect(
                 f"{self.address} takes no more connections: {full[0]}", hint="Close some, or raise the limit.", **facts
@@ -128,13 +128,41 @@ class Endpoint:
         if isinstance(error, pika_exceptions.ProbableAccessDeniedError) or "NOT_ALLOWED" in text:
             return VhostNotFound(
                 f"virtual host {self.virtual_host!r} at {self.address} does not exist, "
-                f"or user {self.username!r} has no access to it",
+                f"or {self.who} has no access to it",
                 hint="name another one with --vhost or in the address, or ask for permissions",
                 **facts,
             )
         if (told := failure(cause)) is not None:
             return CannotConnect(f"cannot connect to {self.address}: TLS failed ({told[0]})", hint=told[1], **facts)
         return CannotConnect(f"cannot connect to {self.address}: {_plain(cause)}", hint=_hint(cause), **facts)
+
+    def _login_refused(self, facts: dict[str, Any]) -> LoginRefused:
+        if self.external:
+            hint = "its plug-in rabbitmq_auth_mechanism_ssl must be on, EXTERNAL among its auth_mechanisms, and a user"
+            hint += " named as the certificate says"
+        elif self.token is not None:
+            hint = "the broker's log says why: its signature, its audience, or that it ended"
+        else:
+            hint = "check the user name and the password, which in an address is percent-encoded"
+        end = said_end(self.token) if self.token is not None else ""
+        return LoginRefused(f"{self.address} refused the login of {self.who}{end}", hint=hint, **facts)
+
+
+def _tls_of(found: Address, more: Parameters, given: dict[str, Any]) -> dict[str, Any]:
+    """How an endpoint of this address is verified and what it is shown."""
+    tls, server_name = given.get("tls"), given.get("server_name")
+    if tls is not None and more.tls is not None:
+        raise ConfigError(f"{found.shown}: TLS is described twice", hint="in the address, or as tls=")
+    if more.external and tls is None and (more.tls is None or more.tls.cert is None):
+        raise ConfigError(
+            f"{found.shown}: auth_mechanism external needs TLS and a certificate of ours",
+            hint="amqps://host?auth_mechanism=external&certfile=FILE&keyfile=FILE, or tls=",
+        )
+    if more.tls is not None:
+        tls, server_name = more.tls.context(), more.tls.server_name or server_name
+    elif tls is None and found.scheme == "amqps":
+        tls = ssl.create_default_context()
+    return {"tls": tls, "server_name": server_name}
 
 
 def _plain(cause: BaseException) -> str:

@@ -16,13 +16,14 @@ from busctl_lib.amqp.link import Link
 from busctl_lib.errors import AccessForbidden, BrokerRefused
 
 Verb = Literal["configure", "write", "read"]
+Kind = Literal["queue", "exchange"]
 
 
 class Need(msgspec.Struct, frozen=True, kw_only=True):
     """One right: to configure, write or read a queue or an exchange, as RabbitMQ has them."""
 
     verb: Verb
-    kind: Literal["queue", "exchange"]
+    kind: Kind
     name: str
     """"amq.default" is the default exchange."""
     routing_key: str | None = None
@@ -34,9 +35,9 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.verb} {self.kind} {self.shown or self.name}"
 
 
-def new_name(verb: Verb, prefix: str) -> Need:
-    """The right to a queue whose name is yet to be made up, of this prefix and 16 hexadecimal digits."""
-    return Need(verb=verb, kind="queue", name=prefix + secrets.token_hex(8), shown=f"{prefix}*")
+def new_name(verb: Verb, prefix: str, kind: Kind = "queue") -> Need:
+    """The right to what has a name that is yet to be made up: this prefix and 16 hexadecimal digits."""
+    return Need(verb=verb, kind=kind, name=prefix + secrets.token_hex(8), shown=f"{prefix}*")
 
 
 def granted(link: Link, need: Need, timeout: float = 10.0) -> bool | None:

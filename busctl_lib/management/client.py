@@ -18,6 +18,7 @@ from busctl_lib.management.queue_reading import QueueReading
 from busctl_lib.management.transport import Params, Transport, segment
 from busctl_lib.management.way import Way
 from busctl_lib.tls import TlsFiles
+from busctl_lib.tokens import TokenSource
 
 
 class ManagementClient(Changes, QueueReading, AccessReading, ClusterReading):
@@ -25,11 +26,12 @@ class ManagementClient(Changes, QueueReading, AccessReading, ClusterReading):
 
     Args:
         api_url: For example http://guest:guest@localhost:15672; a path prefix is kept.
-        username: Instead of the one in the address; guest when neither names one.
+        username: Instead of the one in the address; guest when neither names one. "" logs in nowhere.
         password: Instead of the one in the address.
         timeout_s: How long to wait for a connection, and then for each answer.
         read_only: Refuse whatever changes the broker, with GuardRefused.
         tls: For https: a private authority, a certificate of our own; the system's authorities when None.
+        token: An OAuth 2 access token, instead of username and password.
 
     Raises:
         ApiUnreachable, ApiLoginRefused, ApiForbidden, ApiError: from every method.
@@ -48,12 +50,13 @@ class ManagementClient(Changes, QueueReading, AccessReading, ClusterReading):
         timeout_s: tuple[float, float] = (3.0, 15.0),
         read_only: bool = False,
         tls: TlsFiles | None = None,
+        token: TokenSource | None = None,
     ) -> None:
-        self._http = Transport(api_url, username, password, timeout_s, read_only, tls)
+        self._http = Transport(api_url, username, password, timeout_s, read_only, tls, token)
         self._way = Way(self._http)
 
     def __repr__(self) -> str:
-        return f"ManagementClient({self._http.url!r}, username={self._http.username!r})"
+        return f"ManagementClient({self._http.url!r}, username={self.username!r})"
 
     def __enter__(self) -> Self:
         return self
@@ -70,8 +73,13 @@ class ManagementClient(Changes, QueueReading, AccessReading, ClusterReading):
 
     @property
     def username(self) -> str:
-        """Who we are to the API."""
-        return self._http.username
+        """Who we are to the API; "" by a token, for whose user ask `whoami`."""
+        return self._http.login.username
+
+    @property
+    def who(self) -> str:
+        """The same for people, who also logs in by a token."""
+        return self._http.login.who
 
     @property
     def read_only(self) -> bool:

@@ -76,11 +76,11 @@ class Reading(Asking):
             raise self._no_vhost(vhost, hidden=True) from error
 
     def _no_vhost(self, vhost: str, *, hidden: bool) -> VhostNotFound:
-        user, url = self._http.username, self._http.url
+        login, url = self._http.login, self._http.url
         if hidden:
-            reason = f"user {user!r} has no access to it"
-            text = f"user {user!r} has no access to vhost {vhost!r} at {url}"
-            hint = f"ask for: rabbitmqctl set_permissions -p {vhost} {user} CONFIGURE WRITE READ"
+            reason = f"{login.who} has no access to it"
+            text = f"{login.who} has no access to vhost {vhost!r} at {url}"
+            hint = login.rights_needed(vhost)
         else:
             reason, hint = "it does not exist", "check the name of the vhost"
             text = f"no vhost {vhost!r} at {url}: {reason}"

@@ -26,8 +26,10 @@ from busctl_lib.errors import (
 )
 from busctl_lib.management.connections import BROKEN, Answer, Connections, ConnectTimeout, OutOfTime, Timing
 from busctl_lib.management.gateways import BROKERS_SERVER, gateway_error
-from busctl_lib.management.proxies import LOOPBACK, basic
+from busctl_lib.management.logins import Login
+from busctl_lib.management.proxies import LOOPBACK
 from busctl_lib.tls import TlsFiles, failure
+from busctl_lib.tokens import TokenSource
 
 T = TypeVar("T")
 Params = Mapping[str, str | int]
@@ -55,23 +57,21 @@ class Transport:
         timeout_s: tuple[float, float],
         read_only: bool,
         tls: TlsFiles | None = None,
+        token: TokenSource | None = None,
     ) -> None:
         address = api_address(api_url)
         self.host = address.host
         self.url = f"{address.scheme}://{address.place}{address.path.rstrip('/').removesuffix('/api')}"
-        self.username = username if username is not None else address.username or "guest"
+        user = username if username is not None else address.username or "guest"
         secret = password if password is not None else address.password
+        self.login = Login(self.url, user, "guest" if secret is None else secret, token)
         self.read_only = read_only
         self._timeout_s = timeout_s
         secure = self.url.startswith("https:")
         if tls is not None and secure:
             tls.context()  # which tells what is wrong with a file better than the first request
         self._connections = Connections(tls if secure else None)
-        self._headers = {
-            "Accept": "application/json",
-            "User-Agent": "busctl",
-            "Authorization": basic(self.username, "guest" if secret is None else secret),
-        }
+        self._headers = {"Accept": "application/json", "User-Agent": "busctl"}
 
     def get(self, path: str, kind: type[T], params: Params | None = None, *, total_s: float | None = None) -> T:
         """GET one answer as `kind`; `total_s` is for one that takes the broker long."""
@@ -146,13 +146,20 @@ class Transport:
         total_s: float | None = None,
     ) -> Answer:
         data = msgspec.json.encode(body) if body is not None else None
-        if data is not None:
-            headers = {**(headers or {}), "Content-Type": "application/json"}
         url = f"{self.url}/api/{path}{f'?{urlencode(params)}' if params else ''}"
         connect_s, read_s = self._timeout_s
         timing = Timing(connect_s, max(read_s, total_s or 0), total_s or (connect_s + read_s) * 2)
+        headers = {**self._headers, **({} if data is None else {"Content-Type": "application/json"}), **(headers or {})}
+        login = self.login.header()
+        answer = self._ask(method, url, {**headers, "Authorization": login}, timing, data)
+        refused = answer.status == 401 and isinstance(self._refused(answer, method, path), ApiLoginRefused)
+        if refused and self.login.another(login):  # nothing was done: the login is looked at first
+            return self._ask(method, url, {**headers, "Authorization": self.login.header()}, timing, data)
+        return answer
+
+    def _ask(self, method: str, url: str, headers: Mapping[str, str], timing: Timing, data: bytes | None) -> Answer:
         try:
-            return self._connections.ask(method, url, {**self._headers, **(headers or {})}, timing, data)
+            return self._connections.ask(method, url, headers, timing, data)
         except (InvalidURL, UnicodeError) as error:
             raise ConfigError(f"{self.url} is not an address of a management API: {error}") from error
         except BROKEN as error:
@@ -190,18 +197,14 @@ class Transport:
         if tag is not None:
             name = {"monitor": "monitoring"}.get(tag[1].lower(), tag[1].lower())
             return ApiForbidden(
-                f"user {self.username!r} may not {what} at {self.url}: it needs the tag {name!r}",
-                hint=f"ask for: rabbitmqctl set_user_tags {self.username} {name}",
+                f"{self.login.who} may not {what} at {self.url}: it needs the tag {name!r}",
+                hint=self.login.tag_needed(name),
                 tag=name,
                 **facts,
             )
         if facts["status"] == 403 or "virtual host" in text or "access object" in text:
-            return ApiForbidden(f"user {self.username!r} may not {what} at {self.url}: {text}", **facts)
-        return ApiLoginRefused(
-            f"the management API at {self.url} refused the login of {self.username!r}: wrong user or password",
-            hint="check the user and the password; guest may log in from the broker's own machine only",
-            **facts,
-        )
+            return ApiForbidden(f"{self.login.who} may not {what} at {self.url}: {text}", **facts)
+        return self.login.refusal(facts)
 
 
 def segment(name: str) -> str:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from busctl_lib.rights import Need, Rights, needs
+from busctl_lib.taps.leases import TRACE_EXCHANGE
 from busctl_lib.taps.plans import TAP_PREFIX, TapPlan, Verdict
-
-_FIREHOSE = "amq.rabbitmq.trace"
 
 
 def needs_of(plan: TapPlan) -> list[Need]:
     """The rights that the user must have in the plan's virtual host, beside tags."""
     if plan.way not in ("copy", "firehose"):
         return [Need(verb="read", kind="queue", name=plan.queue or "")]
-    keys = {(_FIREHOSE, f"publish.{name}") for name in plan.publishes_to}
+    keys = {(TRACE_EXCHANGE, f"publish.{name}") for name in plan.publishes_to}
     if plan.way == "copy":
         keys = {(binding.exchange, binding.routing_key) for binding in plan.bindings}
     bound = [Need(verb="read", kind="exchange", name=name, routing_key=key) for name, key in sorted(keys)]

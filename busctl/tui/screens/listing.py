@@ -84,9 +84,7 @@ class ListScreen(TablePlace[Any]):
     def empty(self) -> str:
         """Why there is nothing."""
         if isinstance(self._error, ApiForbidden):
-            user = formats.safe_text(self.feed.session.management.username, 40)
-            tag = self.noun.tag
-            return f"needs the {tag} tag; ask for: rabbitmqctl set_user_tags {user} {tag}"
+            return formats.safe_text(f"needs the {self.noun.tag} tag; {self._error.hint or 'ask for it'}", 120)
         if isinstance(self._error, NotFound):
             return formats.safe_text(f"{self._error}; {self._error.hint or ''}")
         if self._error is not None:
