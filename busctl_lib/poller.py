@@ -1,6 +1,7 @@
 """Poller: a snapshot of the bus on a beat, cheap at 10,000 queues.
 
-An API that is down is a state, not a crash: the last good data stays, with its age and the error.
+An API that is down is a state, not a crash: the last good data stays, with its age and the error. Where a part alone
+does not come (a list that takes too long), the rest is new, and the part is said to be missing.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from busctl_lib.depths import HISTORY, SAMPLE_EVERY_S, Depth, Depths, QueueKey
 from busctl_lib.errors import ApiForbidden, BusError, NotFound
-from busctl_lib.management import BindingInfo, ManagementClient, NodeInfo, OverviewInfo, QueueInfo
+from busctl_lib.management import BindingInfo, History, ManagementClient, NodeInfo, OverviewInfo, QueueInfo
 from busctl_lib.management.queue_reading import fill_absent
 from busctl_lib.management.roll import Roll
+from busctl_lib.parts import SHARE, Parts
 from busctl_lib.turns import Turns
 
 MIN_INTERVAL_S = 0.5
@@ -27,8 +30,6 @@ MAX_INTERVAL_S = 60.0
 """The beat slows down to this at most, however long the API takes."""
 RETRY_MAX_S = 5.0
 """The longest wait before an API that does not answer is asked again."""
-SHARE = 4
-"""The beat leaves the API alone for this many times as long as it kept it busy."""
 LIST_WITH_HISTORY_MAX = 200
 """Up to this many queues the first list brings the broker's samples of all as well."""
 LIST_EVERY_S = 60.0
@@ -61,7 +62,8 @@ class Snapshot:
     bindings: Mapping[QueueKey, list[BindingInfo]] = field(default_factory=dict)
     """Of the watched queues."""
     listed_at: float | None = None
-    """When all queues were listed, by `time.monotonic()`: on a large bus (not `complete`) longer ago than the rest."""
+    """When all queues were listed, by `time.monotonic()`; None: never yet, and `queues` says nothing. On a large bus
+    (not `complete`), and where the list is missing, longer ago than the rest."""
     taken_at: float | None = None
     """When the data was good, by `time.monotonic()`; None: never yet."""
     taken_wall: float | None = None
@@ -70,6 +72,9 @@ class Snapshot:
     """How long the API was busy with the last good beat."""
     error: BusError | None = None
     """Why the last try failed; None when it did not."""
+    missing: Mapping[str, BusError] = field(default_factory=dict)
+    """Parts that the newest beat did not bring, and why; what was known of them stays: "overview", "nodes", "queues"
+    (the list of all), "rates" (of some on the screen), "details" (of some that are watched)."""
     next_at: float | None = None
     """When the next try is due, by `time.monotonic()`."""
 
@@ -111,6 +116,7 @@ class Poller:
         self._interval_s = max(interval_s, MIN_INTERVAL_S)
         self._depths = Depths()
         self._turns = Turns()
+        self._parts = Parts()
         self._roll = Roll(client)
         self._wake = threading.Condition()
         self._visible: frozenset[QueueKey] = frozenset()
@@ -149,6 +155,7 @@ class Poller:
             self._due = True
             self._list_at = self._overview_at = 0.0
             self._turns.forget()
+            self._parts.forget()
             self._roll.forget()
             self._wake.notify_all()
 
@@ -188,7 +195,7 @@ class Poller:
             snapshot = self._guarded(self._beat if beat else self._glance)
             took_s = time.monotonic() - started
             if beat:
-                next_at = time.monotonic() + self._pause_s(took_s, snapshot)
+                next_at = time.monotonic() + self._pause_s(took_s - self._parts.lost_s, snapshot)
             self._publish(replace(snapshot, next_at=next_at))
             self._wait(next_at, started + (MIN_INTERVAL_S if beat else max(MIN_GLANCE_S, 2 * took_s)))
 
@@ -217,7 +224,8 @@ class Poller:
             before_s, self._took_s = self._took_s, took_s
             return min(max(least_s, SHARE * min(took_s, before_s)), MAX_INTERVAL_S)
         self._failures += 1
-        return float(min(max(self._interval_s, 2 ** (self._failures - 2)), max(RETRY_MAX_S, self._interval_s)))
+        pause_s = float(min(max(self._interval_s, 2 ** (self._failures - 2)), max(RETRY_MAX_S, self._interval_s)))
+        return max(pause_s, min(snapshot.error.facts.get("retry_after_s") or 0.0, MAX_INTERVAL_S))
 
     def _guarded(self, ask: Callable[[Snapshot], Snapshot]) -> Snapshot:
         last = self._snapshot
@@ -227,21 +235,20 @@ class Poller:
             if not isinstance(error, BusError):
                 _LOG.exception("a beat of the poller failed")
                 error = BusError(f"the poller failed: {error!r}")
-            return replace(last, sequence=last.sequence + 1, error=error)
+            return replace(last, sequence=last.sequence + 1, error=error, missing={})
 
     def _beat(self, last: Snapshot) -> Snapshot:
         """Ask for everything."""
         started = time.monotonic()
-        nodes = self._nodes()
+        self._parts.begin()
         overview = self._overview(last)
-        if complete := not overview.is_large:
-            queues, listed_at = self._queues(overview), time.monotonic()
-        else:
-            queues, listed_at = self._many_queues(last, overview)
-        seen = Snapshot(sequence=last.sequence + 1, overview=overview, nodes=nodes, queues=queues, complete=complete)
-        seen = self._with_details(replace(seen, listed_at=listed_at), queues)
+        nodes = self._parts.ask("nodes", self._nodes, last.nodes)
+        seen = replace(last, sequence=last.sequence + 1, overview=overview, nodes=nodes, error=None)
+        seen, queues = self._many_queues(seen) if overview.is_large else self._queues(seen)
+        seen = self._with_details(seen, queues)
         now = time.monotonic()
-        return replace(seen, taken_at=now, taken_wall=time.time(), took_s=now - started)
+        took_s = now - started - self._parts.lost_s
+        return replace(seen, taken_at=now, taken_wall=time.time(), took_s=took_s)
 
     def _glance(self, last: Snapshot) -> Snapshot:
         """Ask only for what came into view since the last beat; the rest stays, and so does its age."""
@@ -249,20 +256,25 @@ class Poller:
             return last
         queues = dict(last.queues)
         self._look_closer(queues, self._visible - self._depths.asked, one_by_one=not last.complete)
-        return self._with_details(replace(last, sequence=last.sequence + 1, queues=queues), queues)
+        return self._with_details(replace(last, sequence=last.sequence + 1), queues)
 
     def _with_details(self, seen: Snapshot, queues: dict[QueueKey, QueueInfo]) -> Snapshot:
-        details, bindings = self._details()
+        details, bindings = self._details(seen)
         queues.update({key: info for key, info in details.items() if key in queues})
         self._depths.add(time.time(), queues, None if seen.complete else self._visible | self._watched)
-        return replace(seen, details=details, bindings=bindings, history=self._depths.copy())
+        missing, history = self._parts.missing, self._depths.copy()
+        return replace(seen, queues=queues, details=details, bindings=bindings, history=history, missing=missing)
 
     def _overview(self, last: Snapshot) -> OverviewInfo:
         """The overview; of a large bus the last one, as long as it is good."""
-        if last.overview is not None and last.overview.is_large and time.monotonic() < self._overview_at:
-            return last.overview
-        overview = self._client.overview(HISTORY)
-        self._overview_at = time.monotonic() + OVERVIEW_EVERY_S
+        before = last.overview
+        if before is not None and before.is_large and time.monotonic() < self._overview_at:
+            return before
+        if before is None:  # what else to ask for depends on it
+            return self._client.overview(HISTORY)
+        overview = self._parts.ask("overview", lambda: self._client.overview(HISTORY), before)
+        if overview is not before:
+            self._overview_at = time.monotonic() + OVERVIEW_EVERY_S
         return overview
 
     def _nodes(self) -> list[NodeInfo] | None:
@@ -271,34 +283,39 @@ class Poller:
         except ApiForbidden:  # needs the monitoring tag; the rest does not
             return None
 
-    def _queues(self, overview: OverviewInfo) -> dict[QueueKey, QueueInfo]:
+    def _queues(self, last: Snapshot) -> tuple[Snapshot, dict[QueueKey, QueueInfo]]:
         """All queues with their rates, and the broker's samples in the way that fits their number."""
-        totals = overview.object_totals
+        totals = last.overview.object_totals if last.overview else None
         few = totals is None or (totals.queues or 0) <= LIST_WITH_HISTORY_MAX
         everything = few and not self._depths.asked
-        listed = self._client.queues_with_rates(self._vhost, history=HISTORY if everything else None)
+        history = HISTORY if everything else None
+        listed = self._parts.ask("queues", lambda: self._client.queues_with_rates(self._vhost, history=history), None)
+        if listed is None:
+            return last, dict(last.queues)
         queues = {info.key: info for info in listed}
         if everything:
             self._depths.asked.update(queues)
         else:
             self._look_closer(queues, self._visible - self._depths.asked)
-        return queues
+        return replace(last, complete=True, listed_at=time.monotonic()), queues
 
-    def _many_queues(self, last: Snapshot, overview: OverviewInfo) -> tuple[dict[QueueKey, QueueInfo], float]:
-        """All queues of a large bus, listed now and then, with news of those on the screen; when they were listed."""
+    def _many_queues(self, last: Snapshot) -> tuple[Snapshot, dict[QueueKey, QueueInfo]]:
+        """All queues of a large bus, listed now and then, with news of those on the screen."""
         started = time.monotonic()
-        listed_at = last.listed_at
-        if listed_at is None or last.complete or started >= self._list_at:
-            queues = {info.key: info for info in self._roll.call(self._vhost, overview)}
-            listed_at = time.monotonic()
-            self._list_at = listed_at + max(LIST_EVERY_S, LIST_SHARE * (listed_at - started))
-            for key in queues.keys() & self._visible:
-                fill_absent(queues[key], last.queues.get(key))
-        else:
-            queues = dict(last.queues)
+        queues = dict(last.queues)
+        if last.listed_at is None or last.complete or started >= self._list_at:
+            overview = last.overview or OverviewInfo()
+            listed = self._parts.ask("queues", lambda: self._roll.call(self._vhost, overview), None)
+            if listed is not None:
+                queues = {info.key: info for info in listed}
+                listed_at = time.monotonic()
+                self._list_at = listed_at + max(LIST_EVERY_S, LIST_SHARE * (listed_at - started))
+                for key in queues.keys() & self._visible:
+                    fill_absent(queues[key], last.queues.get(key))
+                last = replace(last, complete=False, listed_at=listed_at)
         self._turns.forget(but=self._visible)
         self._look_closer(queues, self._turns.due(queues, self._visible), one_by_one=True)
-        return queues, listed_at
+        return last, queues
 
     def _look_closer(
         self, queues: dict[QueueKey, QueueInfo], keys: Collection[QueueKey], *, one_by_one: bool = False
@@ -308,24 +325,45 @@ class Poller:
         if not present:
             return
         history = None if present <= self._depths.asked else HISTORY
-        ask = self._client.queues_one_by_one if one_by_one else self._client.queues_named
-        found = ask(present, history=history)
-        for key in present:
-            if (info := found.get(key)) is not None:
+        found = self._each(present, history) if one_by_one else self._named(present, history)
+        for key, info in found.items():
+            if info is not None:
                 fill_absent(info, queues[key])
                 queues[key] = info
                 self._turns.told(info)
-            elif one_by_one:  # deleted since all were listed
+            else:  # deleted since all were listed
                 del queues[key]
-        self._depths.asked.update(present)
+        self._depths.asked.update(found)
 
-    def _details(self) -> tuple[dict[QueueKey, QueueInfo], dict[QueueKey, list[BindingInfo]]]:
+    def _named(self, keys: Collection[QueueKey], history: History | None) -> Mapping[QueueKey, QueueInfo | None]:
+        nothing: dict[QueueKey, QueueInfo] = {}
+        return self._parts.ask("rates", lambda: self._client.queues_named(keys, history=history), nothing)
+
+    def _each(self, keys: Collection[QueueKey], history: History | None) -> Mapping[QueueKey, QueueInfo | None]:
+        """One answer for each that came; None for one that is gone."""
+        found: dict[QueueKey, QueueInfo | None] = {}
+        for key in sorted(keys):
+            answer = self._parts.ask(
+                "rates", partial(self._client.queues_one_by_one, [key], history=history), None, of=key
+            )
+            if answer is not None:
+                found[key] = answer.get(key)
+        return found
+
+    def _details(self, last: Snapshot) -> tuple[dict[QueueKey, QueueInfo], dict[QueueKey, list[BindingInfo]]]:
         details: dict[QueueKey, QueueInfo] = {}
         bindings: dict[QueueKey, list[BindingInfo]] = {}
-        for vhost, name in sorted(self._watched):
-            try:
-                details[vhost, name] = self._client.queue(vhost, name, HISTORY)
-                bindings[vhost, name] = self._client.queue_bindings(vhost, name)
-            except NotFound:  # it was deleted: no detail is the answer
-                details.pop((vhost, name), None)
+        for key in sorted(self._watched):
+            info, bound = last.details.get(key), last.bindings.get(key)
+            info, bound = self._parts.ask("details", partial(self._detail, key), (info, bound), of=key)
+            if info is not None:
+                details[key] = info
+            if bound is not None:
+                bindings[key] = bound
         return details, bindings
+
+    def _detail(self, key: QueueKey) -> tuple[QueueInfo | None, list[BindingInfo] | None]:
+        try:
+            return self._client.queue(*key, HISTORY), self._client.queue_bindings(*key)
+        except NotFound:  # it was deleted: no detail is the answer
+            return None, None

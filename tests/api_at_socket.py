@@ -112,9 +112,17 @@ class Passed(list[str]):
 
 @contextlib.contextmanager
 def reverse_proxy(
-    api_url: str, rewrite: Callable[[str], str], instead: Callable[[int], tuple[int, bytes] | None] = lambda _: None
+    api_url: str,
+    rewrite: Callable[[str], str] = str,
+    instead: Callable[[str, int], tuple[int, bytes] | None] = lambda _, __: None,
 ) -> Iterator[Passed]:
-    """The real API behind a proxy that writes paths anew, and puts an answer of its own in place of some."""
+    """The real API behind a proxy.
+
+    Args:
+        api_url: The real one.
+        rewrite: How it writes paths anew.
+        instead: The answer that it gives in place of one with a status, to what was asked; it may take its time.
+    """
     parts, passed = urlsplit(api_url), Passed()
 
     class Proxy(http.server.BaseHTTPRequestHandler):
@@ -130,12 +138,13 @@ def reverse_proxy(
             line = http.client.HTTPConnection(parts.hostname or "", parts.port)
             line.request(self.command, target, body, {k: v for k, v in self.headers.items() if k.lower() not in _HOPS})
             response = line.getresponse()
-            status, answer = instead(response.status) or (response.status, response.read())
+            status, answer = instead(f"{self.command} {target}", response.status) or (response.status, response.read())
             line.close()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
+            with contextlib.suppress(OSError):  # who asked may have gone
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
 
         do_GET = do_PUT = do_POST = do_DELETE = pass_on  # noqa: N815
 

@@ -196,6 +196,7 @@ def recorded(**changes: Any) -> Snapshot:
                 BindingInfo(**BOUND, source="market", routing_key="book.#"),
             ]
         },
+        "listed_at": 1000.0,
         "taken_at": 1000.0,
         "taken_wall": WALL,
         "took_s": 0.02,

@@ -162,7 +162,7 @@ def test_a_plugin_that_is_off_is_the_same_sentence_for_a_vhost_with_a_slash(run:
 
 def test_federation_links_show_what_is_fed_and_what_is_not(run: Run) -> None:
     with answering(LINKS) as api_url:
-        asked = ("--api-url", api_url)
+        asked = ("--api-url", api_url, "--vhost", "b")
         assert run("federation", "--columns", "name,type,upstream,status,from,since,error", *asked) == (
             0,
             "NAME     TYPE      UPSTREAM  STATUS   FROM                        SINCE               ERROR\n"

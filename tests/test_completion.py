@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api_at_socket import refusing_port
+from api_at_socket import refusing_port, reverse_proxy
 from test_docs import all_commands
 from trying import ROOT
 
@@ -60,6 +60,26 @@ def test_names_come_from_the_live_broker(complete: Complete, vhost: Any) -> None
     assert complete("purge no.such") == [""]
     assert complete("queues -- or") == ["orders", "orders.dead"]
     assert complete("queues 'or") == ["orders", "orders.dead"]
+
+
+def test_names_as_long_as_a_broker_takes_are_offered(complete: Complete, vhost: Any) -> None:
+    names = sorted(f"billing.{number:02}{'.-' * 122}" for number in range(30))  # each a half longer as a pattern
+    with MessageBroker(url=vhost.amqp_url) as broker:
+        for name in names:
+            broker.declare_queue(name)
+    assert complete("queues billing.") == names
+    assert complete(f"queues {names[7][:254]}") == [names[7]]
+
+
+def test_names_of_another_vhost_are_not_offered(
+    complete: Complete, vhost: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with MessageBroker(url=vhost.amqp_url) as broker:
+        broker.declare_queue("orders")
+    with reverse_proxy(vhost.api_url, lambda path: path.replace("%2F", "")) as proxy:
+        monkeypatch.setenv("BUSCTL_API_URL", proxy.url)
+        assert complete("queues ord") == ["orders"]
+        assert complete("queues --vhost / ord") == [""]
 
 
 def test_a_word_of_bash_begins_after_its_breaks(complete: Complete, vhost: Any) -> None:

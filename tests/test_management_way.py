@@ -24,10 +24,6 @@ from busctl_lib.management import ManagementClient
 Rewrite = Callable[[str], str]
 
 
-def as_it_is(path: str) -> str:
-    return path
-
-
 def merged(path: str) -> str:
     """As nginx does it with a path behind the port of `proxy_pass`."""
     return quote(re.sub("/+", "/", unquote(path)), safe="/")
@@ -95,7 +91,7 @@ def test_no_change_goes_through_a_proxy_that_changes_names(vhost: Any, member: s
 
 
 def test_a_good_way_is_proven_once_and_by_reading(vhost: Any, member: str) -> None:
-    with reverse_proxy(member, as_it_is) as proxy, ManagementClient(proxy.url) as api:
+    with reverse_proxy(member) as proxy, ManagementClient(proxy.url) as api:
         for name in ("one", "a/b%2Fc"):
             api.put_policy(vhost.name, name, "^q", {"max-length": 9})
             api.delete_policy(vhost.name, name)
@@ -110,10 +106,10 @@ def test_the_firehose_is_not_switched_by_a_way_that_changes_names(vhost: Any) ->
 
 
 def test_a_way_that_cannot_be_proven_takes_no_change_and_is_read(vhost: Any) -> None:
-    def own_page(status: int) -> tuple[int, bytes] | None:
+    def own_page(_: str, status: int) -> tuple[int, bytes] | None:
         return (503, b"sorry") if status == 503 else None
 
-    with reverse_proxy(vhost.api_url, as_it_is, own_page) as proxy, ManagementClient(proxy.url) as api:
+    with reverse_proxy(vhost.api_url, instead=own_page) as proxy, ManagementClient(proxy.url) as api:
         with pytest.raises(GuardRefused, match="nothing proves that names arrive"):
             api.put_vhost(vhost.name, description="x")
         assert api.queues("/") is not None

@@ -26,7 +26,7 @@ from busctl.tui.topologies import around
 from busctl.views.topology import Line
 from busctl_lib.deadletters import Group, Triage
 from busctl_lib.envelope import Delivery, Properties
-from busctl_lib.errors import ApiForbidden, GuardRefused, LinkLost
+from busctl_lib.errors import ApiForbidden, ApiUnreachable, GuardRefused, LinkLost
 from busctl_lib.events import Event
 from busctl_lib.management import BindingInfo
 from busctl_lib.management.infos import ExchangeInfo
@@ -192,6 +192,15 @@ async def test_stale(line: str, snapshot: SnapshotAssertion) -> None:
 @on_loop
 async def test_what_was_seen_too_long_ago_is_said_to_be_old(snapshot: SnapshotAssertion) -> None:
     assert await picture(LEAST, ":queues", state=recorded(sequence=2, taken_at=980.0)) == snapshot
+
+
+SLOW = ApiUnreachable("x does not answer", reason="no answer within 15 s")
+
+
+@pytest.mark.parametrize("line", ["overview", "queues"])
+@on_loop
+async def test_what_a_beat_did_not_bring(line: str, snapshot: SnapshotAssertion) -> None:
+    assert await picture(LEAST, f":{line}", state=recorded(sequence=2, missing={"queues": SLOW})) == snapshot
 
 
 @on_loop

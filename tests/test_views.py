@@ -346,7 +346,7 @@ def seen(*queues: tuple[str, int | None], connections: int = 1, running: bool = 
         nodes=[NodeInfo(name="rabbit@a", running=running)],
         queues={info.key: info for info in infos},
         taken_at=1.0,
-        **more,
+        **{"listed_at": 1.0, **more},
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from busctl.views import nodes
 from busctl.views.formats import count, safe_text
+from busctl.views.missing import no_news, why
 from busctl.views.view import Column, Tone, View
 
 if TYPE_CHECKING:
@@ -112,7 +113,8 @@ def happened(before: Snapshot, now: Snapshot, at: float, heard: Heard = NOTHING_
     found += _reach(before, now, at)
     if now.error is None and now.taken_at is not None:
         found += _nodes(before, now, at)
-        if before.queues is not now.queues:
+        found += _parts(before, now, at)
+        if before.queues is not now.queues and before.listed_at is not None:
             found += _left(before, now, at) if whole else _counted(before, now, at, heard)
         if not whole:
             found += _connections(before, now, at)
@@ -183,6 +185,15 @@ def _reach(before: Snapshot, now: Snapshot, at: float) -> Iterator[Happening]:
         yield Happening(at, f"the API is away: {reason}", Tone.BAD)
     elif now.error is None and before.error is not None:
         yield Happening(at, "the API answers again", Tone.GOOD)
+
+
+def _parts(before: Snapshot, now: Snapshot, at: float) -> Iterator[Happening]:
+    came = {part: error for part, error in before.missing.items() if part not in now.missing}
+    went = {part: error for part, error in now.missing.items() if part not in before.missing}
+    if went:
+        yield Happening(at, f"{no_news(went)}: {why(went)}", Tone.WARN)
+    if came:
+        yield Happening(at, f"news again, of {', '.join(came)}", Tone.GOOD)
 
 
 def _nodes(before: Snapshot, now: Snapshot, at: float) -> Iterator[Happening]:

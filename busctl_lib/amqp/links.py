@@ -241,6 +241,8 @@ class _AfterReplay:
         consume, topology = self._links.declaring
         if consume is None or topology is None or not consume.epoch:
             return
+        if self._link.epoch == 1 and consume.state in (State.OPEN, State.BLOCKED):
+            return  # nothing was lost; and the one who publishes may be the thread of the other link, in a callback
         replayed: Pending[None] = Pending()
         consume.connect_now()
 

@@ -21,7 +21,7 @@ from busctl.tui.widgets.chart import Chart, Series
 from busctl.tui.widgets.nodes import NodeBars
 from busctl.tui.widgets.slots import Slot
 from busctl.tui.widgets.table import LiveTable
-from busctl.views import formats, queues
+from busctl.views import formats, missing, queues
 from busctl.views.happenings import HAPPENINGS
 from busctl.views.overview import Attention, of_broker, of_checks, tags
 from busctl.views.view import Column, View
@@ -173,13 +173,21 @@ class OverviewScreen(Place):
     def show_snapshot(self, snapshot: Snapshot) -> None:
         """Fill all of them."""
         matters = [*of_checks(self._own.checks if self._own else ()), *self.feed.judged(snapshot).matters]
-        self._matters.empty = "Nothing needs attention. Good."
+        for panel in self.query("#overview-attention, #overview-busiest"):
+            panel.set_class("queues" in snapshot.missing, "-stale")
+        unseen = missing.no_news(snapshot.missing)
+        good = f"Nothing needs attention in what is known: {unseen}." if unseen else "Nothing needs attention. Good."
+        self._matters.empty = good
         self._matters.set_rows(matters)
         self.query_one("#overview-attention").border_subtitle = str(len(matters)) if matters else ""
-        self.query_one(NodeBars).show(snapshot.nodes)
+        bars = self.query_one(NodeBars)
+        if snapshot.nodes is None and "nodes" in snapshot.missing:
+            bars.show_unknown()
+        else:
+            bars.show(snapshot.nodes)
         known = [info for info in snapshot.queues.values() if info.message_stats is not None]
         moving = [info for info in known if queues.rate_in(info) or queues.rate_out(info)]
-        self._moving.empty = "Nothing moves."
+        self._moving.empty = "Nothing moves." if not snapshot.missing.keys() & {"queues", "rates"} else "not known"
         self._moving.set_rows(moving)
         self.query_one("#overview-happenings", LiveTable).set_rows(self.feed.happenings)
         self.query_one("#overview-happened").border_subtitle = f"{self.feed.hearing.told}, :events tells more"

@@ -45,6 +45,8 @@ class Place(Screen[None]):
     ]
     FILTERS: ClassVar[bool] = False
     """Whether `/` narrows what is shown here."""
+    PARTS: ClassVar[frozenset[str]] = frozenset()
+    """Parts of a snapshot without which it is out of date, as `Snapshot.missing` names them."""
 
     def __init__(self, feed: Feed) -> None:
         super().__init__()
@@ -77,6 +79,10 @@ class Place(Screen[None]):
     def compose_place(self) -> ComposeResult:
         """Give the widgets in the middle."""
         raise NotImplementedError
+
+    def knows(self, snapshot: Snapshot) -> bool:
+        """Whether a snapshot has what is shown here."""
+        return snapshot.taken_at is not None
 
     def show_snapshot(self, snapshot: Snapshot) -> None:
         """Show what a beat brought; also called when the place comes to the front."""
@@ -117,12 +123,14 @@ class Place(Screen[None]):
         if not self._all_there or not snapshot.sequence:
             return
         self.query_one(StateLine).show(snapshot)
-        self.query_one("#place").set_class(snapshot.error is not None, "-stale")
-        if snapshot.taken_at is not None:
+        absent = [error for part, error in snapshot.missing.items() if part in self.PARTS]
+        error = snapshot.error or (absent[0] if absent else None)
+        self.query_one("#place").set_class(error is not None, "-stale")
+        if self.knows(snapshot):
             self.show_snapshot(snapshot)
-        elif snapshot.error is not None:
-            hint = f"; {snapshot.error.hint}" if snapshot.error.hint else ""
-            self.show_unknown(formats.safe_text(f"nothing is known yet: {snapshot.error}{hint}"))
+        elif error is not None:
+            hint = f"; {error.hint}" if error.hint else ""
+            self.show_unknown(formats.safe_text(f"nothing is known yet: {error}{hint}"))
 
     def refresh_way(self) -> None:
         """Draw the breadcrumbs, the filter and the command line again."""

@@ -77,6 +77,7 @@ class QueueScreen(QueueVerbs):
     """
 
     CSS_PATH = "queue.tcss"
+    PARTS = frozenset({"details"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("D", "dead", "dead letters", id="queue.dead", tooltip="Its dead letters, by cause."),
         Binding("t", "tail", "tail", id="queue.tail", tooltip="Watch the queue's messages, without taking any."),
@@ -172,7 +173,7 @@ class QueueScreen(QueueVerbs):
         self.query_one("#queue-facts", Static).update(text)
 
     def _say_gone(self, snapshot: Snapshot) -> None:
-        if snapshot.error is None:
+        if snapshot.error is None and not snapshot.missing.keys() & self.PARTS:
             text = f"There is no queue {formats.safe_text(self.key[1])} in vhost {formats.safe_text(self.key[0])}."
             self.query_one("#queue-facts", Static).update(Content.assemble(("✖ ", "bold $text-error"), text))
 

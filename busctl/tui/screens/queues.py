@@ -38,6 +38,7 @@ class QueuesScreen(TablePlace[QueueInfo], QueueVerbs):
         only: Which queues belong to it.
     """
 
+    PARTS = frozenset({"queues"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("t", "tail", "tail", id="queues.tail", tooltip="Watch the queue's messages, without taking any."),
         Binding("p", "peek", "peek", id="queues.peek", tooltip="Look at what waits, within the peek budget."),
@@ -114,7 +115,7 @@ class QueuesScreen(TablePlace[QueueInfo], QueueVerbs):
     def known_rows(self) -> Sequence[QueueInfo] | None:
         """All queues of the newest snapshot."""
         snapshot = self.feed.snapshot
-        return None if snapshot.taken_at is None else self.belonging(self.feed.judged(snapshot).queues)
+        return None if not self.knows(snapshot) else self.belonging(self.feed.judged(snapshot).queues)
 
     def slots(self, *, wide: bool) -> list[Slot[QueueInfo]]:
         """The columns."""
@@ -146,6 +147,10 @@ class QueuesScreen(TablePlace[QueueInfo], QueueVerbs):
     def _trend(self, info: QueueInfo, width: int) -> str:
         snapshot = self.feed.snapshot
         return trend(snapshot.history.get(info.key, ()), width, snapshot.taken_wall or 0.0, self._scale, _SPAN_S)
+
+    def knows(self, snapshot: Snapshot) -> bool:
+        """Once the queues were listed."""
+        return snapshot.listed_at is not None
 
     def show_snapshot(self, snapshot: Snapshot) -> None:
         """Fill the table; the sparklines of a column share one scale."""

@@ -11,7 +11,7 @@ from textual.color import Color, ColorParseError
 from textual.content import Content
 from textual.widget import Widget
 
-from busctl.views import formats, nodes, overview
+from busctl.views import formats, missing, nodes, overview
 
 if TYPE_CHECKING:
     from busctl_lib.errors import BusError
@@ -133,6 +133,9 @@ class StateLine(Widget):
             parts.append(_Part(f"  {formats.safe_text(info.node, 30)}", "", 7))
         parts.append(_Part(f"  {formats.safe_text(info.rabbitmq_version or formats.UNKNOWN, 16)}", "$muted", 5))
         parts += self._health(snapshot, problems)
+        if snapshot.missing:
+            parts.append(_Part(f"  ▲ {missing.no_news(snapshot.missing)}", "bold $text-warning", 0))
+            parts.append(_Part(f": {missing.why(snapshot.missing)}", "$text-warning", 3))
         totals = info.queue_totals
         ready = totals.messages_ready if totals else None
         unacked = totals.messages_unacknowledged if totals else None
@@ -147,6 +150,8 @@ class StateLine(Widget):
         return parts
 
     def _health(self, snapshot: Snapshot, problems: list[str]) -> list[_Part]:
+        if snapshot.nodes is None and "nodes" in snapshot.missing:
+            return []
         if snapshot.nodes is None:
             return [_Part("  nodes: needs the monitoring tag", "$muted", 3)]
         up = sum(node.running is not False for node in snapshot.nodes)
