@@ -16,6 +16,10 @@ from busctl_lib.taps.needs import needs_of_own_queue
 
 State = Literal["possible", "missing", "unknown"]
 _ALL: tuple[Verb, ...] = ("configure", "write", "read")
+_BY_TAG = (
+    ("policies set and cleared", "policymaker", "administrator"),
+    ("definitions imported, or of the whole cluster", "administrator"),
+)
 _TO_DEFAULT = Need(verb="write", kind="exchange", name="amq.default")
 
 
@@ -46,11 +50,12 @@ def abilities(rights: Rights, tags: Iterable[str] | None) -> list[Ability]:
         _of(rights, "publish to queues", [_TO_DEFAULT]),
         _of(rights, "publish to exchanges", [], [_any("write", "exchange")]),
         _of(rights, "tail by copy", needs_of_own_queue(), [_any("read", "exchange")]),
-        _by_tag(known, "administrator") or _of(rights, "firehose", firehose),
+        _by_tag("firehose", known, "administrator") or _of(rights, "firehose", firehose),
         _of(rights, "peek, hold and consume", [], [_any("read", "queue")]),
         _of(rights, "move, replay and discard", [*needs(_ALL[:1], LOCK_PREFIX), _TO_DEFAULT], [_any("read", "queue")]),
         _of(rights, "delays and retries", _ladder(), [_any("write", "queue")]),
         _of(rights, "declare and delete", [], [_any("configure", "queue"), _any("configure", "exchange")]),
+        *(_by_tag(name, known, *enough) or Ability(name=name) for name, *enough in _BY_TAG),
     ]
 
 
@@ -61,10 +66,11 @@ def _ladder() -> list[Need]:
     return [*own, *parking, *(Need(verb=verb, kind="exchange", name=UNROUTABLE) for verb in ("configure", "read"))]
 
 
-def _by_tag(tags: set[str] | None, tag: str) -> Ability | None:
+def _by_tag(name: str, tags: set[str] | None, *enough: str) -> Ability | None:
+    """What is in the way of something that one of these tags is enough for, if anything."""
     if tags is None:
-        return Ability(name="firehose", state="unknown", reason=f"needs the {tag} tag, which the API did not tell")
-    return None if tag in tags else Ability(name="firehose", state="missing", reason=f"needs the {tag} tag")
+        return Ability(name=name, state="unknown", reason=f"needs the {enough[0]} tag, and the API does not tell tags")
+    return None if tags & set(enough) else Ability(name=name, state="missing", reason=f"needs the {enough[0]} tag")
 
 
 def _any(verb: Verb, kind: Kind) -> Need:

@@ -89,6 +89,19 @@ def api_address(url: str) -> Address:
     return found
 
 
+def host_and_port(text: str) -> tuple[str, int | None]:
+    """Read "host" or "host:port", an IPv6 address in brackets.
+
+    Raises:
+        ConfigError: it is neither, or an address with a login.
+    """
+    found = _PLACE.fullmatch(text)
+    port = int(found["port"]) if found is not None and found["port"] else None
+    if found is None or (port is not None and not 0 < port <= 65535):
+        raise ConfigError("not a host, or host:port", hint="whole addresses, with user and password, are urls=[...]")
+    return (found["six"] or found["name"]).lower(), port
+
+
 def with_password(url: str, password: str) -> str:
     """Put a password into the address of either door, where it names a user without one."""
     found = (amqp_address if url.startswith(tuple(_AMQP_PORTS)) else api_address)(url)
@@ -112,18 +125,18 @@ def _read(url: str, schemes: tuple[str, ...], what: str) -> Address:
     if "@" in behind:
         raise _unencoded(behind[0], what)
     login, at, place = authority.rpartition("@")
-    found = _PLACE.fullmatch(place)
-    port = int(found["port"]) if found is not None and found["port"] else None
-    if found is None or (port is not None and not 0 < port <= 65535):
+    try:
+        host, port = host_and_port(place)
+    except ConfigError:
         raise ConfigError(
             f"the {what} cannot be read: no host, or no port that is a number to 65535, where they belong",
             hint=f"for example {_EXAMPLES[what]}; {_ENCODED}",
-        )
+        ) from None
     username, colon, password = login.partition(":")
     path, query = _behind(behind, what)
     return Address(
         scheme=scheme.lower(),
-        host=(found["six"] or found["name"]).lower(),
+        host=host,
         port=port,
         username=_decoded(username, "user name", what) if at else None,
         password=_decoded(password, "password", what) if colon else None,

@@ -13,7 +13,7 @@ from busctl_lib.amqp.tries import Kind, Verb, granted
 from busctl_lib.amqp.tries import Need as Need
 from busctl_lib.amqp.tries import new_name as new_name
 from busctl_lib.broker import MessageBroker
-from busctl_lib.errors import ApiError, BusError, NotFound
+from busctl_lib.errors import BusError
 from busctl_lib.management import ManagementClient
 from busctl_lib.management.infos_access import PermissionInfo, TopicPermissionInfo
 
@@ -123,7 +123,7 @@ class Rights:
                 return
             rows = self._management.permissions_of(self.username)
             topics = self._management.topic_permissions_of(self.username)
-        except (ApiError, NotFound):
+        except BusError:  # who needs the API for more than this is told there
             return
         nothing = PermissionInfo(user=self.username, vhost=self.vhost, configure="", write="", read="")
         self._patterns = next((row for row in rows if row.vhost == self.vhost), nothing)

@@ -99,6 +99,16 @@ def test_the_address_of_the_api_may_be_that_of_its_pages() -> None:
         api_address("http://h:15672/?timeout=3")
 
 
+def test_several_hosts_are_hosts_and_no_addresses() -> None:
+    hosts = ["one", "two:5673", "[::1]:5674", "::2", "10.0.0.1"]
+    found = {each.address for each in MessageBroker(hosts=hosts).endpoints}
+    assert found == {"one:5672", "two:5673", "::1:5674", "::2:5672", "10.0.0.1:5672"}
+    for wrong in ("u:s3cr3t@h", "amqp://u:s3cr3t@h", "h:port", "h:70000", "", "h/v", "u:s3cr3t"):
+        said = told_by(lambda wrong=wrong: MessageBroker(hosts=[wrong]))  # type: ignore[misc]
+        assert "not a host" in said
+        assert "s3cr3t" not in said
+
+
 def test_secrets_are_blotted_out_wherever_they_stand() -> None:
     assert without_password("amqps://h/v?password=s3cr3t&verify=verify_none").endswith(
         "?password=***&verify=verify_none"

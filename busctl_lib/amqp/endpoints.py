@@ -9,14 +9,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import urlsplit
 
 import pika
 from pika import exceptions as pika_exceptions
 from pika.credentials import ExternalCredentials
 
 from busctl_lib.address_parameters import FRAME_MAX, Parameters, parameters_of
-from busctl_lib.addresses import Address, amqp_address
+from busctl_lib.addresses import Address, amqp_address, host_and_port
 from busctl_lib.amqp.pika_compat import shape_of
 from busctl_lib.errors import CannotConnect, ConfigError, LoginRefused, VhostNotFound
 from busctl_lib.tls import failure
@@ -228,13 +227,9 @@ def resolve_endpoints(
     return endpoints
 
 
-def _with_host(default: Endpoint, host: str) -> Endpoint:
-    try:
-        parts = urlsplit(f"//{host}")
-        port = parts.port
-    except ValueError as error:
-        raise ConfigError(f"not a host: {host!r}: {error}") from None
-    return replace(default, host=parts.hostname or host, port=port or default.port)
+def _with_host(default: Endpoint, text: str) -> Endpoint:
+    host, port = host_and_port(f"[{text}]" if text.count(":") > 1 and "[" not in text else text)
+    return replace(default, host=host, port=port or default.port)
 
 
 class Rotation:
