@@ -26,6 +26,12 @@ class QueueBlast(msgspec.Struct, kw_only=True):
     type: str | None = None
     ready: int | None = None
     unacked: int | None = None
+    delays: bool = False
+    """Whether it has, or may have, messages that wait for their retry: nobody can take them."""
+    delayed: int | None = None
+    """How many wait so, as the broker counted some seconds ago."""
+    next_delayed_at: int | None = None
+    """When the next of them is ready again (milliseconds since 1970)."""
     oldest: float | None = None
     """When the message at its head was sent, in seconds since 1970, where the broker knows."""
     consumers: list[ConsumerInfo] | None = None
@@ -80,6 +86,9 @@ def of_queue(api: ManagementClient, vhost: str, name: str, *, deleting: bool) ->
         type=info.type,
         ready=info.messages_ready,
         unacked=info.messages_unacknowledged,
+        delays=info.delays or bool(info.delayed),
+        delayed=info.delayed,
+        next_delayed_at=info.next_delayed_at,
         oldest=moment_of(info.head_message_timestamp),
         consumers=info.consumer_details,
     )

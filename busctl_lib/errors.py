@@ -120,6 +120,14 @@ class PreconditionFailed(BrokerRefused):
     """406: it exists with other arguments, or a limit is passed."""
 
 
+class ConsumerTimedOut(PreconditionFailed):
+    """The broker took back what a consumer held unsettled for longer than its consumer timeout. Fact: `queue`, or none.
+
+    Up to 4.2 it closes the channel with 406, and all that was held there counts as delivered in vain; from 4.3 on it
+    cancels the consumer, and that counts nothing.
+    """
+
+
 class PublishFailed(BusError):
     """A publish whose outcome is not CONFIRMED. Facts: `outcome`, `exchange`, `routing_key`, `message_id`, `text`."""
 

@@ -12,8 +12,6 @@ Pure, but for `read`. Source: https://www.rabbitmq.com/docs/e2e, /ae, /dlx.
 
 from __future__ import annotations
 
-import contextlib
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -23,6 +21,7 @@ import msgspec
 from busctl_lib import delays
 from busctl_lib.management.alternates import alternate_of, definitions_of
 from busctl_lib.management.infos import BindingInfo, ExchangeInfo, PolicyInfo, QueueInfo
+from busctl_lib.management.settings import set_by
 from busctl_lib.taps import keys
 
 if TYPE_CHECKING:
@@ -34,7 +33,6 @@ Way = Literal["binding", "dead-letter", "alternate"]
 DEPTH_MOST = 60
 """A tree that would go deeper is cut there."""
 _COLUMNS = ("name", "vhost", "type", "state", "arguments", "effective_policy_definition", "messages", "consumers")
-_APPLIES = {"classic": "classic_queues", "quorum": "quorum_queues", "stream": "streams"}
 
 
 class Place(NamedTuple):
@@ -297,22 +295,11 @@ def dead_letter_route(info: QueueInfo, policies: Iterable[PolicyInfo] = ()) -> t
     """The exchange and key that a queue's dead letters go to: no exchange where there is none, no key for their own."""
     settings = info.effective_policy_definition
     if settings is None:  # a queue that is new to the statistics
-        settings = _policy_of(info, policies)
+        settings = set_by(info, policies)
     arguments = info.arguments or {}
     exchange = arguments.get("x-dead-letter-exchange", settings.get("dead-letter-exchange"))
     key = arguments.get("x-dead-letter-routing-key", settings.get("dead-letter-routing-key"))
     return (exchange if isinstance(exchange, str) else None, key if isinstance(key, str) else None)
-
-
-def _policy_of(info: QueueInfo, policies: Iterable[PolicyInfo]) -> dict[str, Any]:
-    matching = []
-    for policy in policies:
-        with contextlib.suppress(re.error):
-            applies = policy.apply_to in ("all", "queues", _APPLIES.get(info.type or "classic"))
-            if applies and re.search(policy.pattern or "", info.name):
-                matching.append(policy)
-    best = max(matching, key=lambda policy: policy.priority or 0, default=None)
-    return (best.definition or {}) if best is not None else {}
 
 
 def _steps(

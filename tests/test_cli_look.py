@@ -171,7 +171,7 @@ def test_several_queues_are_watched_at_once_and_the_end_of_one_is_told(bus: Bus)
         ("two", 0),
     ]
     assert "2 messages of one were given back" in err
-    assert "1 messages of two were given back" in err
+    assert "1 message of two was given back" in err
     wait_until(lambda: bus.ready("one") + bus.ready("two") == 3, 20)
 
 

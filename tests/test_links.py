@@ -190,7 +190,7 @@ def test_a_mover_whose_queue_stays_away_tries_once_at_a_time(vhost: Any, monkeyp
             mover = Mover(away.links.another("transfer"), "q", lock="lock", mode=Mode.EXACT, window=10).open()
             proxy.refuse()
             proxy.cut()
-            wait_until(lambda: mover.state is State.RECOVERING)
+            wait_until(lambda: mover.link.state is State.RECOVERING)
             broker.delete_queue("q")
             proxy.refuse(False)
             mover.link.connect_now()

@@ -2,90 +2,28 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from looking import QUORUM, STREAM, Bus, bodies, numbers, seen
 from waiting import wait_until
 
 from busctl_lib.broker import MessageBroker
 from busctl_lib.envelope import Delivery
-from busctl_lib.errors import BusError, ConfigError, GuardRefused, NotFound
+from busctl_lib.errors import ConfigError, GuardRefused
 from busctl_lib.management import ManagementClient
-from busctl_lib.publishers import MessagePublisher
 from busctl_lib.pytest_plugin import TestBroker
-from busctl_lib.taps import Tap, TapPlan, open_tap, plan_tap
-from busctl_lib.taps.budget import RESERVE, given_back_before, peek_budget, spend
-from busctl_lib.taps.peek import Peeked, peek
-
-QUORUM = {"x-queue-type": "quorum"}
-STREAM = {"x-queue-type": "stream"}
-
-
-class Bus:
-    """One test's vhost, with both doors open."""
-
-    def __init__(self, vhost: TestBroker, folder: Path) -> None:
-        self.vhost, self.name, self.folder = vhost, vhost.name, folder
-        self.broker = MessageBroker(url=vhost.amqp_url).connect()
-        self.publisher = MessagePublisher(self.broker)
-        self.management = ManagementClient(vhost.api_url)
-
-    def fill(self, queue: str, count: int, arguments: dict[str, Any] | None = None) -> None:
-        self.broker.declare_queue(queue, arguments=arguments)
-        report = self.publisher.publish_many((queue, {"n": number}) for number in range(count))
-        assert report.confirmed == count
-        if arguments != STREAM:
-            wait_until(lambda: self.ready(queue) == count, 20)
-
-    def plan(self, queue: str, **how: Any) -> TapPlan:
-        return plan_tap(self.management, self.name, queue, **how)
-
-    def open(self, plan: TapPlan, **how: Any) -> Tap:
-        return open_tap(plan, self.broker, self.management, lease_folder=self.folder, watch_s=0.2, **how)
-
-    def peek(self, queue: str, count: int = 10, **how: Any) -> Peeked:
-        return peek(self.broker, self.management, self.name, queue, count, folder=self.folder, **how)
-
-    def ready(self, queue: str) -> int:
-        return self.broker.declare_queue(queue, passive=True).message_count
-
-    def drain(self, queue: str, count: int) -> list[Delivery]:
-        """Take messages away, as their consumer would."""
-        taken: list[Delivery] = []
-        full = threading.Event()
-
-        def receive(delivery: Delivery) -> None:
-            taken.append(delivery)
-            if len(taken) == count:
-                full.set()
-
-        subscription = self.broker.subscribe(queue, receive, auto_ack=True)
-        assert full.wait(20), len(taken)
-        subscription.cancel()
-        return taken
+from busctl_lib.taps import TapPlan, open_tap, plan_tap
+from busctl_lib.taps.peek import peek
 
 
 @pytest.fixture
 def bus(vhost: TestBroker, tmp_path: Path) -> Iterator[Bus]:
     bus = Bus(vhost, tmp_path)
     yield bus
-    bus.broker.close()
-    bus.management.close()
-
-
-def numbers(messages: list[Delivery]) -> list[bytes]:
-    return [message.body for message in messages]
-
-
-def bodies(*of: int) -> list[bytes]:
-    return [b'{"n":%d}' % number for number in of]
-
-
-def seen(tap: Tap, count: int, timeout: float = 15) -> list[Delivery]:
-    return [event for event in tap.follow(limit=count, for_s=timeout) if isinstance(event, Delivery)]
+    bus.close()
 
 
 # --- streams
@@ -232,63 +170,6 @@ def test_peek_of_a_stream_takes_nothing(bus: Bus) -> None:
     assert "does not change" in found.account
 
 
-def test_peek_stops_before_a_quorum_queue_loses_a_message(bus: Bus) -> None:
-    bus.fill("waiting", 3, {**QUORUM, "x-delivery-limit": 6})
-    for _ in range(6 - RESERVE):
-        assert len(bus.peek("waiting").messages) == 3
-        wait_until(lambda: bus.ready("waiting") == 3, 20)
-    with pytest.raises(GuardRefused, match="looks left"):
-        bus.peek("waiting")
-    assert peek_budget(bus.management, bus.name, "waiting", folder=bus.folder).left == RESERVE
-    with spend(peek_budget(bus.management, bus.name, "waiting", folder=bus.folder)):
-        pass  # written down where the planner reads
-    assert refused(bus, "waiting", "looking would cost")
-    # Elsewhere nothing is written down, but the broker's own count of redeliveries says it as well.
-    wait_until(
-        lambda: (peek_budget(bus.management, bus.name, "waiting", folder=bus.folder / "else").left or 0) <= RESERVE, 30
-    )
-    assert len(bus.peek("waiting", accept_loss=True).messages) == 3
-    assert [given_back_before(message) for message in bus.drain("waiting", 3)] == [5, 5, 5]
-
-
-def test_a_look_counts_also_when_it_was_killed(bus: Bus) -> None:
-    bus.fill("waiting", 2, {**QUORUM, "x-delivery-limit": 10})
-    budget = peek_budget(bus.management, bus.name, "waiting", folder=bus.folder)
-    assert budget.left == 10
-    with pytest.raises(KeyboardInterrupt), spend(budget, folder=bus.folder):
-        raise KeyboardInterrupt
-    assert peek_budget(bus.management, bus.name, "waiting", folder=bus.folder).left == 9
-    with spend(budget, folder=bus.folder), pytest.raises(GuardRefused, match="under way"):  # noqa: SIM117
-        with spend(budget, folder=bus.folder):
-            pass
-
-
-def test_nothing_is_looked_at_where_looks_cannot_be_counted(bus: Bus) -> None:
-    bus.fill("waiting", 2, {**QUORUM, "x-delivery-limit": 10})
-    bus.folder = bus.folder / "taken"
-    bus.folder.write_text("a file")
-    with pytest.raises(BusError, match="cannot be counted"):
-        bus.peek("waiting")
-    assert [given_back_before(message) for message in bus.drain("waiting", 2)] == [0, 0]
-
-
-def test_the_budget_knows_types_policies_and_versions(bus: Bus) -> None:
-    bus.broker.declare_queue("plain")
-    bus.broker.declare_queue("quorum", arguments=QUORUM)
-    assert peek_budget(bus.management, bus.name, "plain").left is None
-    bare = peek_budget(bus.management, bus.name, "quorum")
-    release = tuple(int(part) for part in bare.version.split(".")[:2])
-    assert bare.delivery_limit == (20 if (4, 0) <= release < (4, 3) else None)
-    bus.management._http.change(
-        "PUT",
-        f"policies/{bus.name}/limit",
-        {"pattern": "^quorum$", "apply-to": "queues", "definition": {"delivery-limit": 7}},
-    )
-    wait_until(lambda: peek_budget(bus.management, bus.name, "quorum").delivery_limit == 7, 20)
-    with pytest.raises(NotFound):
-        peek_budget(bus.management, bus.name, "nowhere")
-
-
 def test_peek_is_refused_read_only_and_beside_an_active_consumer(bus: Bus) -> None:
     bus.fill("waiting", 1)
     with MessageBroker(url=bus.vhost.amqp_url, read_only=True) as broker, pytest.raises(GuardRefused):
@@ -297,20 +178,3 @@ def test_peek_is_refused_read_only_and_beside_an_active_consumer(bus: Bus) -> No
     bus.broker.subscribe("single", lambda delivery: None)
     with pytest.raises(GuardRefused, match="one active consumer"):
         bus.peek("single")
-
-
-@pytest.mark.faults
-def test_a_hundred_peeks_of_a_default_quorum_queue_lose_nothing(bus: Bus) -> None:
-    bus.fill("waiting", 5, QUORUM)
-    looks = 0
-    for _ in range(100):
-        try:
-            bus.peek("waiting")
-            looks += 1
-        except GuardRefused:
-            continue
-        finally:
-            wait_until(lambda: bus.ready("waiting") == 5, 20)
-    limit = peek_budget(bus.management, bus.name, "waiting", folder=bus.folder).delivery_limit
-    assert looks == (100 if limit is None else limit - RESERVE)
-    assert numbers(bus.drain("waiting", 5)) == bodies(0, 1, 2, 3, 4)

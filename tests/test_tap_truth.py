@@ -24,7 +24,7 @@ from busctl_lib.management import ManagementClient
 from busctl_lib.publishers import MessagePublisher
 from busctl_lib.pytest_plugin import TestBroker
 from busctl_lib.taps import open_tap, plan_tap
-from busctl_lib.taps.budget import given_back_before
+from busctl_lib.taps.budget import delivered_in_vain
 
 COUNT = 12
 TYPES = ("classic", "quorum", "stream")
@@ -117,7 +117,7 @@ def test_tail_shows_what_was_sent_and_the_consumer_gets_all_of_it_once(
     wait_until(lambda: len(bus.consumed) >= COUNT, 30)
     assert bodies(bus.consumed) == sent
     if kind != "stream":
-        assert not any(delivery.redelivered or given_back_before(delivery) for delivery in bus.consumed)
+        assert not any(delivery.redelivered or delivered_in_vain(delivery) for delivery in bus.consumed)
         wait_until(lambda: bus.state() == (0, 1), 30)
 
 

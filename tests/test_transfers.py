@@ -16,6 +16,7 @@ from busctl_lib.envelope import Envelope, Properties, TypedInt
 from busctl_lib.errors import BusError, GuardRefused
 from busctl_lib.journal import Journal
 from busctl_lib.management.transport import Transport
+from busctl_lib.taps.budget import release_of
 from busctl_lib.transfers import Request, Transfer, audit, read_plan, undo_of
 from busctl_lib.transfers.routes import Reach, RouteMap
 
@@ -216,7 +217,8 @@ def test_a_quorum_queue_is_read_once_and_keeps_what_stays(quorum_yard: Yard) -> 
     assert account.operation.moved == 10
     left = yard.drain("dead")
     assert [json.loads(each.body)["n"] for each in left] == list(range(10, 30))
-    assert {each.headers.get("x-delivery-count", 0) for each in left} == {1}
+    counted = 0 if release_of(yard.broker.server_version) >= (4, 3) else 1
+    assert {each.headers.get("x-delivery-count", 0) for each in left} == {counted}
     assert not any("x-delivery-count" in each.headers for each in yard.drain("elsewhere") if not each.redelivered)
 
 
@@ -379,8 +381,11 @@ def test_a_quorum_queue_at_the_end_of_its_budget_is_not_touched(vhost: Any, tmp_
         request = Request(kind="move", source="limited", target="elsewhere", where="false")
         account = yard.run(request)
         assert account.operation.state == "done"
-        with pytest.raises(GuardRefused, match="looks left"):
+        if release_of(yard.broker.server_version) >= (4, 3):  # where looking counts nothing
             exhaust(yard, request)
+        else:
+            with pytest.raises(GuardRefused, match="looks left"):
+                exhaust(yard, request)
         assert yard.waiting("limited") == 1
     finally:
         yard.close()

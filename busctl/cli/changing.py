@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -34,7 +34,7 @@ def operation(
     source: str,
     form: output.Format | None,
     *,
-    done: str,
+    done: str | Callable[[], str],
     target: str | None = None,
     planned: int = 1,
     vhost: str | None = None,
@@ -47,7 +47,7 @@ def operation(
         kind: What it is, as the command is called.
         source: The name of what is changed.
         form: How it is printed; for people it is the sentence `done`.
-        done: What is true afterwards; `{moved}` stands for the messages that the block counts.
+        done: What is true afterwards, or what tells it then.
         target: A second name, of a binding say.
         planned: How many things it is about.
         vhost: Where it is; the session's vhost by default.
@@ -74,29 +74,48 @@ def operation(
             told = str(error) if isinstance(error, BusError) else type(error).__name__
             journal.set_state(made, "failed" if isinstance(error, Exception) else "interrupted", told)
             raise
-        said = done.replace("{moved}", counted(made.moved, "message"))
+        said = done if isinstance(done, str) else done()
         journal.set_state(made, "done", said)
     tell(made, said, form)
 
 
-def trash(waiting: int | None) -> str:
+class Emptied(NamedTuple):
+    """What was taken out of a queue."""
+
+    kept: int = 0
+    """In the trash."""
+    dropped: int = 0
+    """Too much for it, or delayed: nobody could take those."""
+
+    def text(self, what: str) -> str:
+        """How many messages that happened to, and how many of them are gone for good."""
+        count = self.kept + self.dropped
+        gone = f"{self.dropped:,} of them " if self.kept else ""
+        return f"{counted(count, 'message')}{what}" + (f", {gone}not kept in the trash" if self.dropped else "")
+
+
+def trash(found: QueueBlast) -> str:
     """The way back of what empties a queue."""
     from busctl_lib.transfers import TRASH_MESSAGES
 
-    if (waiting or 0) > TRASH_MESSAGES:
-        return f"busctl ops undo, for the first {TRASH_MESSAGES:,} messages only: no more are kept in the trash"
-    return "busctl ops undo, which takes them out of the trash of this machine"
+    delayed = ", but not of the delayed ones" if found.delayed else ""
+    if (found.ready or 0) > TRASH_MESSAGES:
+        return (
+            f"busctl ops undo, for the first {TRASH_MESSAGES:,} messages only: no more are kept in the trash{delayed}"
+        )
+    return f"busctl ops undo, which takes them out of the trash of this machine{delayed}"
 
 
-def empty(session: Session, queue: str, made: Operation, found: QueueBlast, *, purge: bool = True) -> int:
-    """Take the messages of a queue into the trash, then (purge) drop what is left of it; how many went."""
+def empty(session: Session, queue: str, made: Operation, found: QueueBlast, *, purge: bool = True) -> Emptied:
+    """Take the messages of a queue into the trash, then (purge, or some are delayed) drop what is left of it."""
     from busctl_lib.transfers import empty_into_trash
 
     if found.type == "stream":
-        return 0
+        return Emptied()
     waiting = session.broker.declare_queue(queue, passive=True).message_count  # the API's counts are seconds old
     taken = empty_into_trash(session.broker, queue, made, waiting) if waiting else 0
-    return taken + (session.broker.purge_queue(queue) if purge and taken < waiting else 0)
+    purges = found.delays or (purge and taken < waiting)  # only that tells how many were delayed
+    return Emptied(taken, session.broker.purge_queue(queue) if purges else 0)
 
 
 def definition(session: Session, queue: str) -> dict[str, Any]:

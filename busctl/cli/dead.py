@@ -8,6 +8,7 @@ import typer
 
 from busctl.cli import exits, flags, output
 from busctl.cli.lists import OutputOption
+from busctl.cli.moving import AcceptDelayOption
 from busctl.views.dead import DEAD_QUEUES, GROUPS, told
 from busctl.views.formats import counted, safe_text
 from busctl_lib.errors import ConfigError, NotFound
@@ -34,6 +35,7 @@ def dead(
     accept_loss: Annotated[
         bool, typer.Option("--accept-loss", help="Look also where that may drop or dead-letter a message.")
     ] = False,
+    accept_delay: AcceptDelayOption = False,
     form: OutputOption = None,
 ) -> None:
     """Find the queues that hold dead letters; of one queue, tell why its messages died.
@@ -46,7 +48,7 @@ def dead(
         if queue is None:
             _list_queues(session, form, content=content)
             return
-        _show_queue(session, queue, group, sample, form, accept_loss=accept_loss)
+        _show_queue(session, queue, group, sample, form, accept_loss=accept_loss, accept_delay=accept_delay)
 
 
 def _list_queues(session: Session, form: output.Format | None, *, content: bool) -> None:
@@ -60,7 +62,14 @@ def _list_queues(session: Session, form: output.Format | None, *, content: bool)
 
 
 def _show_queue(
-    session: Session, queue: str, group: str | None, sample: int, form: output.Format | None, *, accept_loss: bool
+    session: Session,
+    queue: str,
+    group: str | None,
+    sample: int,
+    form: output.Format | None,
+    *,
+    accept_loss: bool,
+    accept_delay: bool,
 ) -> None:
     from busctl_lib.deadletters import triage
 

@@ -46,18 +46,22 @@ def delete_queue(
             raise ConfigError(
                 f"{name!r} is a {found.type} queue: the broker checks --if-unused and --if-empty of classic ones only"
             )
-        way_back = None if found.type == "stream" else changing.trash(found.ready)
+        way_back = None if found.type == "stream" else changing.trash(found)
         change = confirm.Change(
             does=f"delete queue {name!r}", name=name, hits=words.delete_queue(found), way_back=way_back
         )
         confirm.allow(session.settings, change, yes=yes)
-        done = f"queue {name} is deleted, with {{moved}}"
-        plan = changing.definition(session, name)
+        plan, emptied = changing.definition(session, name), changing.Emptied()
+
+        def done() -> str:
+            return f"queue {name} is deleted, with {emptied.text('')}"
+
         with changing.operation(session, "delete queue", name, form, done=done, plan=plan) as made:
             if not (if_unused or if_empty):
-                made.moved = changing.empty(session, name, made, found, purge=False)
-            made.moved += session.broker.delete_queue(name, if_unused=if_unused, if_empty=if_empty)
-            made.planned = made.moved
+                emptied = changing.empty(session, name, made, found, purge=False)
+            went = session.broker.delete_queue(name, if_unused=if_unused, if_empty=if_empty)
+            emptied = emptied._replace(dropped=emptied.dropped + went)
+            made.moved = made.planned = sum(emptied)
 
 
 def _queue_blast(session: Session, name: str) -> QueueBlast:

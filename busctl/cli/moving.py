@@ -43,6 +43,12 @@ AcceptLossOption = Annotated[
     bool,
     typer.Option("--accept-loss", help="Go on where messages may be lost: the peek budget is gone, a target is full."),
 ]
+AcceptDelayOption = Annotated[
+    bool,
+    typer.Option(
+        "--accept-delay", help="Go on where delayed retry (RabbitMQ 4.3) hides for a while what is looked at and stays."
+    ),
+]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Make the plan, show it, and stop.")]
 
 
@@ -50,6 +56,11 @@ def selection(where: str | None, group: str | None, ids: str | None, limit: int 
     """The part of a request that says which messages."""
     given = [each.strip() for each in (ids or "").split(",") if each.strip()]
     return {"where": where, "group": group, "ids": given, "limit": limit}
+
+
+def accepted(loss: bool, delay: bool) -> dict[str, bool]:
+    """The part of a request that says what may happen all the same."""
+    return {"accept_loss": loss, "accept_delay": delay}
 
 
 @contextlib.contextmanager

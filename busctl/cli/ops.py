@@ -115,6 +115,7 @@ def resume(
         typer.Option("--unknown", help="Send messages of unknown outcome again (they may be doubled), or leave them."),
     ] = None,
     accept_loss: moving.AcceptLossOption = False,
+    accept_delay: moving.AcceptDelayOption = False,
     form: changing.OutputOption = None,
 ) -> int:
     """Go on with an operation that was interrupted."""
@@ -124,7 +125,9 @@ def resume(
     with flags.open_session(ctx) as session, Journal() as journal:
         _require_writable(session, "resume an operation")
         session.broker.connect()
-        transfer = Transfer.resume(session.broker, session.management, journal, id, accept_loss=accept_loss)
+        transfer = Transfer.resume(
+            session.broker, session.management, journal, id, accept_loss=accept_loss, accept_delay=accept_delay
+        )
         with transfer:
             return moving.run(transfer, transfer.resuming(unknown.value if unknown is not None else None), form)
 
@@ -133,6 +136,8 @@ def resume(
 def undo(
     ctx: typer.Context,
     id: IdArgument,  # noqa: A002
+    accept_loss: moving.AcceptLossOption = False,
+    accept_delay: moving.AcceptDelayOption = False,
     dry_run: moving.DryRunOption = False,
     yes: YesOption = False,
     form: changing.OutputOption = None,
@@ -144,6 +149,7 @@ def undo(
     with flags.open_session(ctx) as session, Journal() as journal:
         session.broker.connect()
         with undo_of(session.broker, session.management, journal, id) as transfer:
+            transfer.request.accept_loss, transfer.request.accept_delay = accept_loss, accept_delay
             plan = moving.make_plan(transfer)
             if dry_run:
                 moving.show_plan(plan, form)

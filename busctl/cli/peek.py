@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from busctl.cli import exits, flags, selecting
+from busctl.cli.moving import AcceptDelayOption
 from busctl.cli.printing import MessageFormat, printer_of
 from busctl.cli.tail import expression
 from busctl.keyfile import load_keys
@@ -29,11 +30,13 @@ def peek(
     accept_loss: Annotated[
         bool, typer.Option("--accept-loss", help="Look also where that may drop or dead-letter a message.")
     ] = False,
+    accept_delay: AcceptDelayOption = False,
 ) -> int:
     """Look at what waits in a queue, and give it back in order.
 
-    Looking marks messages as redelivered, and a quorum queue counts it: when only two looks are left it is refused
-    (exit code 9). What it did to the queue is said afterwards.
+    Looking marks messages as redelivered. A quorum queue counts it before RabbitMQ 4.3, and from there on a link that
+    is lost meanwhile: near the queue's delivery limit it is refused (exit code 9), as it is where delayed retry would
+    hide what is given back. What it did to the queue is said afterwards.
     """
     from busctl_lib.taps.peek import peek as look
 
@@ -46,7 +49,15 @@ def peek(
         )
         session.broker.connect()
         try:
-            found = look(session.broker, session.management, session.vhost, queue, number, accept_loss=accept_loss)
+            found = look(
+                session.broker,
+                session.management,
+                session.vhost,
+                queue,
+                number,
+                accept_loss=accept_loss,
+                accept_delay=accept_delay,
+            )
         except NotFound as error:
             error.hint = error.hint or session.hint_for_queue(queue)
             raise

@@ -38,12 +38,15 @@ def purge(
         confirm.allow(
             session.settings,
             confirm.Change(
-                does=f"purge queue {queue!r}", name=queue, hits=words.purge(found), way_back=changing.trash(found.ready)
+                does=f"purge queue {queue!r}", name=queue, hits=words.purge(found), way_back=changing.trash(found)
             ),
             yes=yes,
         )
-        planned = found.ready or 0
-        done = f"{queue}: {{moved}} dropped"
+        planned, emptied = (found.ready or 0) + (found.delayed or 0), changing.Emptied()
+
+        def done() -> str:
+            return f"{queue}: {emptied.text(' dropped')}"
+
         with changing.operation(session, "purge", queue, form, done=done, planned=planned) as made:
-            made.moved = changing.empty(session, queue, made, found)
-            made.planned = made.moved
+            emptied = changing.empty(session, queue, made, found)
+            made.moved = made.planned = sum(emptied)

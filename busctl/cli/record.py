@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 
 from busctl.cli import exits, flags, lists, selecting, watching
 from busctl.cli.confirm import YesOption
+from busctl.cli.moving import AcceptDelayOption
 from busctl.cli.progress import Progress
 from busctl.cli.tail import (
     AcceptLossOption,
@@ -49,13 +51,15 @@ def record(
         str | None, typer.Option("--rotate", metavar="SIZE", help="Begin another file at 100MB, 2GB ...")
     ] = None,
     accept_loss: AcceptLossOption = False,
+    accept_delay: AcceptDelayOption = False,
     yes: YesOption = False,
 ) -> int:
     """Keep the messages of queues in a capture, exactly as they are; `busctl play` publishes them again."""
     from busctl.views import formats
     from busctl_lib.captures import CaptureWriter
 
-    targets = targets_of(queues, exchange, key, everything=everything, via=via, since=since, accept_loss=accept_loss)
+    targets = targets_of(queues, exchange, key, everything=everything, via=via, since=since)
+    targets = replace(targets, accept_loss=accept_loss, accept_delay=accept_delay)
     if via is Via.CONSUME and where is not None:
         raise ConfigError("--via consume takes every message away: --where would lose what it does not keep")
     seconds = None if for_ is None else lists.seconds(for_, "--for")

@@ -24,7 +24,7 @@ class RouteChoice(enum.StrEnum):
     QUEUE = "queue"
 
 
-_HOW = frozenset({"rate", "canary", "watch_s", "accept_loss"})
+_HOW = frozenset({"rate", "canary", "watch_s", "accept_loss", "accept_delay"})
 
 
 def replay(
@@ -60,6 +60,7 @@ def replay(
     fast: moving.FastOption = False,
     rewrite: moving.RewriteOption = False,
     accept_loss: moving.AcceptLossOption = False,
+    accept_delay: moving.AcceptDelayOption = False,
     dry_run: moving.DryRunOption = False,
     yes: YesOption = False,
     form: changing.OutputOption = None,
@@ -89,6 +90,7 @@ def replay(
         fast=fast,
         rewrite=rewrite,
         accept_loss=accept_loss,
+        accept_delay=accept_delay,
         **moving.selection(where, group, ids, limit),
     )
     if made is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +13,7 @@ import typer
 
 from busctl.cli import exits, flags, lists, output, selecting, watching
 from busctl.cli.confirm import YesOption
+from busctl.cli.moving import AcceptDelayOption
 from busctl.cli.printing import MessageFormat, Printer, printer_of
 from busctl.keyfile import load_keys
 from busctl_lib.errors import ConfigError
@@ -79,6 +81,7 @@ def tail(
         Path | None, typer.Option("--save", metavar="FILE", help="Keep what is shown in a capture.")
     ] = None,
     accept_loss: AcceptLossOption = False,
+    accept_delay: AcceptDelayOption = False,
     yes: YesOption = False,
 ) -> int:
     """Show live messages of queues without taking them.
@@ -86,7 +89,8 @@ def tail(
     The way is chosen so that no consumer misses or waits for a message; what it cannot show is said on stderr. Exit
     code 5 when --for ended with fewer than -n messages, 9 when no way would be true and harmless.
     """
-    targets = targets_of(queues, exchange, key, everything=everything, via=via, since=since, accept_loss=accept_loss)
+    targets = targets_of(queues, exchange, key, everything=everything, via=via, since=since)
+    targets = replace(targets, accept_loss=accept_loss, accept_delay=accept_delay)
     if via is Via.CONSUME and where is not None:
         raise ConfigError("--via consume takes every message away: --where would lose what it does not show")
     selecting.allow_shapes(jq=jq, fields=fields, pair=pair)
@@ -148,7 +152,6 @@ def targets_of(
     everything: bool,
     via: Via,
     since: str | None,
-    accept_loss: bool,
 ) -> watching.Targets:
     """Tell what is to be watched. Raises ConfigError when that is not one thing."""
     if bool(queues) + (exchange is not None) + everything != 1:
@@ -162,7 +165,6 @@ def targets_of(
         everything=everything,
         via=via.value,
         since=_place(since) if since is not None else "next",
-        accept_loss=accept_loss,
     )
 
 

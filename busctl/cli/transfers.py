@@ -30,13 +30,21 @@ def move(
     fast: moving.FastOption = False,
     rewrite: moving.RewriteOption = False,
     accept_loss: moving.AcceptLossOption = False,
+    accept_delay: moving.AcceptDelayOption = False,
     dry_run: moving.DryRunOption = False,
     yes: YesOption = False,
     form: changing.OutputOption = None,
 ) -> int:
     """Move messages from one queue to another; nothing of them changes but their route."""
     chosen = moving.selection(where, group, ids, limit)
-    facts = {"rate": rate, "fast": fast, "rewrite": rewrite, "accept_loss": accept_loss, **chosen}
+    facts = {
+        "rate": rate,
+        "fast": fast,
+        "rewrite": rewrite,
+        "accept_loss": accept_loss,
+        "accept_delay": accept_delay,
+        **chosen,
+    }
     return _transfer(ctx, "move", source, target, facts, dry_run=dry_run, yes=yes, form=form)
 
 
@@ -51,13 +59,14 @@ def copy(
     rate: moving.RateOption = None,
     fast: moving.FastOption = False,
     accept_loss: moving.AcceptLossOption = False,
+    accept_delay: moving.AcceptDelayOption = False,
     dry_run: moving.DryRunOption = False,
     yes: YesOption = False,
     form: changing.OutputOption = None,
 ) -> int:
     """Copy messages of one queue to another; the originals stay where they are."""
     chosen = moving.selection(where, group, ids, limit)
-    facts = {"rate": rate, "fast": fast, "accept_loss": accept_loss, **chosen}
+    facts = {"rate": rate, "fast": fast, **moving.accepted(accept_loss, accept_delay), **chosen}
     return _transfer(ctx, "copy", source, target, facts, dry_run=dry_run, yes=yes, form=form)
 
 
@@ -75,13 +84,21 @@ def park(
     fast: moving.FastOption = False,
     rewrite: moving.RewriteOption = False,
     accept_loss: moving.AcceptLossOption = False,
+    accept_delay: moving.AcceptDelayOption = False,
     dry_run: moving.DryRunOption = False,
     yes: YesOption = False,
     form: changing.OutputOption = None,
 ) -> int:
     """Put messages aside, into a queue that is declared for it where it is not there."""
     chosen = moving.selection(where, group, ids, limit)
-    facts = {"rate": rate, "fast": fast, "rewrite": rewrite, "accept_loss": accept_loss, **chosen}
+    facts = {
+        "rate": rate,
+        "fast": fast,
+        "rewrite": rewrite,
+        "accept_loss": accept_loss,
+        "accept_delay": accept_delay,
+        **chosen,
+    }
     target = to or parking(source)
     return _transfer(ctx, "park", source, target, facts, dry_run=dry_run, yes=yes, form=form)
 
@@ -96,13 +113,14 @@ def discard(
     rate: moving.RateOption = None,
     rewrite: moving.RewriteOption = False,
     accept_loss: moving.AcceptLossOption = False,
+    accept_delay: moving.AcceptDelayOption = False,
     dry_run: moving.DryRunOption = False,
     yes: YesOption = False,
     form: changing.OutputOption = None,
 ) -> int:
     """Throw messages away, into the trash of this machine; `busctl ops undo` puts them back."""
     chosen = moving.selection(where, group, ids, limit)
-    facts = {"rate": rate, "rewrite": rewrite, "accept_loss": accept_loss, **chosen}
+    facts = {"rate": rate, "rewrite": rewrite, **moving.accepted(accept_loss, accept_delay), **chosen}
     return _transfer(ctx, "discard", source, None, facts, dry_run=dry_run, yes=yes, form=form)
 
 

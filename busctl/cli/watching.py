@@ -38,6 +38,7 @@ class Targets:
     via: str = "auto"
     since: str | int = "next"
     accept_loss: bool = False
+    accept_delay: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -82,6 +83,7 @@ def _plan(session: Session, targets: Targets, queue: str | None, rights: Rights,
             since=targets.since,
             production=session.settings.production,
             accept_loss=targets.accept_loss,
+            accept_delay=targets.accept_delay,
             rights=rights,
         )
     except ApiUnreachable as error:

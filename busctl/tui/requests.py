@@ -44,7 +44,12 @@ _VALUES: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "--watch": ("watch_s", parse_duration, "a duration such as 30s"),
     "--edit": ("edit", str, "JQ"),
 }
-_SWITCHES = {"--fast": "fast", "--rewrite": "rewrite", "--accept-loss": "accept_loss"}
+_SWITCHES = {
+    "--fast": "fast",
+    "--rewrite": "rewrite",
+    "--accept-loss": "accept_loss",
+    "--accept-delay": "accept_delay",
+}
 _OF_REPLAY = ("--route", "--canary", "--watch", "--edit")
 _TARGETED = ("move", "copy")
 

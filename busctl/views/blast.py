@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from busctl.views import formats
+from busctl.views.queues import waiting_for_retry
 
 if TYPE_CHECKING:
     from busctl_lib.blast import ExchangeBlast, QueueBlast, VhostBlast
@@ -19,13 +20,14 @@ _MOST = 5
 def purge(found: QueueBlast) -> Hits:
     """What purging a queue hits: what waits goes, what consumers hold stays theirs."""
     held = f"; {_number(found.unacked)} unacknowledged stay with their consumers" if found.unacked else ""
-    return [("messages", f"{_number(found.ready)} ready{held}"), *_oldest(found), ("consumers", _consumers(found))]
+    ready = ("messages", f"{_number(found.ready)} ready{held}")
+    return [ready, *_delayed(found), *_oldest(found), ("consumers", _consumers(found))]
 
 
 def delete_queue(found: QueueBlast) -> Hits:
     """What deleting a queue hits."""
     messages = f"{_number(found.ready)} ready, {_number(found.unacked)} unacknowledged"
-    hits = [("messages", messages), *_oldest(found), ("consumers", _consumers(found))]
+    hits = [("messages", messages), *_delayed(found), *_oldest(found), ("consumers", _consumers(found))]
     if found.bindings is not None:
         hits.append(("bindings", listed([_binding(each) for each in found.bindings])))
     if found.exchanges:
@@ -71,6 +73,14 @@ def listed(names: Sequence[str]) -> str:
 
 def _number(count: int | None) -> str:
     return f"{count:,}" if count is not None else "an unknown number of"
+
+
+def _delayed(found: QueueBlast) -> Hits:
+    """What waits for its retry: it goes too, and nobody can take it to keep it."""
+    told = waiting_for_retry(found.delayed, found.next_delayed_at)
+    if told is None and not found.delays:
+        return []
+    return [("delayed", f"{told or 'none as far as is known'}: they go too, and cannot be kept in the trash")]
 
 
 def _oldest(found: QueueBlast) -> Hits:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from busctl.views import columns, consumers, formats, replicas
 from busctl.views.lines import Line, labelled
-from busctl.views.queues import features, rate_ack, rate_in, rate_out, state
+from busctl.views.queues import features, rate_ack, rate_in, rate_out, state, waiting_for_retry
 from busctl.views.view import Tone
 from busctl_lib.management.infos_cluster import release_of
 from busctl_lib.moments import moment_of
@@ -63,7 +63,10 @@ def _policy_lines(info: QueueInfo) -> list[Line]:
         found.append(Line("", f"sets {formats.safe_text(_plain(info.effective_policy_definition))}"))
     if info.delivery_limit is not None:
         limit = info.delivery_limit
-        found.append(Line("limit", f"{limit} deliveries of one message" if limit >= 0 else "no delivery limit"))
+        counted = isinstance(limit, int) and limit >= 0
+        found.append(Line("limit", f"{limit} deliveries of one message in vain" if counted else "no delivery limit"))
+    if info.delayed_retry not in (None, "disabled"):
+        found.append(Line("retry", f"delays what comes back: {formats.safe_text(info.delayed_retry)}"))
     return found
 
 
@@ -108,10 +111,12 @@ def priorities(info: QueueInfo) -> str | None:
 
 def _numbers(info: QueueInfo, span_s: float) -> list[Line]:
     oldest = formats.ago(moment_of(info.head_message_timestamp))
+    delayed = waiting_for_retry(info.delayed, info.next_delayed_at)
     return [
         Line(
             "messages",
             f"{formats.count(info.messages_ready)} ready, {formats.count(info.messages_unacknowledged)} unacked"
+            + (f", {delayed}" if delayed else "")
             + (f", the oldest sent {oldest}" if oldest != formats.UNKNOWN else ""),
         ),
         *([Line("priorities", f"{by_priority} (without one: 4)")] if (by_priority := priorities(info)) else []),

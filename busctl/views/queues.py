@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from busctl.views import columns, formats
@@ -43,6 +44,16 @@ def dead_letter_queue(info: QueueInfo) -> str | None:
     if is_dead_letter_queue(info.name) or arguments.get("dead-letter-exchange") != "" or not isinstance(key, str):
         return None
     return key
+
+
+def waiting_for_retry(delayed: int | None, next_at_ms: int | None) -> str | None:
+    """Say how many messages wait for their retry, and when the next one is ready; None where none does."""
+    if not delayed:
+        return None
+    left = None if next_at_ms is None else next_at_ms / 1000 - time.time()
+    return f"{formats.count(delayed)} delayed" + (
+        f", the next ready in {formats.duration(left)}" if left and left > 0 else ""
+    )
 
 
 def growth(info: QueueInfo) -> float | None:
@@ -104,6 +115,8 @@ def _is_delay(info: QueueInfo) -> bool:
 
 
 def _at_rest(info: QueueInfo) -> State:
+    if info.delayed:
+        return State(f"{formats.count(info.delayed)} delayed", Tone.NORMAL, "◷")
     if info.message_stats is None:
         if info.consumers is None:  # a light list: nothing more is known
             return _EMPTY if info.messages == 0 else _UNKNOWN
@@ -161,6 +174,7 @@ QUEUES: View[QueueInfo] = View(
         columns.text("type", "TYPE"),
         columns.count("messages_ready", "READY"),
         columns.count("messages_unacknowledged", "UNACKED"),
+        columns.count("messages_delayed", "DELAYED", lambda info: info.delayed, wide=True),
         columns.count("messages", "TOTAL", wide=True),
         columns.count("consumers", "CONS"),
         columns.rate("in", "IN/s", rate_in),

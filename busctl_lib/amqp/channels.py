@@ -16,6 +16,7 @@ from busctl_lib.errors import (
     AccessForbidden,
     BrokerRefused,
     BusError,
+    ConsumerTimedOut,
     LinkLost,
     NotFound,
     PreconditionFailed,
@@ -28,6 +29,7 @@ _REFUSALS: dict[int, type[BrokerRefused]] = {
     405: ResourceLocked,
     406: PreconditionFailed,
 }
+_TIMED_OUT = "delivery acknowledgement on channel"
 
 _CHANNELS = "close what is not needed, or raise channel_max, in rabbitmq.conf and where the AMQP address names it"
 
@@ -38,7 +40,8 @@ def refusal(code: int, text: str) -> BrokerRefused:
     hint = None
     if code == 406 and "inequivalent arg" in text:
         hint = "it exists with other settings; declare it as it is, or delete it first"
-    return _REFUSALS.get(code, BrokerRefused)(f"the broker refused: {sentence}", code=code, text=text, hint=hint)
+    kind = ConsumerTimedOut if code == 406 and _TIMED_OUT in text else _REFUSALS.get(code, BrokerRefused)
+    return kind(f"the broker refused: {sentence}", code=code, text=text, hint=hint)
 
 
 def reason_of(error: BaseException | None) -> BusError:

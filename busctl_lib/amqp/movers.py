@@ -13,9 +13,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import logging
-import threading
 import time
-from collections import deque
 from collections.abc import Sequence
 
 from busctl_lib.address_parameters import FRAME_MAX
@@ -23,13 +21,14 @@ from busctl_lib.amqp import wire
 from busctl_lib.amqp.acks import Acks, counts_lost_channels
 from busctl_lib.amqp.batches import Batch, Confirms, Sent, outcome_of
 from busctl_lib.amqp.channels import Channel
+from busctl_lib.amqp.hands import Hand, Look
 from busctl_lib.amqp.link import Link
 from busctl_lib.amqp.pika_compat import LinkConnection
 from busctl_lib.amqp.states import State
 from busctl_lib.amqp.tasks import Pending, spawn
-from busctl_lib.amqp.topology import QueueSpec
+from busctl_lib.amqp.topology import QueueSpec, look_at
 from busctl_lib.envelope import Delivery, Envelope, Outcome
-from busctl_lib.errors import BrokerRefused, BusError, LinkLost, ResourceLocked
+from busctl_lib.errors import BrokerRefused, BusError, LinkLost, NotFound, ResourceLocked
 
 logger = logging.getLogger(__name__)
 
@@ -59,27 +58,25 @@ class Mover:
         lock: The name of the exclusive queue that keeps others away; None takes no lock.
         mode: How it settles.
         window: How many messages the broker hands out ahead.
+        look: Counts what is taken.
 
     Thread: public methods from the owner's thread.
     """
 
-    def __init__(self, link: Link, queue: str, *, lock: str | None, mode: Mode, window: int) -> None:
+    def __init__(
+        self, link: Link, queue: str, *, lock: str | None, mode: Mode, window: int, look: Look | None = None
+    ) -> None:
         self.link = link
         self.queue = queue
         self.mode = mode
         self.epoch = 0
-        self.failure: BusError | None = None
-        """Why it cannot go on at all."""
-        self._lock = lock
-        self._window = window
+        self._lock, self._window, self._hand = lock, window, Hand(look)
+        self._by_name = self._lost = False
         self._number = link.take_number()
         self._channel: Channel | None = None
         self._connection: LinkConnection | None = None
         self._tag = ""
         self._frame_max = FRAME_MAX
-        self._buffer: deque[Delivery] = deque()
-        self._arrived = threading.Condition()
-        self._waiting = False
         self._stopping = False
         self._refused_since: float | None = None
         self._committing: Batch | None = None
@@ -100,11 +97,6 @@ class Mover:
         return self
 
     @property
-    def state(self) -> State:
-        """The link's; only in OPEN does anything move."""
-        return self.link.state
-
-    @property
     def ready(self) -> bool:
         """Whether messages come and batches can be sent now."""
         return self.link.takes_publishes and self._channel is not None
@@ -114,31 +106,18 @@ class Mover:
         """Why nothing moves."""
         return self.link.reason or f"the link is {self.link.state.value}"
 
+    @property
+    def failure(self) -> BusError | None:
+        """Why it cannot go on at all."""
+        return self._hand.failure
+
     def take(self, most: int, timeout: float, epoch: int) -> list[Delivery]:
         """The next deliveries of an epoch, at least one unless none came in time, or another epoch has begun."""
-        if not self._buffer:
-            with self._arrived:
-                self._waiting = True
-                if not self._buffer:
-                    self._arrived.wait(timeout)
-                self._waiting = False
-        taken: list[Delivery] = []
-        buffer = self._buffer
-        while len(taken) < most:
-            try:
-                delivery = buffer.popleft()
-            except IndexError:  # the I/O thread may empty it at any moment
-                break
-            if delivery.epoch > epoch:
-                buffer.appendleft(delivery)
-                break
-            if delivery.epoch == epoch:
-                taken.append(delivery)
-        return taken
+        return self._hand.take(most, timeout, epoch)
 
     def push_back(self, deliveries: Sequence[Delivery]) -> None:
         """Put deliveries back that were taken and looked at; the next `take` gives them again, in order."""
-        self._buffer.extendleft(reversed(deliveries))
+        self._hand.push_back(deliveries)
 
     def encode(self, envelope: Envelope, header: bytes | None = None) -> bytes:
         """A message as `send` wants it. Raises Unencodable: AMQP, or this link, cannot carry it."""
@@ -170,23 +149,21 @@ class Mover:
 
     def count(self, timeout: float = 30.0) -> tuple[int, int]:
         """How many messages wait in the queue, and how many consumers it has, this one among them. Raises NotFound."""
-        spec = QueueSpec(queue=self.queue, durable=False, exclusive=False, auto_delete=False, arguments={})
-        answer = self.link.run(
-            lambda: self.link.with_channel(lambda channel: spec.declare(channel, passive=True)), timeout
-        )
+        answer = self.link.run(lambda: look_at(self.link, self.queue), timeout)
         return int(answer.message_count), int(answer.consumer_count)
 
     def restart(self, timeout: float = 30.0) -> None:
         """Give everything back and begin again at the queue's head: a new epoch on the same connection."""
         self.link.run(self._restart, timeout)
 
-    def close(self, timeout: float = 15.0) -> None:
-        """Give everything back, in order, and let go of the lock."""
+    def close(self, timeout: float = 15.0) -> bool:
+        """Give everything back, in order, and let go of the lock; whether the broker is known to have heard of it."""
         self._stopping = True
         if self.link.state in (State.OPEN, State.BLOCKED):
             with contextlib.suppress(BusError):
                 self.link.run(self._give_back, timeout if self.link.state is State.OPEN else 1.0)
         self.link.close(5.0)
+        return self._by_name
 
     def abandon(self) -> None:
         """Cut the connection: no batch under way will be heard of."""
@@ -213,7 +190,7 @@ class Mover:
             self._refused_since = self._refused_since or now
             patience = _LOCK_PATIENCE_S if isinstance(error, ResourceLocked) else _PATIENCE_S
             if now - self._refused_since > patience:
-                self._fail(error)
+                self._hand.fail(error)
             else:
                 self.link.later(1.0, lambda: self._again(connection))
 
@@ -223,10 +200,8 @@ class Mover:
 
     async def _start(self, connection: LinkConnection) -> None:
         if self._lock is not None:
-            spec = QueueSpec(
-                queue=self._lock, durable=False, exclusive=True, auto_delete=False,
-                arguments={"x-queue-type": "classic"},
-            )  # fmt: skip
+            kind = {"x-queue-type": "classic"}
+            spec = QueueSpec(queue=self._lock, durable=False, exclusive=True, auto_delete=False, arguments=kind)
             await self.link.with_channel(spec.declare)
         channel = Channel(connection, self._number, self)
         channel.when_closed(lambda reason: self._channel_closed(channel, reason))
@@ -236,11 +211,12 @@ class Mover:
         elif self.mode is Mode.FAST:
             await channel.ask("confirm_delivery", lambda _frame: None)
         await channel.ask("basic_qos", prefetch_count=self._window)
-        channel.on_server_cancel(lambda: self._fail(LinkLost(f"queue {self.queue!r} was deleted")))
+        channel.on_server_cancel(lambda: self._server_cancelled(channel, connection))
+        self._hand.begin(lost=self._lost)
+        self._lost = self._by_name = False
         self._frame_max = connection.frame_max
         self._confirms, self._acks = Confirms(), Acks(self._number)
         self.epoch += 1
-        self._buffer.clear()
         self._tag = await channel.consume(self.queue, auto_ack=False)
         self._channel, self._connection = channel, connection
         self._refused_since = None
@@ -248,7 +224,8 @@ class Mover:
     async def _renew(self) -> None:
         channel = self._channel
         if channel is not None and channel.is_open:
-            await channel.ask("basic_cancel", self._tag)
+            if self._tag:
+                await channel.ask("basic_cancel", self._tag)
             self._tag = await channel.consume(self.queue, auto_ack=False)
 
     async def _restart(self) -> None:
@@ -257,6 +234,22 @@ class Mover:
         if connection is not None and connection.is_open:
             await self._start(connection)
 
+    def _server_cancelled(self, channel: Channel, connection: LinkConnection) -> None:
+        if channel is self._channel and self._tag:  # from 4.3 on it tells so of each message that was held for too long
+            self._tag = ""
+            spawn(self._cancelled(connection))
+
+    async def _cancelled(self, connection: LinkConnection) -> None:
+        """The broker ended the consumer: the queue is gone; or from 4.3 on, something was held for too long."""
+        try:
+            await look_at(self.link, self.queue)
+        except BusError as error:
+            gone = isinstance(error, NotFound) and "no queue" in error.text
+            self._hand.fail(LinkLost(f"queue {self.queue!r} was deleted") if gone else error)
+        else:
+            await self._give_back()
+            self._again(connection)
+
     async def _give_back(self) -> None:
         channel, connection = self._channel, self._connection
         self._channel = None
@@ -264,11 +257,15 @@ class Mover:
             return
         try:
             if channel.is_open:
-                await channel.ask("basic_cancel", self._tag)
+                if self._tag:
+                    await channel.ask("basic_cancel", self._tag)
                 if counts_lost_channels(self.link.server_properties):
                     connection.emit(wire.encode_nack_all(self._number))
                     if self.mode is Mode.EXACT:
                         await channel.ask("tx_commit")
+                    else:
+                        await channel.ask("basic_qos", prefetch_count=self._window)  # answered when that was heard
+                self._by_name = True
         finally:
             await channel.close()
 
@@ -281,11 +278,6 @@ class Mover:
 
     def tick(self, now: float) -> None:
         """Nothing is due by time."""
-
-    def _fail(self, error: BusError) -> None:
-        self.failure = error
-        with self._arrived:
-            self._arrived.notify_all()
 
     # -- exact
 
@@ -347,7 +339,7 @@ class Mover:
         """Keep a delivery for the owner, with every AMQP type: what is moved is not changed."""
         _, tag, redelivered, exchange, key = wire.decode_deliver(method)
         self._acks.delivered(tag)
-        self._buffer.append(
+        self._hand.put(
             Delivery(
                 exchange=exchange,
                 routing_key=key,
@@ -362,9 +354,6 @@ class Mover:
                 epoch=self.epoch,
             )
         )
-        if self._waiting:
-            with self._arrived:
-                self._arrived.notify()
 
     def on_return(self, method: bytes, header: bytes, body: bytes) -> None:
         """Remember which message of a batch no queue took; it comes before the answer that ends the batch."""
@@ -390,8 +379,8 @@ class Mover:
             return
         connection = self._connection
         self._channel = self._connection = None
+        self._lost = True
         self._confirms.lose(reason)
-        with self._arrived:
-            self._arrived.notify_all()
+        self._hand.wake()
         if isinstance(reason, BrokerRefused) and connection is not None and connection.is_open:
             self.link.submit(lambda: self._again(connection))

@@ -20,9 +20,10 @@ from busctl_lib.amqp.acks import Acks, counts_lost_channels
 from busctl_lib.amqp.channels import Channel
 from busctl_lib.amqp.link import Link
 from busctl_lib.amqp.pika_compat import LinkConnection
-from busctl_lib.amqp.tasks import spawn
+from busctl_lib.amqp.tasks import Pending, spawn
+from busctl_lib.amqp.topology import look_at
 from busctl_lib.envelope import Delivery
-from busctl_lib.errors import BrokerRefused, BusError
+from busctl_lib.errors import BrokerRefused, BusError, ConsumerTimedOut, NotFound
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,8 @@ class Subscription:
         self.link = link
         self.queue = queue
         self.epoch = 0
+        self.lost: BusError | None = None
+        """Why the broker ended it last, while the link was up."""
         self._exact = exact
         self._on_delivery = on_delivery
         self._on_cancelled = on_cancelled
@@ -66,7 +69,8 @@ class Subscription:
         """Of its channel; taken when it starts: one that never does has none to give back."""
         self._channel: Channel | None = None
         self._connection: LinkConnection | None = None
-        self._stopping = False
+        self._stopping = self._once = False
+        self._ending: Pending[bool] | None = None
         self._begun = False
         self._tag = ""
         self._tries = 0
@@ -98,11 +102,6 @@ class Subscription:
             self._scheduled = True
             self.link.submit(self._flush)
 
-    def leave(self, delivery: Delivery) -> None:
-        """Not tried, at the end of consuming: goes back in the way that harms least, by name or with the channel."""
-        if counts_lost_channels(self.link.server_properties):
-            self.give_back(delivery)
-
     def step_aside(self, seconds: float) -> None:
         """Give all that is open back and take nothing for a moment, so that other consumers get it."""
         self.link.submit(lambda: spawn(self._step_aside(seconds)))
@@ -124,12 +123,17 @@ class Subscription:
             with contextlib.suppress(BusError):  # the channel closes with it, and is opened anew
                 await self._consume(channel)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether messages may come now."""
+        return self._channel is not None
+
     def once(self) -> None:
         """Do not start again when the link or the queue is lost: what was delivered would come a second time."""
-        self._stopping = True
+        self._once = True
 
     def abandon(self) -> None:
-        """Whoever asked for it did not wait: should it begin all the same, it ends, and gives back what it was sent."""
+        """End at once, and give back what was sent; `cancel` tells how that went. It may not even have begun."""
         self.link.submit(self._abandon)
 
     def _abandon(self) -> None:
@@ -147,10 +151,15 @@ class Subscription:
             await self._channel.ask("basic_cancel", self._tag)
             self._tag = ""
 
-    def cancel(self, timeout: float = 5.0) -> None:
-        """Stop consuming and close the channel; what was delivered and not settled goes back, in order."""
+    def cancel(self, timeout: float = 5.0) -> bool:
+        """Stop consuming and close the channel; what was delivered and not settled goes back, in order.
+
+        Returns:
+            Whether the broker is known to have taken it back by name, where that counts least; False when it went back
+            with a channel or a link that was lost before.
+        """
         self._stopping = True
-        self.link.run(self.finish, timeout)
+        return self.link.run(self._end, timeout)
 
     # -- a link's part
 
@@ -169,13 +178,13 @@ class Subscription:
 
     async def start(self, connection: LinkConnection) -> None:
         """Start on a new connection; where the broker refuses, try again later."""
-        if self._stopping:
+        if self._stopping or self._once:
             return
         try:
             await self._start(connection)
         except BusError as error:
             if connection.is_open and self._channel is None:  # else the closing channel tells
-                self._lost_consumer(str(error), connection)
+                self._lost_consumer(error, connection)
 
     async def _start(self, connection: LinkConnection) -> None:
         channel = Channel(connection, self._number, self)
@@ -196,22 +205,52 @@ class Subscription:
         )
 
     async def finish(self) -> None:
-        """Flush settlements, cancel, close the channel."""
+        """Flush settlements, stop consuming, give back what is open, close the channel."""
+        await self._end()
+
+    async def _end(self) -> bool:
+        if self._ending is None:
+            self._ending = spawn(self._end_once())
+        return await self._ending
+
+    async def _end_once(self) -> bool:
         self._stopping = True
         self.link.remove(self)
         self._flush()
-        channel, self._channel = self._channel, None
+        channel, given_back = self._channel, False
         if channel is not None:
-            if channel.is_open:
-                self.link.counts["given_back"] += self._acks.open
+            given_back = await self._give_back(channel)
+            self._channel = None
             await channel.close()
         self.link.free_number(self._number)
+        return given_back
+
+    async def _give_back(self, channel: Channel) -> bool:
+        """Give back what is open in the way that harms least; whether the broker is known to have heard of it."""
+        try:
+            if self._tag and channel.is_open:
+                tag, self._tag = self._tag, ""
+                await channel.ask("basic_cancel", tag)
+            self._flush()  # what was settled meanwhile
+            self.link.counts["given_back"] += self._acks.open
+            await self._nack_all(channel)
+        except BusError:
+            return False
+        return channel.is_open
+
+    async def _nack_all(self, channel: Channel) -> None:
+        """Give back by name what is open, where the closing channel would count as a failure."""
+        if self._acks.open and counts_lost_channels(self.link.server_properties):
+            channel.connection.emit(wire.encode_nack_all(self._number))
+            self._acks.forget()
+            await channel.ask("basic_qos", prefetch_count=self._prefetch)  # answered when that was heard
 
     def resume(self) -> None:
         """Consuming does not depend on the link taking publishes."""
 
     def tick(self, now: float) -> None:
         """Pass the time on to who watches handlers."""
+        self._acks.mark(now)
         if self._on_tick is not None:
             self._on_tick(now)
 
@@ -276,21 +315,47 @@ class Subscription:
         connection = self._connection
         self._channel = self._connection = None
         if isinstance(reason, BrokerRefused) and connection is not None and connection.is_open:
-            self._lost_consumer(str(reason), connection)
+            self._lost_consumer(reason, connection)
 
     def _server_cancelled(self, connection: LinkConnection) -> None:
         channel, self._channel = self._channel, None
         if channel is not None:
-            spawn(channel.close()).when_done(lambda _outcome: self._lost_consumer("the queue was deleted", connection))
+            spawn(self._cancelled(channel, connection))
 
-    def _lost_consumer(self, reason: str, connection: LinkConnection) -> None:
+    async def _cancelled(self, channel: Channel, connection: LinkConnection) -> None:
+        """Give back what is open, and find out why the broker ended the consumer: it does not say so."""
+        held_s = self._acks.open_for(time.monotonic())
+        self._tag = ""
+        with contextlib.suppress(BusError):
+            await self._nack_all(channel)
+        await channel.close()
+        self._lost_consumer(await self._why_cancelled(held_s), connection)
+
+    async def _why_cancelled(self, held_s: float | None) -> BusError:
+        try:
+            await look_at(self.link, self._rename(self.queue))
+        except NotFound as error:
+            return NotFound("the queue was deleted", text=error.text) if "no queue" in error.text else error
+        except BusError as error:
+            return error
+        if held_s is None or not counts_lost_channels(self.link.server_properties):
+            return BrokerRefused("the broker ended it; the queue is there")
+        return ConsumerTimedOut(
+            f"the queue's consumer timeout: a message was held for {held_s:.0f} s; the queue is there",
+            queue=self.queue,
+        )
+
+    def _lost_consumer(self, reason: BusError, connection: LinkConnection) -> None:
+        self.lost = reason
         if self._stopping or not self._begun:  # a refusal of the first try is its caller's to handle
+            return
+        if self._on_cancelled is not None:
+            self._on_cancelled(str(reason))
+        if self._once:
             return
         self._tries += 1
         delay = random.uniform(0.05, min(10.0, 0.2 * 2 ** min(self._tries, 8)))  # noqa: S311
         logger.warning("the consumer of %r is gone (%s); subscribing again in %.1f s", self.queue, reason, delay)
-        if self._on_cancelled is not None:
-            self._on_cancelled(reason)
         self.link.later(delay, lambda: self._again(connection))
 
     def _again(self, connection: LinkConnection) -> None:

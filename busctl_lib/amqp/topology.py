@@ -53,6 +53,12 @@ class QueueSpec(msgspec.Struct, kw_only=True):
         )
 
 
+async def look_at(link: Link, queue: str) -> Any:
+    """See whether a queue is there; answers Queue.DeclareOk. Raises NotFound and the broker's other refusals."""
+    spec = QueueSpec(queue=queue, durable=False, exclusive=False, auto_delete=False, arguments={})
+    return await link.with_channel(lambda channel: spec.declare(channel, passive=True))
+
+
 def with_priority(queue: str, arguments: dict[str, Any], max_priority: int) -> dict[str, Any]:
     """The arguments of a queue that hands out by priority. Raises ConfigError where they do not go together."""
     if not 1 <= max_priority <= 255:

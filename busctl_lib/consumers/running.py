@@ -75,11 +75,9 @@ class Running:
     def _work(self, lane: queues.SimpleQueue[Delivery | None]) -> None:
         subscription, me = self.subscription, threading.get_ident()
         while (delivery := lane.get()) is not None:
-            if delivery.epoch != subscription.epoch:
-                continue  # its channel is gone, so it is back in the queue and will come again
-            if self._stop.is_set():
-                subscription.leave(delivery)
-            elif delivery.redelivered and _mark(delivery) in self._handled:
+            if delivery.epoch != subscription.epoch or self._stop.is_set():
+                continue  # back in the queue with its channel, or when the subscription ends
+            if delivery.redelivered and _mark(delivery) in self._handled:
                 logger.info("message %r was handled before; only its ack was lost", delivery.properties.message_id)
                 subscription.ack(delivery)
             else:
@@ -92,10 +90,7 @@ class Running:
 
     def holds(self, delivery: Delivery, wait_s: float) -> bool:
         """Wait a moment; False when the message is to be left: it went back with its channel, or consuming stops."""
-        if self._stop.wait(wait_s):
-            self.subscription.leave(delivery)
-            return False
-        return delivery.epoch == self.subscription.epoch
+        return not self._stop.wait(wait_s) and delivery.epoch == self.subscription.epoch
 
     def done(self, delivery: Delivery) -> None:
         """Ack a handled message and remember it, should the ack get lost with the link."""

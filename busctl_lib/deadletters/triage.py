@@ -92,6 +92,7 @@ def triage(
     *,
     sample: int = SAMPLE,
     accept_loss: bool = False,
+    accept_delay: bool = False,
 ) -> tuple[Triage, list[Delivery]]:
     """Look at a queue's messages and group them; the messages themselves come along.
 
@@ -102,13 +103,14 @@ def triage(
         queue: Its name.
         sample: Look at so many at most; of a quorum queue never at more than 2,000.
         accept_loss: Also when the peek budget is used up.
+        accept_delay: Also where delayed retry hides for a while what is given back.
 
     Raises:
-        NotFound: no such queue. GuardRefused: looking could cost a message.
+        NotFound: no such queue. GuardRefused: looking could cost a message, or would delay it.
 
     Effect: as of `taps.peek.peek`.
     """
-    seen = peek(broker, management, vhost, queue, sample, accept_loss=accept_loss)
+    seen = peek(broker, management, vhost, queue, sample, accept_loss=accept_loss, accept_delay=accept_delay)
     grounds = GroundsOf(management, vhost, queue).value if seen.messages else NOTHING_KNOWN
     found = Triage(
         queue=queue,

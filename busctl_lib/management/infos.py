@@ -119,6 +119,8 @@ class QueueInfo(Info):
     """Ready plus unacknowledged. Not in the light list of a stream."""
     messages_ready: int | None = None
     messages_unacknowledged: int | None = None
+    messages_delayed: int | None = None
+    """What waits for its retry, from 4.3 on: neither ready nor unacknowledged, and nobody can take it."""
     messages_details: Details | None = None
     messages_ready_details: Details | None = None
     messages_unacknowledged_details: Details | None = None
@@ -135,7 +137,12 @@ class QueueInfo(Info):
     policy: str | None = None
     operator_policy: str | None = None
     effective_policy_definition: dict[str, Any] | None = None
-    delivery_limit: int | None = None
+    delivery_limit: int | str | None = None
+    """What counts, from 4.0 on; "unlimited" where nothing does."""
+    delayed_retry: str | None = None
+    """What counts, from 4.3 on: "disabled", or as "all (min: 60000ms, max: 60000ms)"."""
+    next_delayed_at: int | None = None
+    """When the next of the delayed messages is ready again (milliseconds since 1970)."""
     head_message_timestamp: int | None = None
     idle_since: str | None = None
     segments: int | None = None
@@ -155,6 +162,22 @@ class QueueInfo(Info):
         """(vhost, name): what tells one queue from another."""
         return (self.vhost, self.name)
 
+    @property
+    def delays(self) -> bool:
+        """Whether it was set up to delay what is given back, as far as this info tells."""
+        names = [*(self.arguments or {}), *(self.effective_policy_definition or {})]
+        return any(name.removeprefix("x-") == "delayed-retry-type" for name in names)
+
+    @property
+    def delayed(self) -> int | None:
+        """How many messages wait for their retry; None where the queue delays none, or it is not known."""
+        if self.messages_delayed is not None:
+            return self.messages_delayed
+        total, ready, unacked = self.messages, self.messages_ready, self.messages_unacknowledged
+        if not self.delays or total is None or ready is None or unacked is None:
+            return None
+        return max(0, total - ready - unacked)
+
 
 class StreamTracking(Info):
     """Who reads a stream from where, and who writes to it, as far as they gave themselves a name."""
@@ -167,6 +190,7 @@ class StreamTracking(Info):
 QUEUE_LIST_COLUMNS: tuple[str, ...] = (
     *("name", "vhost", "type", "state", "durable", "auto_delete", "exclusive", "arguments", "node", "leader"),
     *("online", "members", "messages", "messages_ready", "messages_unacknowledged", "messages_details.rate"),
+    *("messages_delayed", "delayed_retry", "next_delayed_at"),
     *("message_bytes", "memory", "consumers", "consumer_capacity", "policy", "effective_policy_definition"),
     *("single_active_consumer_tag", "delivery_limit", "idle_since", "head_message_timestamp"),
     *("message_stats.publish_details.rate", "message_stats.deliver_get_details.rate"),

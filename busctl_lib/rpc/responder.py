@@ -134,11 +134,9 @@ class Responder:
     def _work(self, subscription: Subscription) -> None:
         me = threading.get_ident()
         while (delivery := self._requests.get()) is not None:
-            if delivery.epoch != subscription.epoch:
-                continue  # its channel is gone, so it is back in the queue and will come again
-            if self._stopping:
-                subscription.leave(delivery)
-            elif delivery.redelivered and delivery.properties.message_id in self._handled:
+            if delivery.epoch != subscription.epoch or self._stopping:
+                continue  # back in the queue with its channel, or when the subscription ends
+            if delivery.redelivered and delivery.properties.message_id in self._handled:
                 subscription.ack(delivery)  # it was answered before; only its ack was lost
             elif is_expired(delivery.properties):
                 self.expired += 1

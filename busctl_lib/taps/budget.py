@@ -1,42 +1,59 @@
 """The peek budget: how often a queue can still be looked at before looking costs messages.
 
-A quorum queue counts how often a message was given back, and drops or dead-letters it when that passes the queue's
-delivery limit: on 3.10 where a limit is set, on 4.0 to 4.2 always (20 by default), from 4.3 on only for a consumer that
-goes down. So looking is counted before it happens, in a file that the next run reads::
+A quorum queue counts how often a message was delivered in vain (`x-delivery-count`), and drops or dead-letters it when
+that passes the queue's delivery limit: on 3.10 where one is set, from 4.0 on 20 by itself. Run on 3.10.8, 4.0.5, 4.3.6:
+
+    what gives it back                                              | counts up to 4.2 | from 4.3 on
+    nack, recover, the API's ack_requeue_true, a consumer timeout   | yes              | no
+    reject, a closed channel, a lost link, a kill -9                | yes              | yes
+
+So looking is written down before it happens, as one delivery more, in a file that the next run reads; where giving back
+counts nothing that is taken back as soon as the broker is known to have heard of it::
 
     budget = peek_budget(management, vhost, queue)
-    budget.require()                              # GuardRefused when no more than two looks are left
+    budget.require()                              # GuardRefused when no more than two are left
     with spend(budget) as spending:               # counted from here on, also if this process is killed
         spending.saw(delivery)                    # for each message that will be given back
+        spending.gave_back()                      # when it is known that all went back by name
 
-What others did is known by the counts that the messages themselves carry, once they were seen, and before that by the
-broker's count of redeliveries: an upper bound.
+What is known, and what is done where it is not:
+
+- A look that never said how it ended (killed, its link lost) stays counted: its file says one more than was seen.
+- What other clients did is read off the messages as they come. Before that, up to 4.2, the broker's count of
+  redeliveries since the last look is an upper bound. From 4.3 on it says nothing, since nacks make redeliveries too:
+  there a message that comes and is near the limit ends the look at once, and giving it back by name costs it nothing.
+- A file that is damaged, cannot be read or speaks of another queue: refused.
+- A queue that nobody of this user has looked at, or whose file is gone: the broker's count is all there is.
+- The broker's counts began anew (they are smaller than before): the broker was started again, which gives back what was
+  held, so one more is counted; or the queue is another one of that name, and nothing is known of that.
+- A lost link is one delivery more of all that was held: a look does not begin again by itself.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
-import os
-import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import msgspec
-import platformdirs
 
 from busctl_lib.envelope import Delivery
 from busctl_lib.errors import BusError, GuardRefused
-from busctl_lib.management import ManagementClient, QueueInfo
+from busctl_lib.management import ManagementClient, QueueInfo, restarted_since, settings_of
+from busctl_lib.taps.looks import Looks, LooksFile, Unreadable
+from busctl_lib.taps.looks import peek_folder as peek_folder
+from busctl_lib.taps.retries import DelayedRetry, delayed_retry
 
 RESERVE = 2
-"""Looks that are left to the queue's own consumers."""
-COUNT_HEADERS = ("x-delivery-count", "x-acquired-count")
+"""Deliveries in vain that are left to the queue's own consumers, and to links that are lost."""
+COUNT_HEADER = "x-delivery-count"
+"""From 4.3 on there is `x-acquired-count` as well, which grows with every delivery and limits nothing."""
 _DEFAULT_LIMIT = 20
-_LIMIT_ARGUMENT, _LIMIT_POLICY = "x-delivery-limit", "delivery-limit"
-_APPLIES = ("all", "queues", "quorum_queues")
+_LIMIT = "delivery-limit"
+_LATE_S, _FEW = 5.5, 10
+"""The broker's counts are so late; a message may have been delivered in vain so often meanwhile."""
 
 
 class PeekBudget(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -48,18 +65,34 @@ class PeekBudget(msgspec.Struct, kw_only=True, omit_defaults=True):
     version: str
     """The broker's."""
     delivery_limit: int | None = None
-    """How often a message may be given back; None where that is not limited, or not counted."""
+    """How often a message may be delivered in vain; None where that is not limited, or not counted."""
     used: int = 0
-    """How often a message of it was given back at most, as far as is known."""
+    """How often a message of it was delivered in vain at most, as far as is known."""
     known: bool = False
     """Whether `used` was read off the messages; otherwise it is a bound by the broker's redeliveries."""
+    retry: DelayedRetry | None = None
+    """What the queue delays."""
     cluster: str = ""
     redelivered: int = 0
     """The broker's count of redeliveries, our own included that it does not know yet."""
+    told: tuple[int, int] = (0, 0)
+    """What the broker says: messages delivered, and redelivered."""
+    trouble: str | None = None
+    """Why it is not known how often it was looked at."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether its messages count deliveries in vain."""
+        return self.type == "quorum"
+
+    @property
+    def free(self) -> bool:
+        """Whether what is given back by name counts nothing."""
+        return not self.counts or release_of(self.version) >= (4, 3)
 
     @property
     def left(self) -> int | None:
-        """How many looks are left before one costs a message; None is without end."""
+        """How many deliveries in vain are left before one costs a message; None is without end."""
         return None if self.delivery_limit is None else max(0, self.delivery_limit - self.used)
 
     @property
@@ -67,18 +100,54 @@ class PeekBudget(msgspec.Struct, kw_only=True, omit_defaults=True):
         """Say it in words."""
         if self.left is None:
             return "peeks left: without end"
-        return f"peeks left: {self.left} of {self.delivery_limit}"
+        what = "lost links" if self.free else "peeks"
+        return f"{what} left: {self.left} of {self.delivery_limit}"
 
-    def require(self, *, accept_loss: bool = False) -> None:
-        """Refuse to look when no more than `RESERVE` looks are left.
+    @property
+    def costs(self) -> str | None:
+        """Say what a look does to the count of a message, before; None where nothing counts."""
+        if not self.counts:
+            return None
+        if self.free:
+            limit = f" ({self.text})" if self.left is not None else ""
+            delayed = f", and delays it by {self.retry.text}" if self.retry and self.retry.delays_failed else ""
+            return f"a look counts nothing, but a lost link as a delivery in vain of all that is held{limit}{delayed}"
+        limit = self.text if self.left is not None else "without a limit here"
+        return f"a look counts as a delivery in vain of all that is held ({limit})"
+
+    def did(self, count: int, *, by_name: bool) -> str:
+        """Say what giving messages back did to them: "marked redelivered", and what was counted.
+
+        Args:
+            count: How many there were.
+            by_name: Whether they were given back by us; otherwise their channel or link was lost.
+        """
+        said = "marked redelivered"
+        counts = self.counts and not (by_name and self.free)
+        if counts:
+            said += f", and {'each counts' if count != 1 else 'it counts'} one delivery in vain more"
+        if self.retry is not None and (self.retry.delays_returned if by_name else self.retry.delays_failed):
+            said += f", and hidden for {self.retry.text} (delayed retry)"
+        return f"{said}; {self.text}" if counts and self.left is not None else said
+
+    def require(self, *, accept_loss: bool = False, accept_delay: bool = False) -> None:
+        """Refuse to look where that would delay messages, or no more than `RESERVE` deliveries in vain are left.
 
         Raises:
-            GuardRefused: facts `queue`, `left`, `delivery_limit`.
+            GuardRefused: facts `queue`, `left`, `delivery_limit`; or as of `DelayedRetry.require`.
         """
-        if self.left is None or self.left > RESERVE or accept_loss:
+        if self.retry is not None and not accept_delay:
+            self.retry.require(self.queue)
+        if self.left is None or accept_loss:
+            return
+        if self.trouble is not None:
+            raise GuardRefused(
+                self.trouble, hint="--accept-loss looks all the same and writes it anew", queue=self.queue
+            )
+        if self.left > RESERVE:
             return
         if self.known:
-            why = f"its messages were given back up to {self.used} times"
+            why = f"its messages were delivered in vain up to {self.used} times"
         else:
             why = f"the broker counts {self.redelivered} redeliveries, so a message may have been given back so often"
         raise GuardRefused(
@@ -92,7 +161,13 @@ class PeekBudget(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 def peek_budget(
-    management: ManagementClient, vhost: str, queue: str, *, folder: Path | None = None, info: QueueInfo | None = None
+    management: ManagementClient,
+    vhost: str,
+    queue: str,
+    *,
+    folder: Path | None = None,
+    info: QueueInfo | None = None,
+    sure: bool = False,
 ) -> PeekBudget:
     """Find out how often a queue can still be looked at.
 
@@ -102,6 +177,8 @@ def peek_budget(
         queue: Its name.
         folder: Where looks are written down; `peek_folder()` by default.
         info: The queue, if it was read a moment ago.
+        sure: A look will follow: wait for the broker's counts, which are some seconds late, where nothing else is known
+            and so few deliveries in vain are allowed that all may have happened meanwhile.
 
     Raises:
         NotFound: no such queue.
@@ -115,57 +192,124 @@ def peek_budget(
         version=overview.rabbitmq_version or "0",
         cluster=overview.cluster_name or "",
     )
-    if budget.type != "quorum":
+    if not budget.counts:
         return budget
-    budget.delivery_limit = _limit(management, info, _release(budget.version))
+    settings, release = settings_of(management, info), release_of(budget.version)
+    budget.retry = delayed_retry(info, settings, release)
+    budget.delivery_limit = _limit(info, settings, release)
     if budget.delivery_limit is None:
         return budget
+    try:
+        looks = _file_of(budget, folder).read()
+    except Unreadable as error:
+        budget.trouble, looks = str(error), None
+    if sure and looks is None and not budget.free and budget.delivery_limit <= _FEW:
+        time.sleep(_LATE_S)
+        info = management.queue(vhost, queue)
     stats = info.message_stats
-    now = (stats.redeliver if stats is not None else None) or 0
     delivered = (stats.deliver_get if stats is not None else None) or 0
-    memory = _Memory.read(_path(folder or peek_folder(), budget))
-    if memory is not None:
-        budget.known = True
-        budget.used = memory.count + max(0, now - memory.redelivered)
-        budget.redelivered = max(now, memory.redelivered)
-    else:
-        budget.redelivered = now
-        budget.used = now + 1 if now else min(1, delivered)
+    budget.told = delivered, (stats.redeliver if stats is not None else None) or 0
+    _count(budget, looks, management)
     return budget
 
 
-class Spending:
-    """One look under way."""
+def _count(budget: PeekBudget, looks: Looks | None, management: ManagementClient) -> None:
+    """Find out how often a message was delivered in vain at most. The rules stand above."""
+    delivered, now = budget.told
+    began_anew = looks is not None and (delivered < looks.told[0] or now < looks.told[1])
+    if looks is not None and began_anew and not restarted_since(management, looks.at):
+        looks = None  # another queue of that name
+    if looks is not None:
+        budget.used = looks.count
+    if budget.free:
+        budget.known = True
+        return
+    same = looks is not None and not began_anew
+    since = max(0, now - looks.redelivered) if looks is not None and same else now
+    budget.redelivered = max(now, looks.redelivered) if looks is not None and same else now
+    budget.known = same and not since
+    budget.used += since + (looks is not None and began_anew)
+    if delivered:  # what came back last is not redelivered yet
+        budget.used = max(budget.used, since + 1)
 
-    def __init__(self, budget: PeekBudget) -> None:
+
+class Spending:
+    """One look under way.
+
+    Args:
+        budget: Of the queue.
+        file: Where it is counted; None where nothing counts.
+        accept_loss: Go on where a message may be lost.
+
+    Thread: `saw` and `again` from one, the rest when that has ended.
+    """
+
+    def __init__(self, budget: PeekBudget, file: LooksFile | None = None, *, accept_loss: bool = False) -> None:
         self.budget = budget
         self.seen = 0
         """How many messages were taken."""
         self.all_seen = False
         """Set it when these were all that the queue had: what was known of others is forgotten then."""
+        self.near: GuardRefused | None = None
+        """Set when a message came that is near the limit, which nobody knew: taking it again might be the last time."""
+        self._file, self._accept_loss = file, accept_loss
         self._highest = 0
-        self._again = 0
+        self._redelivered = 0
+        self._lost = 0
+        self._ended = False
 
     def saw(self, delivery: Delivery) -> None:
         """Count a message that was taken and will be given back."""
         self.seen += 1
-        self._again += bool(delivery.redelivered)
-        self._highest = max(self._highest, given_back_before(delivery) + 1)
+        self._redelivered += bool(delivery.redelivered)
+        count, limit = delivered_in_vain(delivery), self.budget.delivery_limit
+        self._highest = max(self._highest, count)
+        if limit is not None and count >= limit - RESERVE and self.near is None and not self._accept_loss:
+            self.near = GuardRefused(
+                f"stopped: a message of {self.budget.queue} was delivered in vain {count} times, and at {limit} the "
+                "queue drops or dead-letters it",
+                hint="raise the queue's delivery limit by a policy, or --accept-loss",
+                queue=self.budget.queue,
+                left=limit - count,
+                delivery_limit=limit,
+            )
+
+    @property
+    def harmful(self) -> GuardRefused | None:
+        """Why all must be given back at once: `near`, where giving back by name still costs nothing."""
+        return self.near if self.budget.free else None
+
+    def again(self) -> None:
+        """All that was held went back with a lost link, and is about to be taken once more. Raises BusError."""
+        self._lost += 1
+        self._write()
+
+    def gave_back(self) -> None:
+        """All that was held is known to have gone back by name, and no more comes."""
+        self._ended = True
+        with contextlib.suppress(BusError):  # then it stays counted
+            self._write()
 
     @property
     def after(self) -> PeekBudget:
         """What is left of the budget after this look."""
-        used = self._highest if self.all_seen else max(self._highest, self.budget.used)
-        again = self.budget.redelivered + self._again
-        return msgspec.structs.replace(self.budget, used=used, redelivered=again, known=True)
+        open_end = not self._ended
+        seen = self._highest + (open_end or not self.budget.free) if self.seen else 0
+        others = 0 if self.all_seen and self._ended else self.budget.used + self._lost + open_end
+        again = self.budget.redelivered + self._redelivered
+        return msgspec.structs.replace(self.budget, used=max(seen, others), redelivered=again, known=True, trouble=None)
+
+    def _write(self) -> None:
+        if self._file is not None:
+            after = self.after
+            self._file.write(after.used, after.redelivered, after.told)
 
 
 @contextlib.contextmanager
-def spend(budget: PeekBudget, *, folder: Path | None = None) -> Iterator[Spending]:
-    """Count a look, before and whatever becomes of it; looks of one machine at one queue wait for each other.
+def spend(budget: PeekBudget, *, accept_loss: bool = False, folder: Path | None = None) -> Iterator[Spending]:
+    """Count a look, before and whatever becomes of it; of two looks of one machine at one queue one is refused.
 
-    Give messages of a quorum queue back by `Subscription.pause`, `leave` each, then `cancel`: any other way changes
-    their order.
+    Give messages back by `Subscription.cancel`, which knows how and whether it was done, and say so.
 
     Raises:
         GuardRefused: another look of this machine at the queue is under way.
@@ -173,126 +317,41 @@ def spend(budget: PeekBudget, *, folder: Path | None = None) -> Iterator[Spendin
 
     Effect: a file in `folder`.
     """
-    spending = Spending(budget)
     if budget.delivery_limit is None:
-        yield spending
+        yield Spending(budget, accept_loss=accept_loss)
         return
-    memory = _Memory.lock(_path(folder or peek_folder(), budget), budget)
+    file = _file_of(budget, folder)
+    file.lock()
     try:
-        memory.write(budget.used + 1, budget.redelivered)
-        yield spending
-        after = spending.after
-        memory.write(after.used, after.redelivered)
+        file.write(budget.used + 1, budget.redelivered, budget.told)
+        yield Spending(budget, file, accept_loss=accept_loss)
     finally:
-        memory.close()
+        file.close()
 
 
-def given_back_before(delivery: Delivery) -> int:
-    """Read off a message how often it was given back before it came to us."""
-    counts = [delivery.headers.get(name) for name in COUNT_HEADERS]
-    return max((count for count in counts if isinstance(count, int)), default=0)
+def delivered_in_vain(delivery: Delivery) -> int:
+    """Read off a message how often it was delivered in vain before it came to us."""
+    count = delivery.headers.get(COUNT_HEADER)
+    return count if isinstance(count, int) else 0
 
 
-def peek_folder() -> Path:
-    """Where the looks of this user are counted."""
-    return platformdirs.user_state_path("busctl") / "peeks"
-
-
-def _release(version: str) -> tuple[int, ...]:
+def release_of(version: str) -> tuple[int, ...]:
+    """Major and minor number of a version."""
     return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
 
 
-def _limit(management: ManagementClient, info: QueueInfo, release: tuple[int, ...]) -> int | None:
-    if release >= (4, 3):
-        return None
-    given = [(info.arguments or {}).get(_LIMIT_ARGUMENT), info.delivery_limit]
-    if info.effective_policy_definition is None:  # a queue that is new to the statistics
-        given += _by_policies(management, info)
-    else:
-        given.append(info.effective_policy_definition.get(_LIMIT_POLICY))
+def _file_of(budget: PeekBudget, folder: Path | None) -> LooksFile:
+    return LooksFile(folder, budget.cluster, budget.vhost, budget.queue)
+
+
+def _limit(info: QueueInfo, settings: dict[str, Any], release: tuple[int, ...]) -> int | None:
+    """The delivery limit that counts: the smallest of those that are set; less than 0 is none, from 4.0 on."""
+    given = [(info.arguments or {}).get(f"x-{_LIMIT}"), settings.get(_LIMIT)]
     numbers = [limit for limit in given if isinstance(limit, int)]
-    if release < (4, 0):  # where -1 means "never", not yet "without end": 3.10.8 drops a message given back once
-        numbers = [max(limit, 0) for limit in numbers]
-    limits = [limit for limit in numbers if limit >= 0]
+    if release < (4, 0):  # where -1 means "never": 3.10.8 drops a message that was given back once
+        return min((max(limit, 0) for limit in numbers), default=None)
+    told = info.delivery_limit  # it is some seconds old
+    limits = [limit for limit in [*numbers, told] if isinstance(limit, int) and limit >= 0]
     if limits:
         return min(limits)
-    return _DEFAULT_LIMIT if release >= (4, 0) and not numbers else None
-
-
-def _by_policies(management: ManagementClient, info: QueueInfo) -> list[Any]:
-    """All limits that policies may set on a queue; which one counts is for the broker to say, later."""
-    found: list[Any] = []
-    lists = [management.policies(info.vhost)]
-    with contextlib.suppress(BusError):  # seen by administrators only
-        lists.append(management.operator_policies(info.vhost))
-    for policy in [policy for policies in lists for policy in policies]:
-        with contextlib.suppress(re.error):
-            if policy.apply_to in _APPLIES and re.search(policy.pattern or "", info.name):
-                found.append((policy.definition or {}).get(_LIMIT_POLICY))
-    return found
-
-
-class _Written(msgspec.Struct):
-    """What a file says. The names are for a person who finds it."""
-
-    cluster: str
-    vhost: str
-    queue: str
-    count: int
-    redelivered: int
-
-
-class _Memory:
-    """The file of one queue; locked while somebody looks."""
-
-    def __init__(self, handle: BinaryIO, budget: PeekBudget) -> None:
-        self._handle = handle
-        self._budget = budget
-
-    @staticmethod
-    def read(path: Path) -> _Written | None:
-        """Read what was written down last; None where there is nothing."""
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=_Written)
-        except (OSError, msgspec.MsgspecError):
-            return None
-
-    @classmethod
-    def lock(cls, path: Path, budget: PeekBudget) -> _Memory:
-        """Open the file for this process alone."""
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            handle = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
-        except OSError as error:
-            raise BusError(
-                f"looks at {budget.queue} cannot be counted, and uncounted ones may cost messages: "
-                f"{path.parent} cannot be written: {error.strerror}",
-                hint="make that folder writable",
-            ) from None
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            handle.close()
-            raise GuardRefused(
-                f"another look at {budget.queue} is under way on this machine",
-                hint="try again when it has ended",
-            ) from None
-        return cls(handle, budget)
-
-    def write(self, count: int, redelivered: int) -> None:
-        """Write it down, safely enough for a kill of this process."""
-        budget = self._budget
-        text = msgspec.json.encode(_Written(budget.cluster, budget.vhost, budget.queue, count, redelivered))
-        self._handle.seek(0)
-        self._handle.write(text)
-        self._handle.truncate()
-        self._handle.flush()
-
-    def close(self) -> None:
-        """Give up the lock."""
-        self._handle.close()
-
-
-def _path(folder: Path, budget: PeekBudget) -> Path:
-    key = "\0".join((budget.cluster, budget.vhost, budget.queue))
-    return folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+    return None if numbers or isinstance(told, str) else _DEFAULT_LIMIT

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable
+import time
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from busctl_lib.broker import MessageBroker, QueueDeclared, Subscription
+from busctl_lib.broker import MessageBroker, Subscription
 from busctl_lib.envelope import Delivery
 from busctl_lib.errors import BusError, GuardRefused
 from busctl_lib.management import ManagementClient
-from busctl_lib.taps.budget import PeekBudget, peek_budget, spend
+from busctl_lib.taps.budget import PeekBudget, Spending, peek_budget, spend
 from busctl_lib.taps.takes import OFFSET_ARGUMENT
 from busctl_lib.taps.taking import HOLD_MAX, SINGLE_ACTIVE
 
@@ -24,6 +24,7 @@ _QUIET_S = 10.0
 """How long the next message of those that wait may take to come."""
 _QUIET_SHARED_S = 1.0
 """The same where others take them too."""
+_SLICE_S = 0.25
 
 
 class Peeked(msgspec.Struct, kw_only=True):
@@ -36,21 +37,21 @@ class Peeked(msgspec.Struct, kw_only=True):
     budget: PeekBudget
     """What is left after this look."""
     given_back: bool = True
-    """False for a stream, where nothing was taken."""
+    """Whether they are known to have been given back in order; otherwise they went back with a lost link."""
 
     @property
     def account(self) -> str:
         """Say in one sentence what looking did to the queue."""
-        count, budget = len(self.messages), self.budget
-        if not count:
-            return f"nothing was taken from {budget.queue}"
-        if not self.given_back:
+        if self.messages and self.budget.type == "stream":
+            count = len(self.messages)
             return f"{count:,} message{'s' * (count > 1)} read; a stream does not change by it"
-        who = "counts" if count == 1 else "each counts"
-        counted = f" and {who} one more delivery; {budget.text}" if budget.delivery_limit is not None else ""
-        if count == 1:
-            return f"1 message taken and given back in order: it is marked redelivered{counted}"
-        return f"{count:,} messages taken and given back in order: they are marked redelivered{counted}"
+        if not self.messages:
+            return f"nothing was taken from {self.budget.queue}"
+        count = len(self.messages)
+        said = f"{count:,} message{'s' * (count != 1)} "
+        said += "taken and given back in order" if self.given_back else "taken, and gone back with the lost link"
+        done = self.budget.did(count, by_name=self.given_back)
+        return f"{said}: {'it is' if count == 1 else 'they are'} {done}"
 
 
 def peek(
@@ -61,6 +62,7 @@ def peek(
     count: int = 10,
     *,
     accept_loss: bool = False,
+    accept_delay: bool = False,
     folder: Path | None = None,
 ) -> Peeked:
     """Look at the first messages that wait in a queue; of a stream, at the first that are kept.
@@ -72,23 +74,23 @@ def peek(
         queue: Its name.
         count: At most so many messages; never more are taken.
         accept_loss: Also when the peek budget is used up.
+        accept_delay: Also where delayed retry hides for a while what is given back.
         folder: Where looks are counted; `budget.peek_folder()` by default.
 
     Raises:
         NotFound: no such queue.
-        GuardRefused: looking could cost a message, or would show nothing because another consumer is the active one.
+        GuardRefused: looking could cost a message or would delay it, or would show nothing because another consumer is
+            the active one.
 
-    Effect: what is seen is taken and given back: marked redelivered, and on a quorum queue with one more delivery.
+    Effect: what is seen is taken and given back: marked redelivered, and on a quorum queue up to 4.2 counted.
     """
     info = management.queue(vhost, queue)
-    budget = peek_budget(management, vhost, queue, folder=folder, info=info)
+    budget = peek_budget(management, vhost, queue, folder=folder, info=info, sure=True)
     found = broker.declare_queue(queue, passive=True)
     if info.type == "stream":
         made = Peeked(messages=[], ready=info.messages or 0, consumers=found.consumer_count, budget=budget)
-        made.given_back = False
-        made.messages = _take(
-            broker, queue, min(count, PEEK_MAX), lambda delivery: None, _QUIET_SHARED_S, {OFFSET_ARGUMENT: "first"}
-        )
+        stream = {OFFSET_ARGUMENT: "first"}
+        _take(broker, queue, min(count, PEEK_MAX), made, Spending(budget), _QUIET_SHARED_S, stream)
         made.ready = max(made.ready, len(made.messages))
         return made
     if (info.arguments or {}).get(SINGLE_ACTIVE) and found.consumer_count:
@@ -96,28 +98,14 @@ def peek(
             f"{queue} gives messages to one active consumer only, which is not us: nothing would be seen",
             hint=f"busctl tail {queue} shows what comes",
         )
-    return _within(broker, budget, found, count, accept_loss, folder)
-
-
-def _within(
-    broker: MessageBroker,
-    budget: PeekBudget,
-    found: QueueDeclared,
-    count: int,
-    accept_loss: bool,
-    folder: Path | None,
-) -> Peeked:
     broker.guard_change(f"taking messages from {budget.queue!r} to look at them")
-    wanted = min(count, found.message_count, HOLD_MAX if budget.type == "quorum" else PEEK_MAX)
     made = Peeked(messages=[], ready=found.message_count, consumers=found.consumer_count, budget=budget)
-    if not wanted:
-        return made
-    budget.require(accept_loss=accept_loss)
-    with spend(budget, folder=folder) as spending:
-        quiet_s = _QUIET_SHARED_S if found.consumer_count else _QUIET_S
-        made.messages = _take(broker, budget.queue, wanted, spending.saw, quiet_s)
-        spending.all_seen = len(made.messages) >= found.message_count and not found.consumer_count
-    made.budget = spending.after
+    wanted = min(count, found.message_count, HOLD_MAX if budget.counts else PEEK_MAX)
+    if wanted:
+        budget.require(accept_loss=accept_loss, accept_delay=accept_delay)
+        with spend(budget, accept_loss=accept_loss, folder=folder) as spending:
+            _take(broker, queue, wanted, made, spending, _QUIET_SHARED_S if found.consumer_count else _QUIET_S)
+        made.budget = spending.after
     return made
 
 
@@ -125,38 +113,60 @@ def _take(
     broker: MessageBroker,
     queue: str,
     wanted: int,
-    saw: Callable[[Delivery], None],
+    made: Peeked,
+    spending: Spending,
     quiet_s: float,
     stream: dict[str, Any] | None = None,
-) -> list[Delivery]:
-    """Take so many and give them back, in the way that keeps the order."""
+) -> None:
+    """Take so many and give them back, in the way that keeps the order.
+
+    Raises:
+        GuardRefused: one of them is near the queue's limit.
+    """
     taken: list[Delivery] = []
+    ending: list[Subscription] = []
     came = threading.Semaphore(0)
 
     def receive(delivery: Delivery) -> None:
         delivery.via = "stream" if stream else "peek"
         taken.append(delivery)
-        saw(delivery)
+        spending.saw(delivery)
+        if spending.harmful is not None and ending:
+            ending[0].abandon()
         came.release()
 
-    subscription = broker.subscribe(queue, receive, prefetch=wanted, arguments=stream, stream=stream is not None)
+    def end(_reason: str) -> None:
+        came.release()
+
+    subscription = broker.subscribe(
+        queue, receive, prefetch=wanted, arguments=stream, stream=stream is not None, on_cancelled=end
+    )
+    ending.append(subscription)
     subscription.once()  # a lost link has given everything back already
     size = 0
     try:
         for index in range(wanted):
-            if not came.acquire(timeout=quiet_s):
-                break  # others took the rest
+            if not _waited(came, subscription, quiet_s) or index >= len(taken):
+                break  # others took the rest, or it was ended
+            if spending.harmful is not None:
+                raise spending.harmful
             size += len(taken[index].body)
             if size > MAX_BYTES:
                 break
     finally:
-        _return(subscription, taken)
-    return taken[:wanted]  # of a stream whole chunks come
+        made.given_back = False
+        with contextlib.suppress(BusError):  # then they go back with the connection
+            made.given_back = subscription.cancel()
+        made.messages = taken[:wanted]  # of a stream whole chunks come
+        spending.all_seen = len(taken) >= made.ready and not made.consumers
+        if made.given_back:
+            spending.gave_back()
 
 
-def _return(subscription: Subscription, taken: list[Delivery]) -> None:
-    with contextlib.suppress(BusError):  # then they go back with the connection
-        subscription.pause()
-        for delivery in list(taken):
-            subscription.leave(delivery)
-        subscription.cancel()
+def _waited(came: threading.Semaphore, subscription: Subscription, seconds: float) -> bool:
+    """Wait for the next message as long as one may come."""
+    deadline = time.monotonic() + seconds
+    while not came.acquire(timeout=_SLICE_S):
+        if not subscription.is_open or time.monotonic() > deadline:
+            return False
+    return True

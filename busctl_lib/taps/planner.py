@@ -32,6 +32,7 @@ def plan(
     since: str | int = "next",
     production: bool = False,
     accept_loss: bool = False,
+    accept_delay: bool = False,
     rights: Rights | None = None,
 ) -> TapPlan:
     """Choose the way to watch a queue, what goes through an exchange, or a whole vhost.
@@ -47,6 +48,7 @@ def plan(
         since: Where to begin in a stream: first, last, next, an offset, or an ISO time.
         production: Never choose the firehose, nor take messages to look at them, unless it is named.
         accept_loss: Hold also where the peek budget is used up.
+        accept_delay: Hold also where delayed retry hides for a while what is given back.
         rights: Of the user who will watch: no way is planned that takes a right it is known not to have.
 
     Raises:
@@ -63,7 +65,14 @@ def plan(
     guard.by_itself = via != "firehose"
     built_on = foundation_of(management, vhost, queue, exchange)  # first: what changes after it will be seen
     if queue is not None:
-        asked = Asked(via=via, since=since, production=production, accept_loss=accept_loss, rights=rights)
+        asked = Asked(
+            via=via,
+            since=since,
+            production=production,
+            accept_loss=accept_loss,
+            accept_delay=accept_delay,
+            rights=rights,
+        )
         verdicts = _for_queue(management, vhost, queue, guard, asked)
     elif exchange is not None:
         verdicts = for_exchange(management, vhost, exchange, key, guard)

@@ -57,6 +57,10 @@ class TapPlan(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Where reading of a stream begins: first, last, next, a number, or an ISO time."""
     take_limit: int | None = None
     """The most that a hold takes at once."""
+    accept_loss: bool = False
+    """Hold also where the peek budget is used up."""
+    accept_delay: bool = False
+    """Hold also where delayed retry hides for a while what is given back."""
     refused: list[RefusedWay] = []
     built_on: Foundation = Foundation()
     """What it was made for, to see when that is gone or another."""

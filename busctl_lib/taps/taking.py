@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
-from busctl_lib.errors import ConfigError
-from busctl_lib.management import ManagementClient, QueueInfo
+from busctl_lib.errors import ConfigError, GuardRefused
+from busctl_lib.management import ManagementClient, QueueInfo, settings_of
 from busctl_lib.rights import Rights
-from busctl_lib.taps.budget import RESERVE, PeekBudget, peek_budget
+from busctl_lib.taps.budget import PeekBudget, peek_budget
 from busctl_lib.taps.needs import require_rights
 from busctl_lib.taps.plans import TapPlan, Verdict, counted
 
@@ -23,6 +25,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     since: str | int
     production: bool
     accept_loss: bool
+    accept_delay: bool
     rights: Rights | None = None
 
 
@@ -69,33 +72,50 @@ def _hold(management: ManagementClient, info: QueueInfo, asked: Asked) -> Verdic
     if refusal is not None:
         return Verdict(way="hold", refusal=refusal)
     budget = peek_budget(management, info.vhost, info.name, info=info)
-    if budget.left is not None and budget.left <= RESERVE and not asked.accept_loss:
-        return Verdict(way="hold", refusal=f"{budget.text}: looking would cost messages")
+    try:
+        budget.require(accept_loss=asked.accept_loss, accept_delay=asked.accept_delay)
+    except GuardRefused as error:
+        return Verdict(way="hold", refusal=f"{error} ({error.hint})")
     made = TapPlan(
         vhost=info.vhost,
         way="hold",
         reason="nobody consumes the queue, so messages can be taken for a while and given back",
         sees=f"what waits in the queue and what comes, the first {HOLD_MAX:,}",
         misses=[f"messages behind the first {HOLD_MAX:,}", "what others hold unacknowledged"],
-        costs=hold_costs(budget),
+        costs=hold_costs(budget, consumer_timeout_ms(info, settings_of(management, info))),
         queue=info.name,
         take_limit=HOLD_MAX,
+        accept_loss=asked.accept_loss,
+        accept_delay=asked.accept_delay,
     )
     by_name = "it marks what it shows as redelivered, and this is production: ask for it by name"
     return Verdict(way="hold", by_name=by_name if asked.production else None, plan=made)
 
 
-def hold_costs(budget: PeekBudget) -> str:
-    """Say what taking and giving back does to the queue."""
-    counted_too = f", and counts as a delivery ({budget.text})" if budget.delivery_limit is not None else ""
-    return f"what is shown is invisible to others meanwhile and marked redelivered afterwards{counted_too}"
+def hold_costs(budget: PeekBudget, timeout_ms: int | None) -> str:
+    """Say what taking and giving back does to the queue, and what ends it."""
+    costs = ["what is shown is invisible to others meanwhile and marked redelivered afterwards"]
+    if budget.costs is not None:
+        costs.append(budget.costs)
+    if budget.retry is not None and budget.retry.delays_returned:
+        costs.append(f"delayed retry hides it for {budget.retry.text} more")
+    if timeout_ms is not None:
+        costs.append(f"the queue's consumer timeout ends it after {timeout_ms / 1000:g} s")
+    return "; ".join(costs)
+
+
+def consumer_timeout_ms(info: QueueInfo, settings: dict[str, Any]) -> int | None:
+    """The consumer timeout that is set on a queue; None where the broker's own counts, 30 minutes by itself."""
+    given = [settings.get("consumer-timeout"), (info.arguments or {}).get("x-consumer-timeout")]
+    return min((ms for ms in given if isinstance(ms, int) and ms > 0), default=None)
 
 
 def cannot_hold(management: ManagementClient, info: QueueInfo) -> str | None:
     """Say why messages of this queue cannot be held without harm to somebody, if so."""
     if management.read_only:
         return "it takes messages for a while, and this session is read-only"
-    consumers = max(len(info.consumer_details or ()), info.consumers or 0)
+    # The count is some seconds old, the consumers themselves are not.
+    consumers = len(info.consumer_details) if info.consumer_details is not None else info.consumers or 0
     if consumers:
         return f"the queue has {counted(consumers, 'consumer')}: holding would take their messages"
     if (info.arguments or {}).get(SINGLE_ACTIVE):

@@ -19,6 +19,7 @@ from busctl_lib.errors import (
     ApiLoginRefused,
     BusError,
     CannotConnect,
+    ConsumerTimedOut,
     GuardRefused,
     NotFound,
     ResourceLocked,
@@ -291,7 +292,7 @@ class Tap:
         began = time.monotonic()
         try:
             self._check(after_gap=after_gap)
-        except (GuardRefused, Gone):
+        except (GuardRefused, Gone, ConsumerTimedOut):
             raise
         except BusError as error:
             self._doubt(error, _PATIENCE_AFTER_GAP_S if after_gap else _PATIENCE_S)

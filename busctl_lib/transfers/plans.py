@@ -15,6 +15,7 @@ import msgspec
 from busctl_lib.envelope import Delivery
 from busctl_lib.errors import ApiError, ConfigError, GuardRefused
 from busctl_lib.management import QueueInfo
+from busctl_lib.taps.budget import PeekBudget
 from busctl_lib.transfers.origins import USER_ID
 from busctl_lib.transfers.protocols import LOST, protocol_of
 from busctl_lib.transfers.requests import MANY_REPLAYS, OPERATION_HEADER, REPLAYS_HEADER, Request
@@ -284,7 +285,7 @@ class Sums:
 
 
 def special(
-    plan: Plan, info: QueueInfo, *, whole: bool, budget: str, trouble: str | None, trash_keeps: int | None
+    plan: Plan, info: QueueInfo, *, whole: bool, budget: PeekBudget, trouble: str | None, trash_keeps: int | None
 ) -> Iterator[str]:
     """What else is to be known before.
 
@@ -292,7 +293,7 @@ def special(
         plan: Whose `warnings` these become.
         info: The source.
         whole: Whether all of the source was read.
-        budget: The source's peek budget in words.
+        budget: The source's peek budget.
         trouble: What the selection's expression failed on.
         trash_keeps: How many messages go into the trash at most; None where nothing does.
     """
@@ -302,11 +303,15 @@ def special(
     if not whole:
         yield f"the first {plan.examined:,} of {plan.waiting:,} messages were read for this plan"
     if info.type == "quorum":
-        yield f"a quorum queue counts each look ({budget})"
+        yield f"a quorum queue: {budget.costs}"
+        if budget.retry is not None and budget.retry.delays_returned:
+            yield f"what is read and does not leave the queue is hidden for {budget.retry.text} (delayed retry)"
         if request.rewrite:
             yield "what does not match is written anew: it loses its exchange and key"
     elif request.selects or not request.takes:
         yield "what is left alone is invisible meanwhile and marked redelivered afterwards"
+    if info.delayed:
+        yield f"{info.delayed:,} messages wait for their retry (delayed): nobody can take them, and they stay"
     if trash_keeps is not None and plan.selected > trash_keeps:
         yield f"the trash keeps the first {trash_keeps:,} only: the rest cannot be put back"
     if info.consumers:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
+from busctl_lib.amqp.hands import Look
 from busctl_lib.amqp.movers import Mode, Mover
 from busctl_lib.broker import MessageBroker
 from busctl_lib.deadletters.finding import LOCK_PREFIX
@@ -30,8 +31,14 @@ def lock_name(vhost: str, queue: str) -> str:
     return LOCK_PREFIX + hashlib.sha256(f"{vhost}\0{queue}".encode()).hexdigest()[:24]
 
 
-def open_mover(broker: MessageBroker, queue: str, mode: Mode) -> Mover:
+def open_mover(broker: MessageBroker, queue: str, mode: Mode, look: Look | None = None) -> Mover:
     """Take a queue into the hand, and keep other operations away from it.
+
+    Args:
+        broker: To the vhost.
+        queue: Its name.
+        mode: How it is settled.
+        look: Counts what is taken.
 
     Raises:
         GuardRefused: another operation is at it. NotFound: no such queue.
@@ -39,7 +46,7 @@ def open_mover(broker: MessageBroker, queue: str, mode: Mode) -> Mover:
     deadline = time.monotonic() + _LOCK_TRIES_S
     while True:
         link = broker.links.another("transfer")
-        mover = Mover(link, queue, lock=lock_name(broker.virtual_host, queue), mode=mode, window=WINDOW)
+        mover = Mover(link, queue, lock=lock_name(broker.virtual_host, queue), mode=mode, window=WINDOW, look=look)
         try:
             return mover.open()
         except ResourceLocked as error:
@@ -97,7 +104,6 @@ class Reading:
         selection: Says what is.
         waiting: Messages that were ready before.
         again: Whether the source can be read again for nothing (classic).
-        saw: Told of each message that will go back.
         remembers: Whether to keep what was read, to hold a plan against it.
     """
 
@@ -110,14 +116,13 @@ class Reading:
         *,
         limit: int | None,
         again: bool,
-        saw: Callable[[Delivery], None],
         remembers: bool,
     ) -> None:
         self.seen: Counter[bytes] = Counter()
         """All that was read, by identity, if it `remembers`."""
         self.most = waiting if again else min(waiting, QUORUM_HELD)
         self._mover, self._sums, self._selection = mover, sums, selection
-        self._waiting, self._limit, self._again, self._saw = waiting, limit, again, saw
+        self._waiting, self._limit, self._again = waiting, limit, again
         self._remembers = remembers
 
     def run(self) -> Iterator[int]:
@@ -158,7 +163,6 @@ class Reading:
 
     def _sum_up(self, found: Sequence[Delivery]) -> None:
         for delivery, meant in zip(found, self._selection.of(found), strict=True):
-            self._saw(delivery)
             known_as = identity(delivery)
             if self._remembers:
                 self.seen[known_as] += 1

@@ -48,6 +48,8 @@ class Request(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What does not match is written anew behind the others of its own queue instead of being held."""
     accept_loss: bool = False
     """Go on although the queue's peek budget is gone."""
+    accept_delay: bool = False
+    """Go on although delayed retry hides for a while what is taken and given back."""
     discard: bool = False
     """undo of a copy: take the copies away."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterator
 
@@ -10,9 +9,8 @@ import msgspec
 
 from busctl_lib.amqp.movers import Mode, Mover
 from busctl_lib.envelope import Delivery, Outcome
-from busctl_lib.errors import ApiError
 from busctl_lib.journal import Intent, Journal, OpenBatch, Operation, Verdict, identity, unpack
-from busctl_lib.management import ManagementClient
+from busctl_lib.management import ManagementClient, restarted_since
 from busctl_lib.transfers.lull import Lull
 from busctl_lib.transfers.requests import Request
 from busctl_lib.transfers.routes import RouteMap
@@ -23,8 +21,6 @@ _SLACK = 500
 _IDLE_S = 0.25
 _BATCH = 250
 _DEADLINE_S = 60.0
-_UPTIME_LATE_S = 6.0
-"""A node counts its uptime every five seconds: it seems to have been started later than it was, or does not say yet."""
 _RESTARTED = "a node of the broker was started while it was under way"
 _KILLED = "it was under way when busctl ended"
 _IN_PART = f"{_KILLED}, and only a part of its batch is in its queue"
@@ -62,23 +58,6 @@ class Ahead:
             mover.restart()  # the same messages come again, without having been kept here
         else:
             mover.push_back(deliveries)
-
-
-def restarted_since(management: ManagementClient, began_at: float) -> bool:
-    """Whether a node was started since then, or that cannot be known: what it was doing then may be half done."""
-    deadline = time.monotonic() + _UPTIME_LATE_S
-    while True:
-        try:
-            nodes = management.nodes()
-        except ApiError:
-            return True
-        started = [time.time() - node.uptime / 1000 if node.uptime is not None else None for node in nodes]
-        if all(at is not None and at < began_at - 1 for at in started):
-            return False
-        surely = any(at is not None and at - _UPTIME_LATE_S > began_at for at in started)
-        if surely or not all(node.running for node in nodes) or time.monotonic() > deadline:
-            return True
-        time.sleep(_IDLE_S)  # it was started at about that time, and the next count tells it better
 
 
 class Reconciler:

@@ -12,7 +12,7 @@ from busctl_lib.amqp.tables import Unencodable
 from busctl_lib.envelope import Delivery, Envelope
 from busctl_lib.errors import ApiError, GuardRefused
 from busctl_lib.journal import Verdict, identity_of, steady
-from busctl_lib.taps.budget import RESERVE, PeekBudget, given_back_before
+from busctl_lib.taps.budget import PeekBudget
 from busctl_lib.transfers.books import Books
 from busctl_lib.transfers.fixed import View
 from busctl_lib.transfers.routes import Reach, RouteMap
@@ -40,7 +40,6 @@ class Sorter:
         match: Which of a set that is only a number are meant; the others are written anew.
         discards: Nothing is published.
         budget: Of the source.
-        saw: Told of each message that will go back.
     """
 
     def __init__(
@@ -53,7 +52,6 @@ class Sorter:
         match: Match | None,
         discards: bool,
         budget: PeekBudget | None,
-        saw: Callable[[Delivery], None] | None,
     ) -> None:
         self.epoch = -1
         self.lined_up: deque[Work] = deque()
@@ -62,7 +60,7 @@ class Sorter:
         """How many may still be lined up."""
         self._mover, self._books, self._aimer = mover, books, aimer
         self._routes, self._match, self._discards = routes, match, discards
-        self._budget, self._saw = budget, saw
+        self._budget = budget
         self._exact = mover.mode is Mode.EXACT
         self._view = View(None, 0)
         self._stays: Counter[bytes] = Counter()
@@ -151,11 +149,10 @@ class Sorter:
     def _sort(self, deliveries: list[Delivery]) -> None:
         chosen = self._match(deliveries) if self._match is not None else [True] * len(deliveries)
         for delivery, wanted in zip(deliveries, chosen, strict=True):
-            self._guard_budget(delivery)
             header = header_of(delivery)
             known_as = identity_of(header, delivery.body)
             if self._is_known(delivery, known_as):
-                self._leave(delivery)
+                self.hold(1)
                 continue
             if self.quota is not None:
                 self.quota -= 1
@@ -203,7 +200,7 @@ class Sorter:
         except (Stays, Unencodable) as error:
             intent = intent_of(delivery, aim, seq, known_as)
             self._left.append(Verdict(intent, "returned" if aim is not None else "failed", str(error)))
-            self._leave(delivery)
+            self.hold(1)
 
     def _add(
         self,
@@ -240,23 +237,6 @@ class Sorter:
         if obstacle is not None:
             raise Stays(reason_for(aim.envelope, obstacle))
         return reach
-
-    def _leave(self, delivery: Delivery) -> None:
-        self.hold(1)
-        if self._saw is not None:
-            self._saw(delivery)
-
-    def _guard_budget(self, delivery: Delivery) -> None:
-        budget = self._budget
-        if budget is None or budget.delivery_limit is None or self._books.request.accept_loss:
-            return
-        count = given_back_before(delivery)
-        if count >= budget.delivery_limit - RESERVE:
-            raise GuardRefused(
-                f"stopped: a message of {self._mover.queue} was given back {count} times, and at "
-                f"{budget.delivery_limit} the queue drops or dead-letters it",
-                hint="raise the queue's delivery limit by a policy, or --accept-loss",
-            )
 
     def _guard_held(self) -> None:
         quorum = self._budget is not None and self._budget.type == "quorum"

@@ -11,25 +11,24 @@ from typing import Literal, Self
 
 import msgspec
 
-from busctl_lib.amqp.movers import Mode, Mover
 from busctl_lib.broker import MessageBroker
 from busctl_lib.deadletters.dialects import failure_of
 from busctl_lib.deadletters.grounds import GroundsOf
 from busctl_lib.errors import BusError, ConfigError, GuardRefused, NotFound
 from busctl_lib.journal import Journal, Operation
 from busctl_lib.management import ManagementClient, QueueInfo
-from busctl_lib.taps.budget import PeekBudget, Spending, peek_budget, spend
 from busctl_lib.transfers.books import Books
 from busctl_lib.transfers.boomerangs import Watch
 from busctl_lib.transfers.engine import Engine
 from busctl_lib.transfers.fixed import FixedSet
 from busctl_lib.transfers.plans import Plan, Sums, pack_set, require_same, special
-from busctl_lib.transfers.reading import Reading, open_mover, require_readable
+from busctl_lib.transfers.reading import Reading, require_readable
 from busctl_lib.transfers.requests import Account, CameBack, Progress, Request, plain
 from busctl_lib.transfers.resume import Reconciler
 from busctl_lib.transfers.routes import RouteMap
 from busctl_lib.transfers.selection import Selection
 from busctl_lib.transfers.sorter import Sorter
+from busctl_lib.transfers.source import Source
 from busctl_lib.transfers.targets import Aimer
 from busctl_lib.transfers.trash import TRASH_MESSAGES, Trash
 
@@ -101,9 +100,8 @@ class Transfer:
         self._among = among
         self._selection = Selection(request, among, died=self._died)
         self._resources.callback(self._selection.close)
-        self._mover: Mover | None = None
-        self._budget: PeekBudget | None = None
-        self._spending: Spending | None = None
+        exact = self._trash is not None or not request.fast
+        self._source = Source(broker, management, request, exact=exact)
         self._fixed: FixedSet | None = None
         self._books: Books | None = None
         self._came_back: list[CameBack] | None = None
@@ -118,9 +116,7 @@ class Transfer:
 
     def close(self) -> None:
         """Give everything back and let go of the queue."""
-        if self._mover is not None:
-            self._mover.close()
-            self._mover = None
+        self._source.close()
         self._resources.close()
         self._journal.release(self.operation.id)
 
@@ -146,16 +142,15 @@ class Transfer:
         info = self._management.queue(self._broker.virtual_host, request.source)
         waiting = self._broker.declare_queue(request.source, passive=True).message_count
         require_readable(info, waiting, request)
-        spending = self._spend(info)
+        self._source.count(info)
         sums = Sums(self._aimer, self._routes, request)
         reading = Reading(
-            self._take_source(),
+            self._source.take(),
             sums,
             self._selection,
             waiting,
             limit=request.limit,
             again=info.type != "quorum",
-            saw=spending.saw,
             remembers=made is not None,
         )
         for read in reading.run():
@@ -179,7 +174,7 @@ class Transfer:
             plan,
             info,
             whole=reading.whole,
-            budget=self._budget.text if self._budget else "",
+            budget=self._source.budget,
             trouble=self._selection.trouble,
             trash_keeps=TRASH_MESSAGES if self._trash is not None else None,
         )
@@ -194,21 +189,6 @@ class Transfer:
         self._fixed = FixedSet(total, known)
         self.operation.planned = total
         self.plan = plan.sign()
-
-    def _spend(self, info: QueueInfo | None = None) -> Spending:
-        """Count the look at the source. Raises GuardRefused when its peek budget is gone."""
-        vhost, source = self._broker.virtual_host, self.request.source
-        self._budget = peek_budget(self._management, vhost, source, info=info)
-        self._budget.require(accept_loss=self.request.accept_loss)
-        self._spending = self._resources.enter_context(spend(self._budget))
-        return self._spending
-
-    def _take_source(self) -> Mover:
-        if self._mover is None:
-            self._broker.guard_change(f"{self.request.kind} of {self.request.source!r}")
-            fast = self.request.fast and self._trash is None
-            self._mover = open_mover(self._broker, self.request.source, Mode.FAST if fast else Mode.EXACT)
-        return self._mover
 
     # -- the run
 
@@ -241,7 +221,7 @@ class Transfer:
 
     def _run(self) -> Iterator[Progress]:
         assert self._fixed is not None
-        mover = self._take_source()
+        mover = self._source.take()
         by_count = self._fixed.copies is None and self.request.selects
         self._books = books = Books(self._journal, self.operation, self.request, self._fixed)
         sorter = Sorter(
@@ -251,8 +231,7 @@ class Transfer:
             routes=self._routes,
             match=self._selection.of if by_count else None,
             discards=self._trash is not None,
-            budget=self._budget,
-            saw=self._spending.saw if self._spending is not None else None,
+            budget=self._source.budget,
         )
         trash = self._trash.keep if self._trash is not None else None
         self.engine = engine = Engine(mover, books, sorter, trash=trash)
@@ -290,10 +269,8 @@ class Transfer:
         """Look whether messages of this operation come back."""
         if self.request.watch_s is None or engine.stopped is not None:
             return
-        assert self._mover is not None
-        again = self._budget is None or self._budget.type != "quorum"
-        watch = Watch(self._mover, self.operation.id, again=again, stop=engine.stopping, died=self._died)
-        operation = self.operation
+        source, operation = self._source, self.operation
+        watch = Watch(source.take(), operation.id, again=source.again, stop=engine.stopping, died=self._died)
         for count in watch.run(self.request.watch_s):
             yield Progress.of(operation, phase="watching", came_back=count)
         self._came_back = watch.came_back
@@ -336,6 +313,7 @@ class Transfer:
         id: str,  # noqa: A002 - its name in JSON
         *,
         accept_loss: bool = False,
+        accept_delay: bool = False,
     ) -> Transfer:
         """An operation that was interrupted, to be gone on with by `resuming`.
 
@@ -353,6 +331,7 @@ class Transfer:
             raise GuardRefused(f"operation {operation.id} ({operation.kind}) cannot be resumed")
         request = msgspec.convert(operation.plan["request"], Request)
         request.accept_loss = request.accept_loss or accept_loss
+        request.accept_delay = request.accept_delay or accept_delay
         transfer = cls(broker, management, journal, request, resumes=operation)
         try:
             if (operation.broker, operation.vhost) != (transfer._cluster, broker.virtual_host):
@@ -374,8 +353,8 @@ class Transfer:
             GuardRefused: the queue's peek budget is gone.
         """
         operation, journal = self.operation, self._journal
-        self._spend()
-        mover = self._take_source()
+        self._source.count()
+        mover = self._source.take()
         operation.note = operation.ended_at = None
         journal.set_state(operation, "running")
         reconciler = Reconciler(
@@ -385,7 +364,7 @@ class Transfer:
             self.request,
             self._management,
             self._routes,
-            again=self._budget is None or self._budget.type != "quorum",
+            again=self._source.again,
         )
         told = {line.seq for line in journal.lines(operation.id, "unknown")}
         reconciler.settle_open()  # what it finds unknown nobody has decided about: it is told first

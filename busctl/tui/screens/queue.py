@@ -188,6 +188,7 @@ class QueueScreen(QueueVerbs):
         numbers = [
             (formats.count(info.messages_ready), "ready"),
             (formats.count(info.messages_unacknowledged), "unacked"),
+            *([(formats.count(info.delayed), "delayed")] if info.delayed else []),
             (formats.count(info.consumers), "consumer" if info.consumers == 1 else "consumers"),
             (formats.rate(queues.rate_in(info)), "in/s"),
             (formats.rate(queues.rate_out(info)), "out/s"),

@@ -134,6 +134,7 @@ class QueuesScreen(TablePlace[QueueInfo], QueueVerbs):
         ]
         if wide:
             slots[3:3] = [Slot(column=column("messages"), least=6, rank=12)]
+            slots[5:5] = [Slot(column=column("messages_delayed"), least=8, rank=16)]
             slots += [
                 Slot(column=column("ack"), least=6, rank=9),
                 Slot(column=column("memory"), least=7, rank=10),
