@@ -22,6 +22,7 @@ from busctl_lib.errors import InvalidMessage
 from busctl_lib.header_json import headers_from_json as headers_from_json
 from busctl_lib.header_json import headers_to_json as headers_to_json
 from busctl_lib.header_json import iso_moment, moment_from, refuse
+from busctl_lib.questions import Question
 
 _PROPERTIES = tuple(name for name in PROPERTY_NAMES if name != "headers")
 _encode = msgspec.json.Encoder().encode
@@ -75,15 +76,29 @@ def to_json(delivery: Delivery, *, keys: Keyring | None = None, only: frozenset[
     """
     if only is not None and _OF_THE_BODY.isdisjoint(only):
         return _line(_head(delivery, only))
+    return _written(delivery, body_of(delivery, keys), only)
+
+
+def question(delivery: Delivery, *, keys: Keyring | None = None, only: frozenset[str] | None = None) -> Question:
+    """Put a message to an expression: its document as `to_json` writes it, and what of it could not be read."""
+    if only is not None and _OF_THE_BODY.isdisjoint(only):
+        return Question(_line(_head(delivery, only)))
     body = body_of(delivery, keys)
-    found = _head(delivery, only)
+    if body.value is not NOT_JSON:
+        return Question(_written(delivery, body, only))
+    return Question(_written(delivery, body, only), body.hidden, body.why or "")
+
+
+def _written(delivery: Delivery, body: Body, only: frozenset[str] | None) -> bytes:
+    found: dict[str, Any] = {}
     if only is None or only != _BODY:
+        found = _head(delivery, only)
         _show(found, body)
     if body.value is not NOT_JSON:
         raw = body.utf8
         spaced = b"\n" in raw or b"\r" in raw or b"\t" in raw
         found["body"] = msgspec.Raw(msgspec.json.format(raw, indent=-1) if spaced else raw)
-    if only is not None:
+    if only is not None and len(found) > 1:
         found = {name: value for name, value in found.items() if name in only}
     return _line(found)
 

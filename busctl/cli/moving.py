@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 from collections.abc import Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,7 @@ import typer
 
 from busctl.cli import confirm, exits, output
 from busctl.cli.progress import Progress
+from busctl.keyfile import load_keys
 from busctl.views.formats import counted, safe_text
 from busctl.views.plans import account_lines, plan_lines, progress_line, summary, verb
 from busctl_lib.errors import NotFound
@@ -24,6 +26,19 @@ if TYPE_CHECKING:
 
 WhereOption = Annotated[
     str | None, typer.Option("--where", metavar="JQ", help="Only messages whose document makes this true.")
+]
+
+
+class Undecided(enum.StrEnum):
+    """What becomes of messages that --where cannot decide."""
+
+    LEAVE = "leave"
+    TAKE = "take"
+
+
+UndecidedOption = Annotated[
+    Undecided,
+    typer.Option("--undecided", help="Messages that --where cannot decide, since their body could not be read."),
 ]
 GroupOption = Annotated[
     str | None, typer.Option("--group", metavar="ID", help="Only this group of `busctl dead QUEUE`.")
@@ -52,10 +67,12 @@ AcceptDelayOption = Annotated[
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Make the plan, show it, and stop.")]
 
 
-def selection(where: str | None, group: str | None, ids: str | None, limit: int | None) -> dict[str, Any]:
+def selection(
+    where: str | None, undecided: Undecided, group: str | None, ids: str | None, limit: int | None
+) -> dict[str, Any]:
     """The part of a request that says which messages."""
     given = [each.strip() for each in (ids or "").split(",") if each.strip()]
-    return {"where": where, "group": group, "ids": given, "limit": limit}
+    return {"where": where, "undecided": undecided.value, "group": group, "ids": given, "limit": limit}
 
 
 def accepted(loss: bool, delay: bool) -> dict[str, bool]:
@@ -70,6 +87,7 @@ def opened(session: Session, request: Request, **extra: Any) -> Iterator[Transfe
     from busctl_lib.transfers import Transfer
 
     session.broker.connect()
+    extra["keys"] = load_keys() if request.where or request.edit else None
     try:
         with Journal() as journal, Transfer(session.broker, session.management, journal, request, **extra) as transfer:
             yield transfer
@@ -147,7 +165,8 @@ def as_json(operation: Operation) -> dict[str, Any]:
     """An operation as its contract has it."""
     found: dict[str, Any] = msgspec.to_builtins(operation)
     found.pop("plan", None)
-    for name in ("target", "planned", "moved", "returned", "failed", "unknown", "started_at", "ended_at"):
+    counts = ("planned", "moved", "returned", "failed", "unknown", "undecided")
+    for name in ("target", *counts, "started_at", "ended_at"):
         found.setdefault(name, getattr(operation, name))
     found.setdefault("state", operation.state)
     return found

@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from busctl.cli import changing, exits, flags, moving, output
 from busctl.cli.confirm import YesOption
+from busctl.keyfile import load_keys
 from busctl.views.formats import safe_text
 from busctl.views.operations import OPERATIONS
 from busctl.views.plans import summary
@@ -126,7 +127,13 @@ def resume(
         _require_writable(session, "resume an operation")
         session.broker.connect()
         transfer = Transfer.resume(
-            session.broker, session.management, journal, id, accept_loss=accept_loss, accept_delay=accept_delay
+            session.broker,
+            session.management,
+            journal,
+            id,
+            accept_loss=accept_loss,
+            accept_delay=accept_delay,
+            keys=load_keys(),
         )
         with transfer:
             return moving.run(transfer, transfer.resuming(unknown.value if unknown is not None else None), form)

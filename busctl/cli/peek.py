@@ -23,6 +23,7 @@ def peek(
     number: Annotated[int, typer.Option("-n", "--count", min=1, help="Look at so many messages.")] = 10,
     form: Annotated[MessageFormat, typer.Option("-o", "--output", help="How to print.")] = MessageFormat.PRETTY,
     where: selecting.WhereOption = None,
+    undecided: selecting.UndecidedOption = selecting.Undecided.HIDE,
     jq: selecting.JqOption = None,
     fields: selecting.FieldsOption = None,
     separator: selecting.SeparatorOption = None,
@@ -45,7 +46,11 @@ def peek(
     printer = printer_of(form, fields=fields, separator=separator, keys=keys, body_limit=_SHOWN_CHARACTERS)
     with flags.open_session(ctx) as session:
         chosen = selecting.Selection(
-            expression(session, where, "--where"), expression(session, jq, "--jq"), translate, keys
+            expression(session, where, "--where"),
+            expression(session, jq, "--jq"),
+            translate,
+            keys,
+            undecided=undecided is selecting.Undecided.SHOW,
         )
         session.broker.connect()
         try:
@@ -65,6 +70,7 @@ def peek(
             with chosen:
                 shown = [shown for _, shown in chosen.choose(found.messages)]
                 chosen.print(shown, printer, form)
+                chosen.tell()
         finally:
             exits.note(f"{queue}: {found.ready:,} ready; {found.account}")
     return exits.ExitCode.DONE

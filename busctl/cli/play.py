@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from busctl.cli import confirm, exits, flags, lists, output, selecting
+from busctl.cli import confirm, exits, flags, lists, moving, output, selecting
 from busctl.cli.confirm import YesOption
 from busctl.cli.publish import FormOption, ReceiptFormat, TimeoutOption, confirm_timeout_s
 from busctl.cli.sending import Sending
@@ -51,6 +51,7 @@ def play(
         float | None, typer.Option(metavar="PER_S", help="So many a second, whatever the gaps were.")
     ] = None,
     where: selecting.WhereOption = None,
+    undecided: moving.UndecidedOption = moving.Undecided.LEAVE,
     edit: Annotated[
         str | None, typer.Option("--edit", metavar="JQ", help="Change each body, which must be JSON.")
     ] = None,
@@ -70,7 +71,8 @@ def play(
         raise ConfigError("--to: name a queue")
     timeout_s = confirm_timeout_s(timeout)
     with flags.open_session(ctx) as session:
-        chosen = selecting.Selection(expression(session, where, "--where"), keys=load_keys())
+        takes = undecided is moving.Undecided.TAKE
+        chosen = selecting.Selection(expression(session, where, "--where"), keys=load_keys(), undecided=takes)
         playlist = Playlist(files, chosen, expression(session, edit, "--edit"), to, number)
         with playlist:
             playlist.look()
@@ -90,7 +92,7 @@ def play(
                 timeout_s=timeout_s,
                 go_on=True,
             )
-            return _send(sending, form)
+            return _send(sending, form, 0 if takes else playlist.undecided)
 
 
 def _check(speed: float | None, rate: float | None) -> None:
@@ -114,7 +116,7 @@ class Playlist(contextlib.ExitStack):
         from busctl_lib.expressions import GuardedExpression
 
         super().__init__()
-        self.count = 0
+        self.count = self.undecided = 0
         self.routes: Counter[tuple[str, str]] = Counter()
         """How many go where; known after `look`."""
         self._chosen = chosen
@@ -143,6 +145,8 @@ class Playlist(contextlib.ExitStack):
         for delivery in self:
             self.count += 1
             self.routes[(delivery.exchange, delivery.routing_key) if self._to is None else ("", self._to)] += 1
+        self.undecided = self._chosen.undecided
+        self._chosen.tell("--undecided take sends them")
 
     def __iter__(self) -> Iterator[Delivery]:
         for delivery in itertools.islice(self._matching(), self._number):
@@ -219,13 +223,13 @@ def _allow(session: Session, playlist: Playlist, *, yes: bool) -> None:
     confirm.allow(session.settings, confirm.Change(does=does, name=name, hits=hits, destructive=False), yes=yes)
 
 
-def _send(sending: Sending, form: ReceiptFormat | None) -> int:
+def _send(sending: Sending, form: ReceiptFormat | None, undecided: int) -> int:
     """Send and print the account, whatever the end."""
     try:
         stopped_by = sending.run(output.write_jsonl if form is ReceiptFormat.JSONL else None)
     finally:
         if form is ReceiptFormat.JSON and sending.started:
-            output.write_json(sending.operation())
+            output.write_json(sending.operation() | {"undecided": undecided})
         elif form is not ReceiptFormat.JSONL and sending.started:
             output.write_line(formats.safe_text(sending.summary()))
     if stopped_by is not None:

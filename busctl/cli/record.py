@@ -47,6 +47,7 @@ def record(
     everything: AllOption = False,
     since: SinceOption = None,
     where: selecting.WhereOption = None,
+    undecided: selecting.UndecidedOption = selecting.Undecided.HIDE,
     rotate: Annotated[
         str | None, typer.Option("--rotate", metavar="SIZE", help="Begin another file at 100MB, 2GB ...")
     ] = None,
@@ -65,7 +66,8 @@ def record(
     seconds = None if for_ is None else lists.seconds(for_, "--for")
     size = None if rotate is None else _bytes(rotate)
     with flags.open_session(ctx) as session:
-        chosen = selecting.Selection(expression(session, where, "--where"), keys=load_keys())
+        shows = undecided is selecting.Undecided.SHOW
+        chosen = selecting.Selection(expression(session, where, "--where"), keys=load_keys(), undecided=shows)
         session.broker.connect()
         plans = watching.plan_all(session, targets, explain=False)
         watching.allow(session, plans, yes=yes)

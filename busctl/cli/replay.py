@@ -40,6 +40,7 @@ def replay(
         typer.Option("--redirect", metavar="OLD=NEW", help="What died in OLD goes to NEW."),
     ] = None,
     where: moving.WhereOption = None,
+    undecided: moving.UndecidedOption = moving.Undecided.LEAVE,
     group: moving.GroupOption = None,
     ids: moving.IdsOption = None,
     limit: moving.LimitOption = None,
@@ -91,7 +92,7 @@ def replay(
         rewrite=rewrite,
         accept_loss=accept_loss,
         accept_delay=accept_delay,
-        **moving.selection(where, group, ids, limit),
+        **moving.selection(where, undecided, group, ids, limit),
     )
     if made is not None:
         if made.source != queue:

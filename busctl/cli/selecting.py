@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 import os
 import shlex
 import signal
@@ -28,6 +29,19 @@ if TYPE_CHECKING:
 WhereOption = Annotated[
     str | None, typer.Option("--where", metavar="JQ", help="Only messages whose document this jq expression matches.")
 ]
+
+
+class Undecided(enum.StrEnum):
+    """What becomes of messages that --where cannot decide."""
+
+    HIDE = "hide"
+    SHOW = "show"
+
+
+UndecidedOption = Annotated[
+    Undecided,
+    typer.Option("--undecided", help="Messages that --where cannot decide, since their body could not be read."),
+]
 JqOption = Annotated[
     str | None, typer.Option("--jq", metavar="JQ", help="Print what this jq expression makes of each document.")
 ]
@@ -51,6 +65,7 @@ class Selection(contextlib.ExitStack):
         jq: What is printed of each.
         translate: A command that bodies are piped through before.
         keys: To decode bodies with.
+        undecided: Whether messages that `where` cannot decide are chosen.
     """
 
     def __init__(
@@ -59,6 +74,8 @@ class Selection(contextlib.ExitStack):
         jq: Expression | None = None,
         translate: str | None = None,
         keys: Keyring | None = None,
+        *,
+        undecided: bool = False,
     ) -> None:
         super().__init__()
         self._keys = keys
@@ -66,6 +83,8 @@ class Selection(contextlib.ExitStack):
         self._jq = self._guarded(jq)
         self._translate = _command(translate) if translate is not None else None
         self._translate_failed = 0
+        self._takes_undecided = undecided
+        self._warned = False
         self._made: dict[int, bytes] = {}
         """The whole documents of what was chosen last, by its identity, where the choice needed them: made once."""
         self.narrows = where is not None
@@ -88,14 +107,45 @@ class Selection(contextlib.ExitStack):
         pairs = [(delivery, self._translated(delivery)) for delivery in deliveries]
         if self._where is None or not pairs:
             return pairs
-        self._made = {}
+        from busctl_lib.documents import question
+
         reads = self._where.reads
-        documents = self._documents([shown for _, shown in pairs], only=reads)
-        if reads is None:
-            self._made = {id(shown): document for (_, shown), document in zip(pairs, documents, strict=True)}
-        matches = self._where.matches(documents)
-        _tell_once(self._where)
-        return [pair for pair, match in zip(pairs, matches, strict=True) if match]
+        questions = [question(shown, keys=self._keys, only=reads) for _, shown in pairs]
+        whole = zip(pairs, questions, strict=True) if reads is None else ()
+        self._made = {id(shown): asked.document for (_, shown), asked in whole}
+        answers = self._where.decide(questions)
+        return [
+            pair
+            for pair, answer in zip(pairs, answers, strict=True)
+            if answer or (answer is None and self._takes_undecided)
+        ]
+
+    @property
+    def undecided(self) -> int:
+        """How many messages --where could not decide so far."""
+        return self._where.undecided.total if self._where is not None else 0
+
+    def warn(self) -> None:
+        """Say so when --where cannot decide a message for the first time."""
+        if self._where is not None and self.undecided and not self._warned:
+            self._warned = True
+            reason = next(iter(self._where.undecided.reasons))
+            became = "shown all the same" if self._takes_undecided else "left out"
+            exits.note(f"--where cannot decide a message: {reason}; {became}, and counted at the end")
+
+    def tell(self, how: str = "--undecided show shows them") -> None:
+        """Say what --where could not decide, and what it reads and no message has.
+
+        Args:
+            how: What takes the undecided, too.
+        """
+        if self._where is None:
+            return
+        became = "taken all the same" if self._takes_undecided else f"left out; {how}"
+        for sentence in self._where.undecided.sentences(trouble=not self._warned):
+            exits.note(f"{sentence}: {became}")
+        for sentence in self._where.notes():
+            exits.note(f"--where: {sentence}")
 
     def print(self, shown: Sequence[Delivery], printer: Printer, form: MessageFormat) -> None:
         """Print what was chosen."""

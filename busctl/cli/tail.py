@@ -70,6 +70,7 @@ def tail(
     everything: AllOption = False,
     since: SinceOption = None,
     where: selecting.WhereOption = None,
+    undecided: selecting.UndecidedOption = selecting.Undecided.HIDE,
     jq: selecting.JqOption = None,
     fields: selecting.FieldsOption = None,
     separator: selecting.SeparatorOption = None,
@@ -101,7 +102,11 @@ def tail(
     )
     with flags.open_session(ctx) as session:
         chosen = selecting.Selection(
-            expression(session, where, "--where"), expression(session, jq, "--jq"), translate, keys
+            expression(session, where, "--where"),
+            expression(session, jq, "--jq"),
+            translate,
+            keys,
+            undecided=undecided is selecting.Undecided.SHOW,
         )
         if not explain:
             session.broker.connect()  # first, because everything needs it and its errors are the clearest

@@ -23,6 +23,7 @@ def move(
     source: SourceArgument,
     target: TargetArgument,
     where: moving.WhereOption = None,
+    undecided: moving.UndecidedOption = moving.Undecided.LEAVE,
     group: moving.GroupOption = None,
     ids: moving.IdsOption = None,
     limit: moving.LimitOption = None,
@@ -36,7 +37,7 @@ def move(
     form: changing.OutputOption = None,
 ) -> int:
     """Move messages from one queue to another; nothing of them changes but their route."""
-    chosen = moving.selection(where, group, ids, limit)
+    chosen = moving.selection(where, undecided, group, ids, limit)
     facts = {
         "rate": rate,
         "fast": fast,
@@ -53,6 +54,7 @@ def copy(
     source: SourceArgument,
     target: TargetArgument,
     where: moving.WhereOption = None,
+    undecided: moving.UndecidedOption = moving.Undecided.LEAVE,
     group: moving.GroupOption = None,
     ids: moving.IdsOption = None,
     limit: moving.LimitOption = None,
@@ -65,7 +67,7 @@ def copy(
     form: changing.OutputOption = None,
 ) -> int:
     """Copy messages of one queue to another; the originals stay where they are."""
-    chosen = moving.selection(where, group, ids, limit)
+    chosen = moving.selection(where, undecided, group, ids, limit)
     facts = {"rate": rate, "fast": fast, **moving.accepted(accept_loss, accept_delay), **chosen}
     return _transfer(ctx, "copy", source, target, facts, dry_run=dry_run, yes=yes, form=form)
 
@@ -77,6 +79,7 @@ def park(
         str | None, typer.Option("--to", metavar="QUEUE", help="Where; QUEUE.parked by default.", show_default=False)
     ] = None,
     where: moving.WhereOption = None,
+    undecided: moving.UndecidedOption = moving.Undecided.LEAVE,
     group: moving.GroupOption = None,
     ids: moving.IdsOption = None,
     limit: moving.LimitOption = None,
@@ -90,7 +93,7 @@ def park(
     form: changing.OutputOption = None,
 ) -> int:
     """Put messages aside, into a queue that is declared for it where it is not there."""
-    chosen = moving.selection(where, group, ids, limit)
+    chosen = moving.selection(where, undecided, group, ids, limit)
     facts = {
         "rate": rate,
         "fast": fast,
@@ -107,6 +110,7 @@ def discard(
     ctx: typer.Context,
     source: SourceArgument,
     where: moving.WhereOption = None,
+    undecided: moving.UndecidedOption = moving.Undecided.LEAVE,
     group: moving.GroupOption = None,
     ids: moving.IdsOption = None,
     limit: moving.LimitOption = None,
@@ -119,7 +123,7 @@ def discard(
     form: changing.OutputOption = None,
 ) -> int:
     """Throw messages away, into the trash of this machine; `busctl ops undo` puts them back."""
-    chosen = moving.selection(where, group, ids, limit)
+    chosen = moving.selection(where, undecided, group, ids, limit)
     facts = {"rate": rate, "rewrite": rewrite, **moving.accepted(accept_loss, accept_delay), **chosen}
     return _transfer(ctx, "discard", source, None, facts, dry_run=dry_run, yes=yes, form=form)
 

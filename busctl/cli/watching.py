@@ -136,6 +136,7 @@ def watch(session: Session, plans: Sequence[TapPlan], doing: Watch) -> int:
             taps.close()
         for sentence in taps.sentences:
             exits.note(sentence)
+        doing.selection.tell()
     if doing.number is not None and doing.shown < doing.number:
         exits.note(f"{doing.shown} of {doing.number} messages came in time")
         return exits.ExitCode.TIMED_OUT
@@ -175,6 +176,7 @@ def _follow(taps: Taps, doing: Watch) -> None:
 def _pass_on(taps: Taps, doing: Watch, deliveries: list[Delivery]) -> None:
     """Choose, keep, print; and only then may what was taken away be gone."""
     chosen = doing.selection.choose(deliveries)
+    doing.selection.warn()
     if doing.capture is not None and chosen:
         for delivery, _ in chosen:
             doing.capture.write(delivery)

@@ -18,6 +18,7 @@ HELP = (
     ("/^a.*b$", "with any of ^ $ * + ? ( ) [ ] { } | \\ it is a regular expression"),
     ("/!text", "! at the front turns it around"),
     ("/=.ready > 9", "= at the front: jq, over what `-o json` prints of a row or a message"),
+    ("/=?.body.n > 9", "=? shows also messages that jq cannot decide, since their body could not be read"),
 )
 MATCH_REGEX = ". as [$text, $regex, $flags] | $text | test($regex; $flags)"
 """The program that runs a regular expression: it and the text are data."""
@@ -37,6 +38,8 @@ class Filter:
         self.text = text
         self.glob = glob
         self.inverse = text.startswith("!")
+        self.shows_undecided = False
+        """Whether what jq cannot decide passes."""
         wanted = text.removeprefix("!")
         self.kind: Kind = "glob"
         self.program = ""
@@ -54,7 +57,7 @@ class Filter:
             self._be_text()
 
     def __bool__(self) -> bool:
-        return bool(self._wanted.removeprefix("=") if self.kind == "jq" else self._wanted)
+        return bool(self._wanted.removeprefix("=").removeprefix("?") if self.kind == "jq" else self._wanted)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Filter) and (self.text, self.glob) == (other.text, other.glob)
@@ -93,6 +96,8 @@ class Filter:
         from busctl_lib.expressions import Expression
 
         self.kind = "jq"
+        self.shows_undecided = expression.startswith("?")
+        expression = expression.removeprefix("?")
         if not expression.strip():
             return
         try:

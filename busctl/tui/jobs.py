@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Literal
 
+from busctl.keyfile import load_keys
 from busctl_lib.errors import BusError
 
 if TYPE_CHECKING:
@@ -152,9 +153,10 @@ class Job:
         if self.undoes is not None:
             return undo_of(broker, management, journal, self.undoes)
         if self.resumes is not None:
-            return Transfer.resume(broker, management, journal, self.resumes)
+            return Transfer.resume(broker, management, journal, self.resumes, keys=load_keys())
         assert self.request is not None
-        return Transfer(broker, management, journal, self.request)
+        keys = load_keys() if self.request.where or self.request.edit else None
+        return Transfer(broker, management, journal, self.request, keys=keys)
 
     def _is_agreed(self) -> bool:
         assert self.plan is not None

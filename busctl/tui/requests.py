@@ -32,10 +32,17 @@ def _route(text: str) -> str:
     return text
 
 
+def _undecided(text: str) -> str:
+    if text not in ("leave", "take"):
+        raise ValueError
+    return text
+
+
 _VALUES: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "--to": ("target", str, "QUEUE"),
     "--route": ("route", _route, "original or queue"),
     "--where": ("where", str, "JQ"),
+    "--undecided": ("undecided", _undecided, "leave or take"),
     "--group": ("group", str, "ID"),
     "--ids": ("ids", lambda text: [one.strip() for one in text.split(",") if one.strip()], "A,B"),
     "--limit": ("limit", _count, "a number"),
@@ -59,7 +66,7 @@ def flags_of(request: Request) -> list[str]:
     words: list[str] = []
     for flag, (name, _, _) in _VALUES.items():
         value = getattr(request, name)
-        if value in (None, []) or (flag == "--to" and request.kind in _TARGETED):
+        if value in (None, [], "leave") or (flag == "--to" and request.kind in _TARGETED):
             continue
         shown = f"{value:g}s" if flag == "--watch" else ",".join(value) if flag == "--ids" else str(value)
         words += [flag, f"{value:g}" if flag == "--rate" else shown]

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from busctl.tui.filters import MATCH_REGEX, Filter
 from busctl_lib.errors import ExpressionFailed, ExpressionTimedOut
-from busctl_lib.expressions import Expression, GuardedExpression
+from busctl_lib.expressions import Expression, GuardedExpression, Question
 
 T = TypeVar("T")
 DEBOUNCE_S = 0.12
@@ -31,6 +31,8 @@ class Sifted(Generic[T]):
     """Why nothing more can be sifted, or what the expression said about a row; "" when all is well."""
     stopped: bool = False
     """Whether the filter was stopped."""
+    told: Sequence[str] = ()
+    """What jq could not decide since the filter was chosen, and what it reads and no row has: a sentence each."""
 
 
 class Sieve(Generic[T]):
@@ -38,20 +40,27 @@ class Sieve(Generic[T]):
 
     Args:
         text: What a regular expression looks at.
-        document: What jq looks at, as JSON.
+        ask: What jq looks at.
         tell: Called with what was sifted, on the sieve's thread.
+        things: What the rows are called.
 
     Thread: `choose`, `put` and `close` from one thread; nothing here waits.
     """
 
     def __init__(
-        self, text: Callable[[T], str], document: Callable[[T], bytes], tell: Callable[[Sifted[T]], None]
+        self,
+        text: Callable[[T], str],
+        ask: Callable[[T], Question],
+        tell: Callable[[Sifted[T]], None],
+        things: str = "rows",
     ) -> None:
-        self._text, self._document, self._tell = text, document, tell
+        self._text, self._ask, self._tell, self._things = text, ask, tell, things
         self._changed = threading.Condition()
         self._filter: Filter | None = None
         self._waiting: deque[T] = deque(maxlen=WAITING_ROWS)
         self._chosen = 0
+        self._fresh = False
+        """Whether what comes is to be counted anew."""
         self._closed = False
         self._thread: threading.Thread | None = None
 
@@ -61,6 +70,7 @@ class Sieve(Generic[T]):
             self._filter = chosen
             self._waiting.clear()
             self._chosen += 1
+            self._fresh = True
             self._changed.notify()
         if chosen is not None and self._thread is None:
             self._thread = threading.Thread(target=self._run, name="busctl-sieve", daemon=True)
@@ -71,6 +81,7 @@ class Sieve(Generic[T]):
         with self._changed:
             if instead:
                 self._waiting.clear()
+                self._fresh = True
             self._waiting.extend(rows)
             self._changed.notify()
 
@@ -98,8 +109,11 @@ class Sieve(Generic[T]):
                         self._changed.wait(DEBOUNCE_S)
                         continue
                     number = self._chosen
+                    fresh, self._fresh = self._fresh, False
                     rows, self._waiting = list(self._waiting), deque(maxlen=WAITING_ROWS)
                 assert chosen is not None
+                if fresh and guarded is not None:
+                    guarded.forget()
                 if guarded is None or program != chosen.program:
                     stack.close()
                     program = chosen.program
@@ -108,10 +122,15 @@ class Sieve(Generic[T]):
 
     def _sifted(self, chosen: Filter, rows: list[T], guarded: GuardedExpression) -> Sifted[T]:
         regex = chosen.program == MATCH_REGEX
-        questions = [chosen.question(self._text(row)) if regex else self._document(row) for row in rows]
+        questions = [Question(chosen.question(self._text(row))) if regex else self._ask(row) for row in rows]
         try:
-            verdicts = guarded.matches(questions)
+            verdicts = guarded.decide(questions)
         except (ExpressionTimedOut, ExpressionFailed) as error:
             return Sifted(chosen, rows, (), str(error).partition(": ")[2], stopped=True)
-        passed = [row for row, verdict in zip(rows, verdicts, strict=True) if verdict is not chosen.inverse]
-        return Sifted(chosen, rows, passed, guarded.trouble or "")
+        passed = [
+            row
+            for row, verdict in zip(rows, verdicts, strict=True)
+            if (chosen.shows_undecided if verdict is None else verdict is not chosen.inverse)
+        ]
+        told = [] if regex else [*guarded.undecided.sentences(), *guarded.notes(self._things)]
+        return Sifted(chosen, rows, passed, guarded.trouble or "", told=told)

@@ -39,6 +39,7 @@ def plan_lines(plan: Plan) -> list[tuple[str, str]]:
     if plan.replayed_before:
         most = formats.counted(plan.most_replays, "time")
         lines.append(("before", f"{plan.replayed_before:,} replayed before, at most {most}"))
+    lines += _undecided(plan)
     lines += _pace(plan)
     lines += [("drops", sentence) for sentence in plan.overfull]
     lines += [("onward", sentence) for sentence in plan.passes_on]
@@ -59,6 +60,17 @@ def _headers(plan: Plan) -> list[tuple[str, str]]:
         names = [f"{name} ({count:,})" for name, count in plan.counters.items()]
         lines.append(("keeps", f"{', '.join(names)}: they count attempts, and a consumer may give up at once"))
     return lines
+
+
+def _undecided(plan: Plan) -> list[tuple[str, str]]:
+    if not plan.undecided:
+        return []
+    from busctl_lib.expressions import in_words
+
+    take = plan.request.undecided == "take"
+    what = "taken all the same" if take else "left where they are; --undecided take takes them"
+    lines = [("undecided", f"{formats.counted(plan.undecided, 'message')}, {what}")]
+    return lines + [("", in_words(why, count)) for why, count in plan.undecided_why.items()]
 
 
 def _pace(plan: Plan) -> list[tuple[str, str]]:
@@ -109,12 +121,18 @@ def summary(operation: Operation) -> str:
     parts += [f"{operation.returned:,} returned"] if operation.returned else []
     parts += [f"{operation.failed:,} failed"] if operation.failed else []
     parts += [f"{operation.unknown:,} unknown"] if operation.unknown else []
+    parts += [f"{operation.undecided:,} undecided and left"] if operation.undecided else []
     return f"{operation.kind} {operation.id} {operation.state}: {', '.join(parts)}"
 
 
 def account_lines(account: Account) -> list[str]:
     """How it ended, beside its summary."""
     lines = [f"{count:,} stayed: {reason}" for reason, count in account.reasons.items()]
+    if account.operation.undecided:
+        from busctl_lib.expressions import in_words
+
+        why = account.operation.plan.get("plan", {}).get("undecided_why", {})
+        lines += [f"left, since undecided: {in_words(reason, count)}" for reason, count in why.items()]
     if account.gone:
         lines.append(f"{account.gone:,} had been taken by somebody else")
     lines += [f"{back.count:,} came back: {back.cause} (group {back.group})" for back in account.came_back or []]

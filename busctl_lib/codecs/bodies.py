@@ -19,6 +19,7 @@ from busctl_lib.errors import CodecError
 NOT_JSON: Any = object()
 """The value of a body that is no JSON."""
 _NOT_ASCII = re.compile("[^\x00-\x7f]")
+_NOTHING, _VALUE, _ALL = frozenset[str](), frozenset({"body"}), frozenset({"body", "text"})
 _NAMELESS = "no text, and of no format known here"
 _MARK = "\ufeff"
 _JSON_BEGINS = ("{", "[")
@@ -47,6 +48,8 @@ class Body:
     _value: Any = NOT_JSON
     _why: str | None = None
     _is_parsed = False
+    _is_said_wrong = False
+    """Whether it says that it is text, and the text could not be read."""
 
     def __init__(
         self, envelope: Envelope, *, keys: Keyring | None = None, limit: int = LIMIT_BYTES, size: int | None = None
@@ -82,13 +85,13 @@ class Body:
             return
         section = kinds.section_of(self.data, self.envelope.properties.type)
         if said is not None and charset is None:
-            self._why = f"unknown character set {said!r:.40}"
+            self._why, self._is_said_wrong = f"unknown character set {said!r:.40}", True
         elif section is not None:
             self._why = section
         elif (found := read_text(self.data, charset, cut=self.is_cut)) is not None:
             self.text, self.charset = found
         elif said is not None and charset != UTF8:
-            self._why = f"no text in {said}, though it says so"
+            self._why, self._is_said_wrong = f"no text in {said}, though it says so", True
 
     @property
     def value(self) -> Any:
@@ -114,6 +117,16 @@ class Body:
     def is_known(self) -> bool:
         """Whether what has no text has a name all the same: its format, or what it was said to be."""
         return self.text is None and self.why != _NAMELESS
+
+    @property
+    def hidden(self) -> frozenset[str]:
+        """Which fields of its document are not known, and therefore absent: a filter cannot decide by them.
+
+        Of bytes that are no text it is known that there is no `text`.
+        """
+        if self.why is None:
+            return _NOTHING
+        return _ALL if self.undecoded is not None or self.is_cut or self._is_said_wrong else _VALUE
 
     @property
     def printed(self) -> str:

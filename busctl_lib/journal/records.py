@@ -38,6 +38,8 @@ class Operation(msgspec.Struct, kw_only=True, omit_defaults=True):
     failed: int = 0
     """Left where they were for another reason."""
     unknown: int = 0
+    undecided: int = 0
+    """Left where they were: the filter could not tell whether they are meant. They are none of those planned."""
     started_at: float | None = None
     ended_at: float | None = None
     vhost: str = "/"

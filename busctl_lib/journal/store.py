@@ -156,7 +156,7 @@ class Journal:
         plan = msgspec.json.decode(known["plan"] or "{}", type=dict[str, Any])
         known |= {"plan": plan.get("plan", {}), "planned": plan.get("planned", 0)}
         operation = Operation(**{name: value for name, value in known.items() if name in fields})
-        operation.moved = plan.get("moved", 0)
+        operation.moved, operation.undecided = plan.get("moved", 0), plan.get("undecided", 0)
         for outcome, count in self.counts(operation.id).items():
             if outcome in ("moved", "returned", "failed", "unknown"):
                 setattr(operation, outcome, count)
@@ -166,9 +166,8 @@ class Journal:
 
     @staticmethod
     def _plan(operation: Operation) -> str:
-        return msgspec.json.encode(
-            {"planned": operation.planned, "moved": operation.moved, "plan": operation.plan}
-        ).decode()
+        names = ("planned", "moved", "undecided", "plan")
+        return msgspec.json.encode({name: getattr(operation, name) for name in names}).decode()
 
     # -- messages
 

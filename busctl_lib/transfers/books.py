@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from busctl_lib.journal import Intent, Journal, Operation, Verdict
 from busctl_lib.transfers.fixed import FixedSet, View
-from busctl_lib.transfers.requests import Request
+from busctl_lib.transfers.requests import UNDECIDED, Request
 
 
 class Books:
@@ -96,6 +96,7 @@ class Books:
             (self._away if self.request.takes else self.stays)[known_as] += 1
         elif outcome == "skipped":
             self._away[known_as] += 1
+            operation.undecided += verdict.reason == UNDECIDED
         elif outcome == "unknown":
             operation.unknown += 1
             self.unknown[known_as] += 1

@@ -263,7 +263,7 @@ class Engine:
             elif place in sent.returned:
                 verdicts.append(Verdict(work.intent, "returned", reason_for(work.envelope, sent.returned[place])))
             else:
-                verdicts.append(Verdict(work.intent, "skipped" if work.rewrites else "moved"))
+                verdicts.append(work.arrived())
                 if not self._exact and self._request.takes:
                     self._confirmed.append(work)
         return verdicts
@@ -282,9 +282,7 @@ class Engine:
         """
         works = under_way.works
         verdicts = [
-            Verdict(work.intent, "unknown", returned[place])
-            if place in returned
-            else Verdict(work.intent, "skipped" if work.rewrites else "moved")
+            Verdict(work.intent, "unknown", returned[place]) if place in returned else work.arrived()
             for place, work in enumerate(works)
         ]
         self._close(under_way, verdicts)

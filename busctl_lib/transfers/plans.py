@@ -62,6 +62,10 @@ class Plan(msgspec.Struct, kw_only=True, omit_defaults=True):
     examined: int
     """How many of them were read for it, the first ones."""
     selected: int
+    undecided: int = 0
+    """Of those that were read, how many `where` could not decide: they stay, or are taken where that was asked for."""
+    undecided_why: dict[str, int] = {}
+    """Why, and how many for that reason."""
     targets: list[Target] = []
     stays: dict[str, int] = {}
     """Why so many would stay."""
@@ -284,9 +288,7 @@ class Sums:
         )
 
 
-def special(
-    plan: Plan, info: QueueInfo, *, whole: bool, budget: PeekBudget, trouble: str | None, trash_keeps: int | None
-) -> Iterator[str]:
+def special(plan: Plan, info: QueueInfo, *, whole: bool, budget: PeekBudget, trash_keeps: int | None) -> Iterator[str]:
     """What else is to be known before.
 
     Args:
@@ -294,12 +296,9 @@ def special(
         info: The source.
         whole: Whether all of the source was read.
         budget: The source's peek budget.
-        trouble: What the selection's expression failed on.
         trash_keeps: How many messages go into the trash at most; None where nothing does.
     """
     request = plan.request
-    if trouble:
-        yield f"--where failed on some messages, which counts as no match: {trouble}"
     if not whole:
         yield f"the first {plan.examined:,} of {plan.waiting:,} messages were read for this plan"
     if info.type == "quorum":

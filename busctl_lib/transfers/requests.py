@@ -11,6 +11,9 @@ from busctl_lib.retry import REPLAYS_HEADER as REPLAYS_HEADER
 
 Kind = Literal["replay", "move", "copy", "park", "discard", "undo"]
 Route = Literal["original", "queue"]
+Undecided = Literal["leave", "take"]
+UNDECIDED = "undecided"
+"""Why a message was written anew that may have been meant."""
 OPERATION_HEADER = "busctl-operation"
 MANY_REPLAYS = 3
 """From this replay of one message on, something else than another replay is due."""
@@ -27,6 +30,8 @@ class Request(msgspec.Struct, kw_only=True, omit_defaults=True):
     """replay: the original exchange and key, or the queue it died in; None: as long as both are the same."""
     where: str | None = None
     """jq: only the messages for whose document this is true."""
+    undecided: Undecided = "leave"
+    """What becomes of messages that `where` cannot decide, because it fails on them or reads what could not be read."""
     group: str | None = None
     """Only the messages of this group, by the beginning of its id."""
     ids: list[str] = []

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
+from busctl_lib.codecs import Keyring
 from busctl_lib.deadletters.dialects import Failure, failure_of
 from busctl_lib.deadletters.fingerprints import fingerprint
-from busctl_lib.documents import to_json
+from busctl_lib.documents import question
 from busctl_lib.envelope import Delivery
 from busctl_lib.expressions import Expression, GuardedExpression
 from busctl_lib.journal import identity
@@ -22,6 +23,7 @@ class Selection:
         request: What was asked for.
         among: Only these, by identity, each so often.
         died: Tells why and where a message of the source died.
+        keys: To decrypt bodies with.
     """
 
     def __init__(
@@ -30,8 +32,10 @@ class Selection:
         among: Counter[bytes] | None = None,
         *,
         died: Callable[[Delivery], Failure] = failure_of,
+        keys: Keyring | None = None,
     ) -> None:
         self._request = request
+        self._keys = keys
         self._died = died
         self._among = Counter(among) if among is not None else None
         self._ids = frozenset(request.ids)
@@ -45,17 +49,25 @@ class Selection:
         self._resources.close()
 
     @property
-    def trouble(self) -> str | None:
-        """What the expression said of the first message it failed on."""
-        return self._where.trouble if self._where is not None else None
+    def undecided(self) -> dict[str, int]:
+        """Why messages were undecided, and how many."""
+        return self._where.undecided.reasons if self._where is not None else {}
 
-    def of(self, deliveries: Sequence[Delivery]) -> list[bool]:
-        """Whether each is meant. Raises ExpressionTimedOut."""
-        chosen = [self._is_meant(delivery) for delivery in deliveries]
+    @property
+    def notes(self) -> list[str]:
+        """What the expression reads and no message has."""
+        return self._where.notes() if self._where is not None else []
+
+    def of(self, deliveries: Sequence[Delivery]) -> list[bool | None]:
+        """Whether each is meant; None: that cannot be decided, and it is to be left. Raises ExpressionTimedOut."""
+        chosen: list[bool | None] = [self._is_meant(delivery) for delivery in deliveries]
         if self._where is not None and any(chosen):
             asked = [delivery for delivery, meant in zip(deliveries, chosen, strict=True) if meant]
-            answers = iter(self._where.matches([to_json(each, only=self._where.reads) for each in asked]))
-            chosen = [meant and next(answers) for meant in chosen]
+            answers = iter(
+                self._where.decide([question(each, keys=self._keys, only=self._where.reads) for each in asked])
+            )
+            unknown = True if self._request.undecided == "take" else None
+            chosen = [meant and (unknown if (answer := next(answers)) is None else answer) for meant in chosen]
         return chosen
 
     def _is_meant(self, delivery: Delivery) -> bool:

@@ -26,7 +26,7 @@ QUORUM_HELD = 2000
 _SLICE_S = 0.25
 _GATHER_S = 0.05
 _GHOST = "it is at its target; that it was taken out of its queue was not heard of"
-Match = Callable[[Sequence[Delivery]], list[bool]]
+Match = Callable[[Sequence[Delivery]], list[bool | None]]
 
 
 class Sorter:
@@ -147,7 +147,7 @@ class Sorter:
             self._mover.renew()
 
     def _sort(self, deliveries: list[Delivery]) -> None:
-        chosen = self._match(deliveries) if self._match is not None else [True] * len(deliveries)
+        chosen: list[bool | None] = [True] * len(deliveries) if self._match is None else self._match(deliveries)
         for delivery, wanted in zip(deliveries, chosen, strict=True):
             header = header_of(delivery)
             known_as = identity_of(header, delivery.body)
@@ -161,6 +161,7 @@ class Sorter:
             else:
                 aim = Aim(self.to_own_tail(delivery))
                 self._add(delivery, aim, self._books.next_seq(), known_as, header, None, rewrites=True)
+                self.lined_up[-1].undecided = wanted is None
         if self._left:
             left, self._left = self._left, []
             self._books.close(None, left)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from busctl_lib.codecs import NOT_JSON, Body
+from busctl_lib.codecs import NOT_JSON, Body, Keyring
 from busctl_lib.deadletters.dialects import Failure, failure_of
 from busctl_lib.documents import body_of, to_json
 from busctl_lib.envelope import Delivery, Envelope
@@ -51,6 +51,7 @@ class Aimer:
         routes: The vhost's routes; None where they cannot be read.
         died: Tells why and where a message of the source died.
         user: Who publishes: the broker refuses a message with another one's `user_id`.
+        keys: To decrypt bodies with, for --edit.
     """
 
     def __init__(
@@ -61,12 +62,14 @@ class Aimer:
         *,
         died: Callable[[Delivery], Failure] = failure_of,
         user: str | None = None,
+        keys: Keyring | None = None,
     ) -> None:
         self._request = request
         self._operation = operation
         self._routes = routes
         self._died = died
         self._user = user
+        self._keys = keys
         self._edit = GuardedExpression(Expression(request.edit, "--edit")) if request.edit else None
 
     def close(self) -> None:
@@ -84,7 +87,7 @@ class Aimer:
         if self._edit is not None:
             sent = aim.envelope
             inner = msgspec.structs.replace(delivery, properties=sent.properties, body=sent.body)
-            aim.envelope.body = edited(self._edit, inner if aim.unwrapped else delivery)
+            aim.envelope.body = edited(self._edit, inner if aim.unwrapped else delivery, self._keys)
         return aim
 
     def _elsewhere(self, delivery: Delivery) -> Aim:
@@ -127,13 +130,13 @@ class Aimer:
         )
 
 
-def edited(edit: GuardedExpression, delivery: Delivery) -> bytes:
+def edited(edit: GuardedExpression, delivery: Delivery, keys: Keyring | None = None) -> bytes:
     """The body that `--edit` makes of a message: in the character set it had, compressed as it was.
 
     Raises:
         Stays: the expression fails on it, or it or jq would change what it was not asked to change.
     """
-    body = body_of(delivery)
+    body = body_of(delivery, keys)
     if body.value is NOT_JSON:
         raise Stays(f"--edit needs a JSON body ({body.why})")
     try:
@@ -142,7 +145,7 @@ def edited(edit: GuardedExpression, delivery: Delivery) -> bytes:
         raise Stays(f"--edit cannot read the body: {error}") from None
     if _canonical(same) != _canonical(body.value):
         raise Stays("--edit would change numbers of the body that jq cannot hold")
-    results = edit.results([to_json(delivery)])[0]
+    results = edit.results([to_json(delivery, keys=keys)])[0]
     if not results:
         raise Stays(f"--edit gives nothing{f': {edit.trouble}' if edit.trouble else ''}")
     if len(results) > 1:

@@ -12,6 +12,7 @@ from typing import Literal, Self
 import msgspec
 
 from busctl_lib.broker import MessageBroker
+from busctl_lib.codecs import Keyring
 from busctl_lib.deadletters.dialects import failure_of
 from busctl_lib.deadletters.grounds import GroundsOf
 from busctl_lib.errors import BusError, ConfigError, GuardRefused, NotFound
@@ -55,6 +56,7 @@ class Transfer:
         request: What shall happen.
         among: Only these messages, by identity.
         resumes: An operation of the journal to be gone on with; see `resume`.
+        keys: To decrypt bodies with, for `where` and `edit`.
 
     Thread: one, but `engine`'s `pause`, `go_on` and `stop` from any.
     """
@@ -68,6 +70,7 @@ class Transfer:
         *,
         among: Counter[bytes] | None = None,
         resumes: Operation | None = None,
+        keys: Keyring | None = None,
     ) -> None:
         self.request = request
         self.plan: Plan | None = None
@@ -95,10 +98,10 @@ class Transfer:
         grounds = GroundsOf(management, broker.virtual_host, request.source)
         self._died = lambda delivery: failure_of(delivery, grounds.value)
         user = broker.endpoints[0].username
-        self._aimer = Aimer(request, self.operation.id, self._routes, died=self._died, user=user)
+        self._aimer = Aimer(request, self.operation.id, self._routes, died=self._died, user=user, keys=keys)
         self._resources.callback(self._aimer.close)
         self._among = among
-        self._selection = Selection(request, among, died=self._died)
+        self._selection = Selection(request, among, died=self._died, keys=keys)
         self._resources.callback(self._selection.close)
         exact = self._trash is not None or not request.fast
         self._source = Source(broker, management, request, exact=exact)
@@ -169,13 +172,16 @@ class Transfer:
             source_type=info.type or "classic",
             waiting=waiting,
             messages=pack_set(sums.identities.elements()) if reading.whole else None,
+            undecided=sum(self._selection.undecided.values()),
+            undecided_why=self._selection.undecided,
         )
+        self.operation.undecided = plan.undecided if reading.whole and request.undecided == "leave" else 0
+        plan.warnings += self._selection.notes
         plan.warnings += special(
             plan,
             info,
             whole=reading.whole,
             budget=self._source.budget,
-            trouble=self._selection.trouble,
             trash_keeps=TRASH_MESSAGES if self._trash is not None else None,
         )
         plan.overfull = sums.room.overfull(self._broker, at_least=0 if reading.whole else total)
@@ -314,6 +320,7 @@ class Transfer:
         *,
         accept_loss: bool = False,
         accept_delay: bool = False,
+        keys: Keyring | None = None,
     ) -> Transfer:
         """An operation that was interrupted, to be gone on with by `resuming`.
 
@@ -332,7 +339,7 @@ class Transfer:
         request = msgspec.convert(operation.plan["request"], Request)
         request.accept_loss = request.accept_loss or accept_loss
         request.accept_delay = request.accept_delay or accept_delay
-        transfer = cls(broker, management, journal, request, resumes=operation)
+        transfer = cls(broker, management, journal, request, resumes=operation, keys=keys)
         try:
             if (operation.broker, operation.vhost) != (transfer._cluster, broker.virtual_host):
                 raise ConfigError(f"operation {operation.id} is of vhost {operation.vhost!r} at {operation.broker}")

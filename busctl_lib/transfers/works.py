@@ -11,7 +11,8 @@ from busctl_lib.amqp import wire
 from busctl_lib.amqp.batches import Batch, Sent
 from busctl_lib.amqp.movers import Mover
 from busctl_lib.envelope import Delivery, Envelope, Outcome
-from busctl_lib.journal import Intent, steady, steady_header
+from busctl_lib.journal import Intent, Verdict, steady, steady_header
+from busctl_lib.transfers.requests import UNDECIDED
 from busctl_lib.transfers.targets import Aim
 
 
@@ -28,6 +29,14 @@ class Work(msgspec.Struct):
     """Whether it reaches one queue only: refused means then that nobody has it."""
     rewrites: bool = False
     """Goes to the tail of its own queue."""
+    undecided: bool = False
+    """Whether that is so because nobody knows whether it is meant."""
+
+    def arrived(self) -> Verdict:
+        """It is where it was sent."""
+        if self.rewrites:
+            return Verdict(self.intent, "skipped", UNDECIDED if self.undecided else None)
+        return Verdict(self.intent, "moved")
 
 
 class UnderWay(msgspec.Struct):

@@ -28,6 +28,7 @@ from busctl.views import calls as view
 from busctl.views.formats import safe_text
 from busctl_lib.documents import body_of
 from busctl_lib.envelope import Delivery
+from busctl_lib.questions import Question
 from busctl_lib.rpc.pairs import MethodFigures, Pairs, SpiedCall
 
 if TYPE_CHECKING:
@@ -92,6 +93,12 @@ class CallsScreen(FlowPlace[SpiedCall]):
         """State, method, error and both halves."""
         halves = (view.CALLS.column(name).text(row) for name in ("request", "reply"))
         return " ".join([row.state, row.method, row.error or "", row.correlation_id or "", *halves])
+
+    def ask(self, row: SpiedCall) -> Question:
+        """Put a call to jq: a half whose body could not be read is not known."""
+        halves = {name: body_of(half) for name in ("request", "reply") if (half := getattr(row, name)) is not None}
+        unread = {name: body.why for name, body in halves.items() if body.why is not None}
+        return super().ask(row)._replace(hidden=frozenset(unread), why="; ".join(map(str, unread.values())))
 
     def compose_place(self) -> ComposeResult:
         """The rows, one of them in full, the figures of each method."""

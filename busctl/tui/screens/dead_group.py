@@ -79,10 +79,9 @@ class GroupScreen(MessagesPlace):
         """Say what they have in common."""
         count = formats.counted(len(self._messages), "message")
         text = Content.assemble((safe_text(self.group.cause, 300), "bold $text-error"), f"  {count}")
-        if self.filter_trouble:
-            text += Content.styled(f"  the filter {safe_text(self.filter_trouble, 80)}", "bold $text-warning")
-        elif self.filter:
+        if self.filter and not self.filter_trouble:
             text += Content.styled(f"  {self.log_rows.shown:,} match", "$text-accent")
+        text += self.filter_said()
         self.query_one("#peek-account", Static).update(text)
 
     def facts_of(self, delivery: Delivery) -> Content:

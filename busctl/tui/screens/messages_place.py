@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
@@ -23,9 +23,10 @@ from busctl.tui.widgets.hanging_text import HangingText
 from busctl.tui.widgets.message_log import MessageLog, matched_text
 from busctl.views import formats
 from busctl.views.formats import safe_text
-from busctl_lib.documents import body_of, headers_to_json, to_json
+from busctl_lib.documents import body_of, headers_to_json, question, to_json
 from busctl_lib.envelope import PROPERTY_NAMES, Delivery
 from busctl_lib.moments import as_datetime
+from busctl_lib.questions import Question
 
 if TYPE_CHECKING:
     from busctl_lib.taps import TapEvent
@@ -62,9 +63,10 @@ class MessagesPlace(Place):
 
     def __init__(self, feed: Feed) -> None:
         super().__init__(feed)
-        self._sieve: sieve.Sieve[TapEvent] = sieve.Sieve(matched_text, _document, self._tell_sifted)
+        self._sieve: sieve.Sieve[TapEvent] = sieve.Sieve(matched_text, _ask, self._tell_sifted, "messages")
         self.filter_trouble = ""
         """Why the filter was stopped; "" while it runs."""
+        self._filter_told: Sequence[str] = ()
 
     # --- for each
 
@@ -130,9 +132,18 @@ class MessagesPlace(Place):
 
     # --- the filter
 
+    def filter_said(self) -> Content:
+        """Why the filter was stopped, or what it could not decide, in a line that has more before it."""
+        if self.filter_trouble:
+            return Content.styled(f"  the filter {safe_text(self.filter_trouble, 80)}", "bold $text-warning")
+        if not self._filter_told:
+            return Content("")
+        hint = "" if self.filter.shows_undecided else " (=? shows them)"
+        return Content.styled(f"  ▲ {safe_text('; '.join(self._filter_told), 100)}{hint}", "$text-warning")
+
     def show_filtered(self) -> None:
         """Show the messages that pass; a filter that runs elsewhere tells later."""
-        self.filter_trouble = ""
+        self.filter_trouble, self._filter_told = "", ()
         self._sieve.choose(self.filter if self.filter.guarded else None)
         self.log_rows.set_filter(self.filter)
         self.show_mode()
@@ -147,6 +158,7 @@ class MessagesPlace(Place):
         result = message.result
         if result.filter is self.filter:
             self.log_rows.pass_rows(result.passed)
+            self._filter_told = result.told
             if result.stopped:
                 self.filter_trouble = result.trouble
             self.show_mode()
@@ -224,9 +236,9 @@ def traced(delivery: Delivery) -> str | None:
     return None
 
 
-def _document(event: TapEvent) -> bytes:
+def _ask(event: TapEvent) -> Question:
     """What jq looks at: the document of a message."""
-    return to_json(event) if isinstance(event, Delivery) else msgspec.json.encode({"note": event.text})
+    return question(event) if isinstance(event, Delivery) else Question(msgspec.json.encode({"note": event.text}))
 
 
 def _as_json(value: object) -> str:

@@ -110,6 +110,5 @@ class PeekScreen(MessagesPlace):
             text = self._account
             if self._looked_at is not None:
                 text += Content.styled(f"  · {formats.age(self.clock() - self._looked_at)}, not repeated", "$muted")
-            if self.filter_trouble:
-                text += Content.styled(f"  the filter {safe_text(self.filter_trouble, 80)}", "bold $text-warning")
+            text += self.filter_said()
         self.query_one("#peek-account", Static).update(text)

@@ -20,6 +20,7 @@ from busctl.tui.widgets.slots import Slot
 from busctl.tui.widgets.table import LiveTable
 from busctl.views.formats import safe_text
 from busctl.views.view import View
+from busctl_lib.questions import Question
 
 T = TypeVar("T")
 
@@ -58,7 +59,7 @@ class TablePlace(Place, Generic[T]):
         self.filter = filtered
         self.view = view
         self._wide = False
-        self._sieve: sieve.Sieve[T] = sieve.Sieve(self.label, self._document, self._tell_sifted)
+        self._sieve: sieve.Sieve[T] = sieve.Sieve(self.label, self.ask, self._tell_sifted)
         self._passed: Sequence[T] | None = None
         """What passed a filter that runs elsewhere; None: it was not told yet."""
         self._narrowed = False
@@ -183,15 +184,16 @@ class TablePlace(Place, Generic[T]):
             self.say_facts(f"the filter {safe_text(result.trouble)}")
             return
         self._show(result.passed)
-        if result.trouble and not result.passed:
-            self.say_facts(f"jq: {safe_text(result.trouble, 60)}")
+        if result.told and not result.passed:
+            self.say_facts(safe_text("; ".join(result.told), 60))
 
     def _tell_sifted(self, result: sieve.Sifted[T]) -> None:
         """Runs on the sieve's thread."""
         self.post_message(Sifted(result))
 
-    def _document(self, row: T) -> bytes:
-        return msgspec.json.encode(self.view.json(row))
+    def ask(self, row: T) -> Question:
+        """Put a row to jq."""
+        return Question(msgspec.json.encode(self.view.json(row)))
 
     def belonging(self, rows: Sequence[T]) -> Sequence[T]:
         """Give the rows that belong here."""

@@ -189,11 +189,9 @@ class TailScreen(MessagesPlace):
             parts.append((f"   shown 1 of {self._one_of:.0f}", "bold $text-warning"))
         if (saved := self._saving.line) is not None:
             parts.append((f"   ● {safe_text(saved)}", "bold $text-error"))
-        if self.filter_trouble:
-            parts.append((f"   the filter {safe_text(self.filter_trouble, 80)}", "bold $text-warning"))
-        elif self.filter:
+        if self.filter and not self.filter_trouble:
             parts.append((f"   {log.shown:,} of {log.kept:,} kept match", "$text-accent"))
-        return Content.assemble(*parts)
+        return Content.assemble(*parts) + self.filter_said()
 
     def _rate_line(self) -> str:
         """The rate of the last minute."""
