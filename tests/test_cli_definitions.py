@@ -55,7 +55,7 @@ def test_an_export_differs_in_nothing_and_brings_everything_back(
 ) -> None:
     path = tmp_path / "bus.json"
     code, out, err = run("definitions", "export", str(path))
-    assert (code, out, f"{path} has queues: 1" in err) == (0, "", True)
+    assert (code, out, f"{path} has exchanges: 1, queues: 1, bindings: 1" in err) == (0, "", True)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     path.chmod(0o644)
     assert run("definitions", "export", str(path))[0] == 2, "a file is not replaced unless that is asked for"

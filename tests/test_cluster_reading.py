@@ -136,7 +136,7 @@ def test_what_is_deprecated_and_in_use_is_named(
 ) -> None:
     queue = f"{vhost.api_url}/api/queues/{vhost.name}/passing"
     requests.put(queue, json={"durable": False, "auto_delete": False}, timeout=10).raise_for_status()
-    found = api.deprecated_features_used()
+    found = api.deprecated_features(used=True)
     shown = run("overview")[1]
     told = json.loads(run("overview", "-o", "json")[1])
     if release < (3, 13):

@@ -52,6 +52,8 @@ def operation(
         planned: How many things it is about.
         vhost: Where it is; the session's vhost by default.
         plan: What it was, for the audit.
+
+    A block that did only a part sets the state `partial`.
     """
     from busctl_lib.journal import Journal, Operation
 
@@ -75,7 +77,7 @@ def operation(
             journal.set_state(made, "failed" if isinstance(error, Exception) else "interrupted", told)
             raise
         said = done if isinstance(done, str) else done()
-        journal.set_state(made, "done", said)
+        journal.set_state(made, "partial" if made.state == "partial" else "done", said)
     tell(made, said, form)
 
 

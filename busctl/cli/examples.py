@@ -204,6 +204,7 @@ _EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "definitions export": (
         ("definitions export before.json --force", "into a file, instead of the one there"),
         ("definitions export -A > cluster.json", "of the whole cluster, with users"),
+        ("definitions export quorum.json --transform quorum", "rewritten for quorum queues, each change listed"),
     ),
     "definitions diff": (("definitions diff before.json", "exit code 1 where they differ"),),
     "definitions import": (("definitions import before.json --yes", "adds and replaces, deletes nothing"),),

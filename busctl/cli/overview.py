@@ -69,7 +69,7 @@ class _Own:
         if time.monotonic() >= self._due:
             self.checks = api.health()
             try:
-                self.deprecated, self.why = api.deprecated_features_used(), ""
+                self.deprecated, self.why = api.deprecated_features(used=True), ""
             except ApiError as error:
                 self.deprecated, self.why = None, str(error)
             self._due = time.monotonic() + _OWN_GOOD_S

@@ -58,10 +58,10 @@ class ClusterReading(Reading):
             return HealthCheck(name=name, status="unknown", reason=str(error))
         return HealthCheck(name=name, status="ok")
 
-    def deprecated_features_used(self) -> list[DeprecatedFeature] | None:
-        """Features in use that a later version will not have; None before 3.13, which does not tell."""
+    def deprecated_features(self, *, used: bool = False) -> list[DeprecatedFeature] | None:
+        """Features that a later version will not have, all or those in use; None before 3.13, which does not tell."""
         try:
-            return self._ask("deprecated-features/used", list[DeprecatedFeature])
+            return self._ask(f"deprecated-features{'/used' if used else ''}", list[DeprecatedFeature])
         except (NotFound, ApiError) as error:
             if not is_no_path(error):
                 raise

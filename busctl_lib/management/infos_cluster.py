@@ -162,6 +162,11 @@ class DeprecatedFeature(Info):
     doc_url: str | None = None
     provided_by: str | None = None
 
+    @property
+    def is_denied(self) -> bool:
+        """Whether the broker does not permit its use; before 4.3 it tells only what is usual."""
+        return self.state == "denied" or (self.state is None and self.deprecation_phase != "permitted_by_default")
+
 
 class HealthCheck(Info):
     """What one of the broker's own checks said."""

@@ -1,8 +1,10 @@
 """Records what the management API of a real node answers to each method of our client, for `tests/test_recorded.py`.
 
-usage: record.py [ROOT ...]     ROOT: a directory in which another RabbitMQ is installed; without one the installed
+usage: record.py [definitions] [ROOT ...]
+ROOT: a directory in which another RabbitMQ is installed; without one the installed
 
-Writes VERSION/METHOD.json beside this file. Names of machines, folders, ports and passwords are replaced: what is
+Writes VERSION/METHOD.json beside this file, or VERSION/definitions.json: a vhost with one of everything, as the broker
+itself exports it. Names of machines, folders, ports and passwords are replaced: what is
 left is the same for everyone who records.
 """
 
@@ -119,6 +121,82 @@ def record(root: str | None) -> None:
         print(f"{version}: {len(METHODS)} answers", file=sys.stderr)
 
 
+DECLARED: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "fleeting": {"durable": False},
+    "shortlived": {"auto_delete": True},
+    "first": {"arguments": {"x-queue-version": 1}},
+    "second": {"arguments": {"x-queue-version": 2}},
+    "urgent": {"arguments": {"x-max-priority": 5}},
+    "lazy": {"arguments": {"x-queue-mode": "lazy"}},
+    "placed": {"arguments": {"x-queue-master-locator": "min-masters"}},
+    "limited": {
+        "arguments": {
+            "x-message-ttl": 1000,
+            "x-expires": 100000,
+            "x-max-length": 10,
+            "x-overflow": "reject-publish-dlx",
+            "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": "plain",
+        }
+    },
+    "replicated": {"arguments": {"x-queue-type": "quorum", "x-delivery-limit": 5}},
+    "tape": {"arguments": {"x-queue-type": "stream", "x-max-age": "1D"}},
+    "one-by-one": {"arguments": {"x-single-active-consumer": True}},
+}
+POLICIES: dict[str, dict[str, Any]] = {
+    "mirrored": {"pattern": "^plain", "definition": {"ha-mode": "all", "message-ttl": 60000}, "apply-to": "queues"},
+    "mirrored-only": {"pattern": "^x", "definition": {"ha-mode": "all"}, "apply-to": "all"},
+    "placed": {"pattern": "^p", "definition": {"queue-master-locator": "min-masters"}, "apply-to": "queues"},
+    "lazy": {
+        "pattern": "^l",
+        "definition": {"queue-mode": "lazy", "max-length": 9},
+        "apply-to": "queues",
+        "priority": 3,
+    },
+    "classic": {"pattern": "^u", "definition": {"max-length": 8}, "apply-to": "classic_queues"},
+}
+
+
+def record_definitions(root: str | None) -> None:
+    """Keep what a node exports of a vhost with one of everything; what this version does not take is left out."""
+    with PrivateBroker(root=root) as node:
+
+        def send(method: str, path: str, body: object) -> None:
+            answer = requests.request(method, f"{node.api_url}/api/{path}", json=body, timeout=30)
+            if not answer.ok:
+                print(f"not on this version: {path}: {answer.text.strip()}", file=sys.stderr)
+
+        send("PUT", "vhosts/all", {})
+        send("PUT", f"permissions/all/{node.username}", _EVERYTHING)
+        usual = {"durable": True, "auto_delete": False}
+        for name, kind in {"trading": "topic", "lost": "fanout", "inner": "fanout"}.items():
+            more = {"internal": True} if name == "inner" else {}
+            arguments = {"alternate-exchange": "lost"} if name == "trading" else {}
+            send("PUT", f"exchanges/all/{name}", {**usual, "type": kind, "arguments": arguments, **more})
+        for name, how in DECLARED.items():
+            send("PUT", f"queues/all/{name}", {**usual, **how})
+        send("POST", "bindings/all/e/trading/q/plain", {"routing_key": "order.#", "arguments": {"n": 1}})
+        send("POST", "bindings/all/e/trading/q/plain", {"routing_key": "#.a.#.b.#", "arguments": {}})
+        send("POST", "bindings/all/e/trading/q/fleeting", {"routing_key": "order.#"})
+        send("POST", "bindings/all/e/trading/e/inner", {"routing_key": "audit.*"})
+        send("POST", "bindings/all/e/inner/q/plain", {"routing_key": ""})
+        for name, body in POLICIES.items():
+            send("PUT", f"policies/all/{name}", body)
+        operator = {"pattern": "^l", "definition": {"max-length": 500}, "apply-to": "queues"}
+        send("PUT", "operator-policies/all/cap", operator)
+        send("PUT", "vhost-limits/all/max-queues", {"value": 100})
+        with MessageBroker(url=node.amqp_url.rpartition("/")[0] + "/all") as broker:
+            broker.declare_queue("mine", exclusive=True)
+            broker.bind_queue("mine", "trading", "#")
+            with ManagementClient(node.api_url) as api:
+                found, version = api.definitions("all"), str(api.overview().rabbitmq_version)
+        text = json.dumps(found, indent=1, sort_keys=True, ensure_ascii=False)
+        (_HERE / version).mkdir(exist_ok=True)
+        (_HERE / version / "definitions.json").write_text(without_the_machine(text, node) + "\n", "utf-8")
+        print(f"{version}: definitions", file=sys.stderr)
+
+
 def without_the_machine(text: str, node: PrivateBroker) -> str:
     """Replace what is of this machine and of this run."""
     text = _PATH.sub("/somewhere", text)
@@ -134,5 +212,7 @@ def without_the_machine(text: str, node: PrivateBroker) -> str:
 
 
 if __name__ == "__main__":
-    for root in sys.argv[1:] or [None]:
-        record(root)
+    words = sys.argv[1:]
+    keep = record_definitions if words[:1] == ["definitions"] else record
+    for root in (words[1:] if keep is record_definitions else words) or [None]:
+        keep(root)

@@ -202,7 +202,7 @@ class OverviewScreen(Place):
         while not self._gone_away.is_set():
             if self.is_current:
                 with contextlib.suppress(BusError):  # the state line says so already; what was seen last stays
-                    self.post_message(OwnAsked(api.health(), api.deprecated_features_used()))
+                    self.post_message(OwnAsked(api.health(), api.deprecated_features(used=True)))
             self._gone_away.wait(OWN_BEAT_S)
 
     @on(OwnAsked)
