@@ -200,8 +200,8 @@ class MessageBroker:
 
         Raises:
             NotFound: passive, and it is not there. PreconditionFailed: it exists with other settings.
-            ConfigError: neither durable nor exclusive, which RabbitMQ 4.3 answers by closing the connection; or
-                settings that do not go together.
+            ConfigError: neither durable nor exclusive, which RabbitMQ 4.3 answers by closing the connection, unless it
+                is configured to permit it; or settings that do not go together.
         """
         if max_priority is not None:
             arguments = with_priority(queue, arguments or {}, max_priority)
@@ -211,7 +211,7 @@ class MessageBroker:
             self.guard_change(f"declaring queue {queue!r}")
             if not durable:
                 raise ConfigError(
-                    f"queue {queue!r} would be neither durable nor exclusive, which RabbitMQ 4.3 refuses",
+                    f"queue {queue!r} would be neither durable nor exclusive, which RabbitMQ 4.3 permits no more",
                     hint="make it durable, or exclusive to this connection",
                 )
         spec = QueueSpec(

@@ -66,7 +66,7 @@ def with_priority(queue: str, arguments: dict[str, Any], max_priority: int) -> d
     if arguments.get("x-queue-type", "classic") != "classic":
         raise ConfigError(
             f"queue {queue!r}: max_priority is for classic queues",
-            hint="quorum queues have two levels by themselves from RabbitMQ 4.0 on: above 4, and the rest",
+            hint="quorum queues have priorities by themselves: from RabbitMQ 4.0 on two, from 4.3 on each its own",
         )
     return {**arguments, "x-max-priority": max_priority}
 

@@ -22,7 +22,7 @@ from busctl_lib.tokens import TokenSource
 
 
 class ManagementClient(Changes, QueueReading, AccessReading, ClusterReading):
-    """The RabbitMQ management API of one cluster, versions 3.10 to 4.x.
+    """The RabbitMQ management API of one cluster, versions 3.10 to 4.3.
 
     Args:
         api_url: For example http://guest:guest@localhost:15672; a path prefix is kept.
