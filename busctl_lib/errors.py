@@ -12,6 +12,7 @@
     │   └── LinkLost               there was a link; it is gone and what was asked did not finish
     ├── BrokerRefused              the broker answered no (code, text)
     │   ├── NotFound               404: no such queue or exchange
+    │   ├── QueueAway              it is there, but its node is down, or it has no majority (queue, why)
     │   ├── AccessForbidden        403: this user may not
     │   ├── ResourceLocked         405: exclusive to another connection
     │   └── PreconditionFailed     406: it exists, otherwise declared; or a limit
@@ -21,6 +22,7 @@
     │   ├── PublishRefused         REFUSED: not sent, and sending it again as it is will not help
     │   ├── NeverSent              NEVER_SENT: did not leave the process in time
     │   └── OutcomeUnknown         UNKNOWN: sent, and the link died before the confirm
+    │       └── NoConfirm          UNKNOWN: sent, and no confirm came before the deadline
     ├── RpcFailed                  a call that brought no result
     │   ├── NoResponder            no such queue, or no consumer at the deadline (queue)
     │   ├── ReplyTimeout           no reply within the deadline (queue)
@@ -108,6 +110,18 @@ class NotFound(BrokerRefused):
     """404: no such queue, exchange, or (API) object."""
 
 
+class QueueAway(BrokerRefused):
+    """The queue is there and cannot be reached now: its node is down, it has no majority. Facts: `queue`, `why`."""
+
+    queue: str = ""
+    why: str = ""
+
+    @classmethod
+    def because(cls, queue: str, why: str, **facts: Any) -> QueueAway:
+        """The error for a queue that cannot be reached; `why` ends the sentence "it is there, but"."""
+        return cls(f"queue {queue!r} is there, but {why}", queue=queue, why=why, **facts)
+
+
 class AccessForbidden(BrokerRefused):
     """403: this user may not do that."""
 
@@ -150,6 +164,10 @@ class NeverSent(PublishFailed):
 
 class OutcomeUnknown(PublishFailed):
     """UNKNOWN: it was sent and the link died before the confirm; the broker may have it."""
+
+
+class NoConfirm(OutcomeUnknown):
+    """UNKNOWN: it was sent and no confirm came before its deadline; the broker may have it, or get it yet."""
 
 
 class RpcFailed(BusError):

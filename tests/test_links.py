@@ -56,7 +56,7 @@ def test_a_part_that_joins_while_the_others_come_back_comes_up_with_them(vhost: 
             def tick(self, now: float) -> None: ...
 
         late = Part(joined.set)
-        early = Part(lambda: link.add(late) if link.state is State.REPLAYING and late not in link._parts else None)
+        early = Part(lambda: link.add(late) if link.state is State.REPLAYING and late not in link.parts else None)
         link.submit(lambda: link.add(early))
         broker.declare_queue("q")
         proxy.cut()
@@ -88,8 +88,8 @@ def test_what_is_published_after_a_loss_waits_until_its_queue_is_declared_again(
         publisher.publish(queue, {"n": 1})
         consume, publish = broker.links.consume, broker.links.publish
         # Left alone the consumers' link would be back a while after the publishers'.
-        monkeypatch.setattr(consume._rotation, "delay_s", lambda: 60.0)
-        monkeypatch.setattr(publish._rotation, "delay_s", lambda: 0.2)
+        monkeypatch.setattr(consume._dialer.rotation, "delay_s", lambda: 60.0)
+        monkeypatch.setattr(publish._dialer.rotation, "delay_s", lambda: 0.2)
         proxy.refuse()
         proxy.cut()
         wait_until(lambda: {consume.state, publish.state} == {State.RECOVERING})

@@ -56,6 +56,7 @@ _CODES: tuple[tuple[type[errors.BusError], ExitCode], ...] = (
     (errors.BrokerRefused, ExitCode.REFUSED),
     (errors.Unroutable, ExitCode.UNROUTABLE),
     (errors.NeverSent, ExitCode.TIMED_OUT),
+    (errors.NoConfirm, ExitCode.TIMED_OUT),
     (errors.PublishRefused, ExitCode.REFUSED),
     (errors.PublishFailed, ExitCode.FAILED),
     (errors.NoResponder, ExitCode.UNROUTABLE),

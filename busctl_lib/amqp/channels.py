@@ -20,9 +20,12 @@ from busctl_lib.errors import (
     LinkLost,
     NotFound,
     PreconditionFailed,
+    QueueAway,
     ResourceLocked,
 )
 
+GOODBYE_S = 2.0
+"""How long the broker may take to say that a channel or connection is closed: one that hangs is left behind."""
 _REFUSALS: dict[int, type[BrokerRefused]] = {
     403: AccessForbidden,
     404: NotFound,
@@ -30,12 +33,26 @@ _REFUSALS: dict[int, type[BrokerRefused]] = {
     406: PreconditionFailed,
 }
 _TIMED_OUT = "delivery acknowledgement on channel"
+_AWAY: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"home node '(.*)' of durable queue '(.*)' in vhost .* is down"), "the node {0} that holds it is down"),
+    (re.compile(r"failed to perform operation on ()queue '(.*)' in vhost .* due to timeout"), "it does not answer"),
+    (re.compile(r"()queue '(.*)' in vhost .* process is stopped by supervisor"), "the broker has stopped it"),
+    (re.compile(r"()queue '(.*)' in vhost .* has crashed and failed to restart"), "it has crashed and stays down"),
+    (
+        re.compile(r"()stream queue '(.*)' in vhost .* does not have a running replica on the local node"),
+        "the node that was asked has no running replica of the stream",
+    ),
+)
+"""What the broker says, as 404 or 406, of a queue that is there and cannot be reached, by node and name."""
 
 _CHANNELS = "close what is not needed, or raise channel_max, in rabbitmq.conf and where the AMQP address names it"
 
 
 def refusal(code: int, text: str) -> BrokerRefused:
     """The error for an AMQP reply code and text, e.g. "NOT_FOUND - no queue 'x' in vhost '/'"."""
+    for pattern, why in _AWAY:
+        if (found := pattern.search(text)) is not None:
+            return QueueAway.because(found[2], why.format(found[1]), code=code, text=text)
     sentence = re.sub(r"^[A-Z_]+ - ", "", text) or f"AMQP error {code}"
     hint = None
     if code == 406 and "inequivalent arg" in text:
@@ -165,12 +182,25 @@ class Channel:
         """Call back when the broker cancels a consumer of this channel (its queue is gone)."""
         self._pika.add_on_cancel_callback(lambda _frame: callback())
 
-    async def close(self) -> None:
-        """Close it; what was delivered and not settled goes back to its queue. Never raises."""
+    async def close(self, patience_s: float | None = GOODBYE_S) -> bool:
+        """Close it; what was delivered and not settled goes back to its queue. Never raises.
+
+        Args:
+            patience_s: wait no longer for the broker, which may hang in what the channel was asked for last.
+
+        Returns:
+            Whether it is closed.
+        """
         if self._pika is None or self._told:
-            return
+            return True
         done: Pending[None] = Pending()
         self.when_closed(lambda _reason: done.resolve(None))
         if self._pika.is_open or self._pika.is_opening:
             self._pika.close()
-        await done
+        if patience_s is None:
+            await done
+        else:
+            timer = self.connection.ioloop.call_later(patience_s, lambda: done.resolve(None))
+            await done
+            self.connection.ioloop.remove_timeout(timer)
+        return self._told

@@ -13,7 +13,6 @@ import re
 from collections import deque
 from collections.abc import Callable
 
-from busctl_lib.address_parameters import FRAME_MAX
 from busctl_lib.amqp import wire
 from busctl_lib.amqp.channels import Channel
 from busctl_lib.amqp.link import Link
@@ -40,6 +39,7 @@ class Entry:
         "envelope",
         "frames",
         "index",
+        "late",
         "mandatory",
         "on_settled",
         "outcome",
@@ -69,6 +69,8 @@ class Entry:
         self.index = index
         """Its place in a batch."""
         self.outcome: Outcome | None = None
+        self.late = False
+        """Whether it was settled because its deadline passed."""
         self.reason: str | None = None
         self.returned: tuple[int, str] | None = None
         self.seq = 0
@@ -92,7 +94,6 @@ class PublishChannel:
         self._scheduled = False
         self._channel: Channel | None = None
         self._connection: LinkConnection | None = None
-        self._frame_max = FRAME_MAX
         self._seq = 0
         self._lowest = 1
         self._lone: Entry | None = None
@@ -104,7 +105,7 @@ class PublishChannel:
 
     def encode(self, envelope: Envelope, mandatory: bool) -> bytes:
         """The frames of a message on this channel; raises for what AMQP cannot carry."""
-        return wire.encode_publish(self.number, envelope, mandatory, self._frame_max)
+        return wire.encode_publish(self.number, envelope, mandatory, self.link.frame_max)
 
     def publish(self, entry: Entry) -> None:
         """Hand an entry over; its room in the window is taken already."""
@@ -113,9 +114,9 @@ class PublishChannel:
             self._scheduled = True
             self.link.submit(self._pump)
 
-    def abandon(self, entry: Entry, reason: str) -> None:
+    def abandon(self, entry: Entry) -> None:
         """Settle an entry whose caller has waited long enough: NEVER_SENT if it is still here, else UNKNOWN."""
-        self.link.submit(lambda: self._abandon(entry, reason))
+        self.link.submit(lambda: self._abandon(entry))
 
     @property
     def unconfirmed(self) -> int:
@@ -137,7 +138,6 @@ class PublishChannel:
                 logger.warning("the publish channel did not open: %s", error)
                 self.link.later(1.0, lambda: self._reopen(connection))
             return
-        self._frame_max = connection.frame_max
         self._seq, self._lowest, self._lone = 0, 1, None
         self._proven = {""}
         self._channel, self._connection = channel, connection
@@ -166,7 +166,7 @@ class PublishChannel:
         queue = self._queue
         while queue and queue[0].deadline <= now:
             entry = queue.popleft()
-            self._settle(entry, Outcome.NEVER_SENT, self._why_waiting())
+            self._settle_late(entry, Outcome.NEVER_SENT, f"its deadline came first, {self.link.says}")
         overdue = []
         for entry in self._unconfirmed.values():
             if entry.deadline > now:
@@ -174,12 +174,15 @@ class PublishChannel:
             overdue.append(entry)
         for entry in overdue:
             self._unconfirmed.pop(entry.seq, None)
-            self._settle(entry, Outcome.UNKNOWN, "no confirm before the deadline")
+            self._settle_late(entry, Outcome.UNKNOWN, self._no_confirm)
         if overdue:
             self._after_confirm()
 
-    def _why_waiting(self) -> str:
-        return f"its deadline came first, the link is {self.link.state.value}"
+    @property
+    def _no_confirm(self) -> str:
+        """Why a confirm has not come, as far as that is known."""
+        told = "" if self.link.takes_publishes else f", {self.link.says}"
+        return f"no confirm before the deadline{told}"
 
     # -- sending
 
@@ -249,7 +252,7 @@ class PublishChannel:
 
     def on_confirm(self, tag: int, multiple: bool, ack: bool) -> None:
         """Settle the publish, or all up to it."""
-        unconfirmed = self._unconfirmed
+        unconfirmed, self.link.unanswered = self._unconfirmed, False
         if multiple:
             settled = [
                 entry for seq in range(self._lowest, tag + 1) if (entry := unconfirmed.pop(seq, None)) is not None
@@ -294,17 +297,22 @@ class PublishChannel:
         self.window.release(1, entry.size)
         entry.on_settled(entry)
 
-    def _abandon(self, entry: Entry, reason: str) -> None:
+    def _settle_late(self, entry: Entry, outcome: Outcome, reason: str) -> None:
+        entry.late = entry.outcome is None
+        self.link.unanswered |= outcome is Outcome.UNKNOWN
+        self._settle(entry, outcome, reason)
+
+    def _abandon(self, entry: Entry) -> None:
         if entry.outcome is not None:
             return
         if self._unconfirmed.get(entry.seq) is entry:
             del self._unconfirmed[entry.seq]
-            self._settle(entry, Outcome.UNKNOWN, reason)
+            self._settle_late(entry, Outcome.UNKNOWN, self._no_confirm)
             self._after_confirm()
         else:
             with contextlib.suppress(ValueError):
                 self._queue.remove(entry)
-            self._settle(entry, Outcome.NEVER_SENT, reason)
+            self._settle_late(entry, Outcome.NEVER_SENT, f"its deadline came first, {self.link.says}")
 
     # -- losing the channel
 

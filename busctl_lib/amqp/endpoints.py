@@ -24,6 +24,8 @@ from busctl_lib.tokens import TokenSource, said_end
 _CHANNEL_MAX = 65_535
 _SAID_BY_PARAMETERS = ("heartbeat_s", "external", "connect_timeout_s", "channel_max", "frame_max")
 _BACKOFF_S, _BACKOFF_MAX_S = 0.5, 30.0
+_ACCESS_REFUSED, _NOT_ALLOWED = 403, 530
+_CUT_OFF = (pika_exceptions.ProbableAuthenticationError, pika_exceptions.ProbableAccessDeniedError)
 _LIMIT = re.compile(r"(?:user )?connection limit \(\d+\) is reached")
 
 
@@ -114,26 +116,37 @@ class Endpoint:
 
     def failure(self, error: BaseException) -> CannotConnect:
         """What a failed dial means, in one sentence."""
+        if isinstance(error, pika_exceptions.ConnectionClosedByBroker):
+            return self._closed_by_broker(error.reply_code, error.reply_text)
         cause = shape_of(error)
         facts = {"address": self.address, "reason": str(cause) or type(cause).__name__}
-        login = (pika_exceptions.ProbableAuthenticationError, pika_exceptions.AuthenticationError)
-        text = f"{error!r} {cause!r}"
-        if isinstance(error, login) or isinstance(cause, login) or "ACCESS_REFUSED" in text:
+        if isinstance(cause, pika_exceptions.AuthenticationError):  # it offers no way to log in that we know
+            return self._login_refused(facts)
+        if (told := failure(cause)) is not None:
+            return CannotConnect(f"cannot connect to {self.address}: TLS failed ({told[0]})", hint=told[1], **facts)
+        return CannotConnect(f"cannot connect to {self.address}: {_plain(cause)}", hint=_hint(cause), **facts)
+
+    def _closed_by_broker(self, code: int, text: str) -> CannotConnect:
+        """What a broker means that closes the connection as it is opened."""
+        facts = {"address": self.address, "reason": text, "code": code}
+        if code == _ACCESS_REFUSED:
             return self._login_refused(facts)
         if (full := _LIMIT.search(text)) is not None:
             return CannotConnect(
                 f"{self.address} takes no more connections: {full[0]}", hint="Close some, or raise the limit.", **facts
             )
-        if isinstance(error, pika_exceptions.ProbableAccessDeniedError) or "NOT_ALLOWED" in text:
+        if code == _NOT_ALLOWED:
             return VhostNotFound(
                 f"virtual host {self.virtual_host!r} at {self.address} does not exist, "
                 f"or {self.who} has no access to it",
                 hint="name another one with --vhost or in the address, or ask for permissions",
                 **facts,
             )
-        if (told := failure(cause)) is not None:
-            return CannotConnect(f"cannot connect to {self.address}: TLS failed ({told[0]})", hint=told[1], **facts)
-        return CannotConnect(f"cannot connect to {self.address}: {_plain(cause)}", hint=_hint(cause), **facts)
+        return CannotConnect(
+            f"{self.address} closed the connection as it was opened: {text} (AMQP {code})",
+            hint="the log of the node says more",
+            **facts,
+        )
 
     def _login_refused(self, facts: dict[str, Any]) -> LoginRefused:
         if self.external:
@@ -167,6 +180,8 @@ def _tls_of(found: Address, more: Parameters, given: dict[str, Any]) -> dict[str
 def _plain(cause: BaseException) -> str:
     if isinstance(cause, ConnectionRefusedError):
         return "connection refused"
+    if isinstance(cause, _CUT_OFF):
+        return "it ended the connection while that was opened, without a word"
     if _speaks_no_amqp(cause):
         gone = "Transport indicated EOF" in str(cause) or isinstance(cause, pika_exceptions.IncompatibleProtocolError)
         return (
@@ -182,6 +197,8 @@ def _plain(cause: BaseException) -> str:
 def _hint(cause: BaseException) -> str | None:
     if isinstance(cause, ConfigError):  # of who was asked for the password
         return cause.hint
+    if isinstance(cause, _CUT_OFF):
+        return "the log of the node says more"
     if _speaks_no_amqp(cause):
         return "is this the AMQP port (5672, or 5671 and amqps:// for TLS), and the node healthy?"
     return "is the broker up, and the address right?"

@@ -16,11 +16,14 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, TypeVar
 
+from busctl_lib.address_parameters import FRAME_MAX
 from busctl_lib.amqp.channels import Channel, ChannelNumbers, reason_of
-from busctl_lib.amqp.endpoints import Endpoint, Rotation
+from busctl_lib.amqp.dialing import Dialer
+from busctl_lib.amqp.ending import Ending
+from busctl_lib.amqp.endpoints import Endpoint
 from busctl_lib.amqp.io_thread import Deadline, IoThread
 from busctl_lib.amqp.pika_compat import LinkConnection
-from busctl_lib.amqp.states import LinkEvent, Part, State
+from busctl_lib.amqp.states import LinkEvent, Part, Parts, State
 from busctl_lib.amqp.tasks import Pending, spawn
 from busctl_lib.errors import CannotConnect, LinkLost, LoginRefused, TimedOut, VhostNotFound
 
@@ -48,17 +51,17 @@ class Link:
         self.state = State.NEW
         self.epoch = 0
         self.reconnects = 0
+        self.unanswered = False
+        """Whether a publish was not confirmed before its deadline, and none since."""
+        self.frame_max = FRAME_MAX
+        """What was agreed with the broker, in bytes."""
         self.connection: LinkConnection | None = None
         self.server_properties: dict[str, Any] = {}
-        self._rotation = Rotation(endpoints)
-        self._connect_timeout_s = connect_timeout_s
-        self._client_properties = client_properties or {}
         self._on_event = on_event
-        self._parts: list[Part] = []
+        self.parts = Parts()
         self._at_end: list[Callable[[LinkLost], None]] = []
         self._waiting_open: list[Pending[None]] = []
         self._first: Future[None] | None = None
-        self._redial: object | None = None
         self._reason: str | None = None
         self._heard_at = 0.0
         """When the peer last sent anything (monotonic)."""
@@ -68,14 +71,26 @@ class Link:
         self.take_number = self._numbers.take
         self.free_number = self._numbers.free
         self.submit = self._io.submit
-        self.later = self._io.later
+        self.later, self.cancel = self._io.later, self._io.cancel
         self._deadline = Deadline(self._io)
-        self.cancel = self._io.cancel
+        self._dialer = Dialer(
+            self._io,
+            endpoints,
+            timeout_s=connect_timeout_s,
+            client_properties=client_properties or {},
+            on_open=self._opened,
+            on_failed=self._dial_failed,
+            on_lost=self._lost,
+        )
+        self._ending = Ending(self, self._io, self._end)
 
     # -- any thread
 
-    def open(self) -> None:
+    def open(self, timeout: float | None = None) -> None:
         """Connect, once over every endpoint; afterwards the link keeps itself up.
+
+        Args:
+            timeout: wait no longer than so many seconds; the link goes on trying.
 
         Raises:
             LoginRefused, VhostNotFound, CannotConnect: the last endpoint's reason.
@@ -88,10 +103,12 @@ class Link:
                 self._io.start()
                 self.submit(self._dial)
             first = self._first
+        patience_s = self._dialer.patience_s
         try:
-            first.result(self._connect_timeout_s * len(self._rotation) + 5)
+            first.result(patience_s if timeout is None else min(timeout, patience_s))
         except FutureTimeout:
-            raise CannotConnect(f"cannot connect to {self._rotation.current.address}: no answer in time") from None
+            where = self._dialer.rotation.current.address
+            raise CannotConnect(f"cannot connect to {where}: no answer in time", address=where) from None
         except CannotConnect:
             with self._lifecycle:  # the thread has ended itself; a later open() tries anew
                 if self._first is first:
@@ -104,7 +121,8 @@ class Link:
         Raises:
             TimedOut: not done after `timeout` seconds. BusError: what the work raised.
         """
-        self.open()
+        until = time.monotonic() + timeout
+        self.open(timeout)
         if self._io.is_current:
             raise RuntimeError(
                 "a broker operation was called on its own I/O thread; call it from a handler or another thread"
@@ -119,18 +137,20 @@ class Link:
 
         self.submit(lambda: spawn(when_open()).settle_into(future))
         try:
-            return future.result(timeout)
+            return future.result(max(0.0, until - time.monotonic()))
         except FutureTimeout:
             future.cancel()
-            raise TimedOut(
-                f"no answer from the broker after {timeout:g} s; the link is {self.state.value}"
-                + (f": {self._reason}" if self._reason else "")
-            ) from None
+            raise TimedOut(f"no answer from the broker after {timeout:g} s; {self.says}") from None
 
     @property
     def reason(self) -> str | None:
         """Why it is in its state, where there is something to say."""
         return self._reason
+
+    @property
+    def says(self) -> str:
+        """Its state, and why it is in it."""
+        return f"the link is {self.state.value}{f': {self._reason}' if self._reason else ''}"
 
     @property
     def lag_s(self) -> float:
@@ -141,31 +161,34 @@ class Link:
         """Cut a wait between two attempts short."""
         self.submit(self._dial_early)
 
-    def close(self, timeout: float) -> bool:
-        """Drain the parts and end the link; returns whether that had to be forced at the deadline."""
+    def begin_close(self) -> None:
+        """Begin to drain the parts and to end the link, for `close` to wait for."""
         with self._lifecycle:
             if not self._io.started:
                 self._set_state(State.CLOSED, None)
-                return False
-        self.submit(self._begin_close)
-        clean = self._io.ended.wait(timeout)
-        if not clean:
-            self.submit(self._force_close)
+                return
+        self.submit(self._ending.begin)
+
+    def close(self, timeout: float) -> bool:
+        """Drain the parts and end the link; returns whether it was cut, because the broker did not answer in time."""
+        self.begin_close()
+        if self._io.started and not self._io.ended.wait(timeout):
+            self.submit(self._ending.cut)
             self._io.ended.wait(5)
         self._io.join(5)
-        return not clean
+        return self._ending.was_cut
 
     # -- for parts, on the I/O thread
 
     def add(self, part: Part) -> None:
         """Take in a part; it starts at once if the link is up."""
-        self._parts.append(part)
+        self.parts.add(part)
         if self.connection is not None and self.state in (State.OPEN, State.BLOCKED):
             spawn(part.start(self.connection))
 
     def add_started(self, part: Part) -> None:
         """Take in a part that has started itself, so that its first failure reached its owner."""
-        self._parts.append(part)
+        self.parts.add(part)
 
     def at_end(self, tell: Callable[[LinkLost], None]) -> None:
         """Call back when the link is closed for good: nothing that waits for it will be done."""
@@ -173,8 +196,7 @@ class Link:
 
     def remove(self, part: Part) -> None:
         """Let a part go; it is not started again."""
-        if part in self._parts:
-            self._parts.remove(part)
+        self.parts.remove(part)
 
     async def until_open(self) -> None:
         """Wait for OPEN or BLOCKED. Raises LinkLost when the link is closed instead."""
@@ -195,8 +217,10 @@ class Link:
             await channel.open()
             return await work(channel)
         finally:
-            await channel.close()
-            self.free_number(number)
+            if await channel.close():
+                self.free_number(number)
+            else:
+                channel.when_closed(lambda _reason: self.free_number(number))
 
     @property
     def takes_publishes(self) -> bool:
@@ -215,8 +239,7 @@ class Link:
     def _tick(self, now: float) -> None:
         if self.connection is not None and self.connection.is_open:
             self._heard_at = self.connection.check_alive(now)
-        for part in list(self._parts):
-            part.tick(now)
+        self.parts.tick(now)
 
     def _callback_failed(self) -> None:
         if self.connection is not None:
@@ -232,42 +255,24 @@ class Link:
             self._on_event(LinkEvent(self.name, old, new, reason, self.epoch, time.time(), heard_at))
 
     def _dial(self) -> None:
-        self._redial = None
-        if self.state in (State.CLOSING, State.CLOSED):
-            return
-        endpoint = self._rotation.current
-        self._set_state(State.CONNECTING if self.epoch == 0 else State.RECOVERING, self._reason)
-        try:
-            parameters = endpoint.parameters(self._connect_timeout_s, self._client_properties)
-        except Exception as error:  # noqa: BLE001 - whoever knows the password may know it at the next dial
-            self._dial_failed(endpoint, error)
-            return
-        connection = LinkConnection(
-            parameters,
-            on_open_callback=self._opened,
-            on_open_error_callback=lambda _connection, error: self._dial_failed(endpoint, error),
-            on_close_callback=self._lost,
-            custom_ioloop=self._io.loop,
-        )
-        self.connection = connection
-        self._deadline.set(self._connect_timeout_s + 1, lambda: connection.force_close("no answer in time"))
+        if self.state not in (State.CLOSING, State.CLOSED):
+            self._set_state(State.CONNECTING if self.epoch == 0 else State.RECOVERING, self._reason)
+            self.connection = self._dialer.dial()
 
     def _dial_early(self) -> None:
-        if self._redial is not None:
-            self.cancel(self._redial)
+        if self._dialer.call_off():
             self._dial()
 
-    def _dial_failed(self, endpoint: Endpoint, error: BaseException | str) -> None:
-        self._deadline.clear()
-        cause = error if isinstance(error, BaseException) else CannotConnect(str(error))
+    def _dial_failed(self, endpoint: Endpoint, error: BaseException) -> None:
         self.connection = None
         if self.state in (State.CLOSING, State.CLOSED):
             self._end()
             return
-        failure = endpoint.failure(cause)
-        self._rotation.failed()
+        failure = endpoint.failure(error)
+        rotation = self._dialer.rotation
+        rotation.failed()
         hopeless = isinstance(failure, (LoginRefused, VhostNotFound))  # the same on every node of a cluster
-        if self.epoch == 0 and (hopeless or self._rotation.all_tried):
+        if self.epoch == 0 and (hopeless or rotation.all_tried):
             self._fail_first(failure)
             return
         self._schedule(str(failure))
@@ -275,7 +280,7 @@ class Link:
     def _fail_first(self, failure: CannotConnect) -> None:
         """The first connect fails fast, and the link is as new: the caller decides whether to try again."""
         first = self._first
-        self._rotation.succeeded()
+        self._dialer.rotation.succeeded()
         for waiting in self._take_waiting():
             waiting.fail(failure)
         self._set_state(State.NEW, str(failure))
@@ -285,13 +290,13 @@ class Link:
 
     def _schedule(self, reason: str) -> None:
         first = self.epoch == 0
-        delay = 0.0 if first else self._rotation.delay_s()
+        delay_s = 0.0 if first else self._dialer.rotation.delay_s()
         self._set_state(State.CONNECTING if first else State.RECOVERING, reason)
-        self._redial = self.later(delay, self._dial)
+        self._dialer.later(delay_s, self._dial)
 
     def _opened(self, connection: LinkConnection) -> None:
         self.epoch += 1
-        self._rotation.succeeded()
+        self.frame_max, self.unanswered = connection.frame_max, False
         self.server_properties = dict(connection.server_properties or {})
         self._numbers.limit = connection.params.channel_max or self._numbers.limit
         connection.add_on_connection_blocked_callback(lambda _c, frame: self._blocked(frame.method.reason))
@@ -299,13 +304,7 @@ class Link:
         self._heard_at = connection.check_alive(time.monotonic())
         self._set_state(State.REPLAYING, None)
         self._deadline.set(_REPLAY_DEADLINE_S, lambda: connection.force_close("the replay took too long"))
-        spawn(self._bring_up(connection)).when_done(lambda outcome: self._brought_up(outcome, connection))
-
-    async def _bring_up(self, connection: LinkConnection) -> None:
-        up: list[Part] = []
-        while (part := next((each for each in self._parts if each not in up), None)) is not None:  # more may come
-            up.append(part)
-            await part.start(connection)
+        spawn(self.parts.bring_up(connection)).when_done(lambda outcome: self._brought_up(outcome, connection))
 
     def _brought_up(self, outcome: Pending[None], connection: LinkConnection) -> None:
         if connection is not self.connection or self.state is not State.REPLAYING:
@@ -319,8 +318,7 @@ class Link:
             self._first.set_result(None)
         for waiting in self._take_waiting():
             waiting.resolve(None)
-        for part in list(self._parts):
-            part.resume()
+        self.parts.resume()
 
     def _take_waiting(self) -> list[Pending[None]]:
         waiting, self._waiting_open = self._waiting_open, []
@@ -333,57 +331,30 @@ class Link:
     def _unblocked(self) -> None:
         if self.state is State.BLOCKED:
             self._set_state(State.OPEN, None)
-            for part in list(self._parts):
-                part.resume()
+            self.parts.resume()
 
     def _lost(self, connection: LinkConnection, error: BaseException) -> None:
         if connection is not self.connection:
             return
         self._deadline.clear()
+        self._ending.clear()
         self.connection = None
         if self.state in (State.CLOSING, State.CLOSED):
             self._end()
             return
         reason = reason_of(error)
         if getattr(reason, "code", None) == 320:
-            self._rotation.put_off()  # closed on purpose (drain, operator): another node first
+            self._dialer.rotation.put_off()  # closed on purpose (drain, operator): another node first
         self.reconnects += 1
         self._schedule(str(reason))
 
     # -- closing
 
-    def _begin_close(self) -> None:
-        if self.state is State.CLOSING:
-            return
-        if self.state in (State.OPEN, State.BLOCKED):
-            spawn(self._finish_parts()).when_done(lambda _outcome: self._close_connection())
-        else:
-            self._set_state(State.CLOSING, None)
-            self._close_connection()
-
-    async def _finish_parts(self) -> None:
-        for part in list(self._parts):
-            await part.finish()
-
-    def _close_connection(self) -> None:
+    def end_dialling(self) -> LinkConnection | None:
+        """Dial no more; the connection that is still there, if any."""
         self._set_state(State.CLOSING, None)
-        if self._redial is not None:
-            self.cancel(self._redial)
-        connection = self.connection
-        if connection is None or connection.is_closed:
-            self._end()
-        elif connection.is_open:
-            connection.flush()
-            connection.close()
-        else:
-            connection.force_close("closed by its owner")
-
-    def _force_close(self) -> None:
-        self._set_state(State.CLOSING, None)
-        if self.connection is not None and not self.connection.is_closed:
-            self.connection.force_close("closed by its owner at the deadline")
-        else:
-            self._end()
+        self._dialer.call_off()
+        return self.connection
 
     def _end(self) -> None:
         gone = LinkLost("the broker object was closed")

@@ -16,7 +16,6 @@ import logging
 import time
 from collections.abc import Sequence
 
-from busctl_lib.address_parameters import FRAME_MAX
 from busctl_lib.amqp import wire
 from busctl_lib.amqp.acks import Acks, counts_lost_channels
 from busctl_lib.amqp.batches import Batch, Confirms, Sent, outcome_of
@@ -76,7 +75,6 @@ class Mover:
         self._channel: Channel | None = None
         self._connection: LinkConnection | None = None
         self._tag = ""
-        self._frame_max = FRAME_MAX
         self._stopping = False
         self._refused_since: float | None = None
         self._committing: Batch | None = None
@@ -104,7 +102,7 @@ class Mover:
     @property
     def says(self) -> str:
         """Why nothing moves."""
-        return self.link.reason or f"the link is {self.link.state.value}"
+        return self.link.says
 
     @property
     def failure(self) -> BusError | None:
@@ -121,7 +119,7 @@ class Mover:
 
     def encode(self, envelope: Envelope, header: bytes | None = None) -> bytes:
         """A message as `send` wants it. Raises Unencodable: AMQP, or this link, cannot carry it."""
-        return wire.encode_publish(self._number, envelope, True, self._frame_max, header)
+        return wire.encode_publish(self._number, envelope, True, self.link.frame_max, header)
 
     def send(self, envelopes: Sequence[Envelope], frames: list[bytes], tags: Sequence[int], epoch: int) -> Batch:
         """Publish, and settle the deliveries of these tags; exact: in one transaction, fast: each behind its confirm.
@@ -214,7 +212,6 @@ class Mover:
         channel.on_server_cancel(lambda: self._server_cancelled(channel, connection))
         self._hand.begin(lost=self._lost)
         self._lost = self._by_name = False
-        self._frame_max = connection.frame_max
         self._confirms, self._acks = Confirms(), Acks(self._number)
         self.epoch += 1
         self._tag = await channel.consume(self.queue, auto_ack=False)
@@ -267,7 +264,7 @@ class Mover:
                         await channel.ask("basic_qos", prefetch_count=self._window)  # answered when that was heard
                 self._by_name = True
         finally:
-            await channel.close()
+            await channel.close(None)  # its number is used again
 
     async def finish(self) -> None:
         """Nothing to drain."""

@@ -97,6 +97,8 @@ class LinkConnection(SelectConnection):
     """Bytes accepted for sending since the link began."""
     _heard = (-1, 0.0)
     """Bytes received, and when their count last changed (monotonic)."""
+    closed_by: pika_exceptions.ConnectionClosedByBroker | None = None
+    """What the broker said when it closed the connection: pika's own error of one not open yet is a guess."""
     unsent_at_loss: int | None = None
     """Of those, bytes the kernel never got; known once the link is lost."""
 
@@ -254,6 +256,11 @@ class LinkConnection(SelectConnection):
         self.unsent_at_loss = unsent
         self._pending_out = []
         super()._proto_connection_lost(error)
+
+    def _on_connection_close_from_broker(self, method_frame: Any) -> None:
+        said = method_frame.method
+        self.closed_by = pika_exceptions.ConnectionClosedByBroker(said.reply_code, said.reply_text)
+        super()._on_connection_close_from_broker(method_frame)
 
     def force_close(self, reason: str) -> None:
         """End the link now, whatever the other side does; the close callback follows."""

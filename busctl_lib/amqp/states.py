@@ -61,6 +61,47 @@ class Part(Protocol):
         """A quarter of a second has passed; `now` is monotonic."""
 
 
+class Parts:
+    """The parts of one link. Thread: the I/O thread."""
+
+    def __init__(self) -> None:
+        self._parts: list[Part] = []
+
+    def __contains__(self, part: Part) -> bool:
+        return part in self._parts
+
+    def add(self, part: Part) -> None:
+        """Take in a part."""
+        self._parts.append(part)
+
+    def remove(self, part: Part) -> None:
+        """Let a part go; one that is not there is fine."""
+        if part in self._parts:
+            self._parts.remove(part)
+
+    async def bring_up(self, connection: LinkConnection) -> None:
+        """Start all on a new connection, in the order they came; more may come meanwhile."""
+        up: list[Part] = []
+        while (part := next((each for each in self._parts if each not in up), None)) is not None:
+            up.append(part)
+            await part.start(connection)
+
+    async def finish(self) -> None:
+        """Let each settle what is open, in order."""
+        for part in list(self._parts):
+            await part.finish()
+
+    def resume(self) -> None:
+        """Tell all that the link takes publishes again."""
+        for part in list(self._parts):
+            part.resume()
+
+    def tick(self, now: float) -> None:
+        """Tell all the time."""
+        for part in list(self._parts):
+            part.tick(now)
+
+
 class Announcer:
     """Tells listeners of link events on a thread of its own, in order, so that none can hold a link up."""
 

@@ -221,7 +221,9 @@ class Subscription:
         if channel is not None:
             given_back = await self._give_back(channel)
             self._channel = None
-            await channel.close()
+            if not await channel.close():
+                channel.when_closed(lambda _reason: self.link.free_number(self._number))
+                return given_back
         self.link.free_number(self._number)
         return given_back
 

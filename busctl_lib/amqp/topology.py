@@ -23,6 +23,16 @@ from busctl_lib.errors import BusError, ConfigError
 logger = logging.getLogger(__name__)
 
 
+class QueueDeclared(msgspec.Struct, frozen=True):
+    """The broker's answer to a declaration."""
+
+    queue: str
+    """Its name; the broker's choice where none was given."""
+    message_count: int
+    """Messages ready, not those delivered and unacked."""
+    consumer_count: int
+
+
 class QueueSpec(msgspec.Struct, kw_only=True):
     """A queue as it was asked for."""
 

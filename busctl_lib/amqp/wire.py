@@ -39,7 +39,7 @@ _values_of = msgspec.structs.astuple  # in the order of _LAYOUT, which is the or
 _END = b"\xce"
 _NO_HEADERS = b"\0\0\0\0"
 _OVERHEAD = 8  # frame header and end mark
-_RESERVE = 4096  # what a header frame may not use of frame_max, so that a broker's own additions still fit
+_RESERVE = 4096  # what a header frame may not use of a large frame, so that a broker's own additions still fit
 
 # flag bit, field; in wire order
 _SHORT, _TABLE, _OCTET, _STAMP = range(4)
@@ -108,9 +108,10 @@ def encode_publish(
     method = _publish_method(channel, envelope.exchange, envelope.routing_key, mandatory)
     if header is None:
         header = encode_properties(envelope.properties)
-    if len(header) > frame_max - _RESERVE:
+    most = frame_max - min(_RESERVE, frame_max // 4)
+    if len(header) > most:
         raise Unencodable(
-            f"the headers take {len(header)} bytes, this link carries {frame_max - _RESERVE}",
+            f"the headers take {len(header)} bytes, this link carries {most}",
             field="headers",
             hint="move large values into the body",
         )

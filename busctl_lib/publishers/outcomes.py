@@ -15,6 +15,7 @@ from busctl_lib.envelope import Envelope, Outcome
 from busctl_lib.errors import (
     Nacked,
     NeverSent,
+    NoConfirm,
     OutcomeUnknown,
     PublishFailed,
     PublishRefused,
@@ -91,7 +92,11 @@ _FAILURES: dict[Outcome, tuple[type[PublishFailed], str, str | None]] = {
         "no queue took the message",
         "declare the queue or the binding first; publishing never does",
     ),
-    Outcome.NACKED: (Nacked, "a queue refused the message", "it may be full (reject-publish); try again later"),
+    Outcome.NACKED: (
+        Nacked,
+        "a queue refused the message",
+        "it may be full (reject-publish), or its node down; try again later",
+    ),
     Outcome.REFUSED: (PublishRefused, "the broker refused the message", None),
     Outcome.NEVER_SENT: (NeverSent, "the message was not sent", "it can be sent again without risk"),
     Outcome.UNKNOWN: (
@@ -106,6 +111,8 @@ def failure_of(entry: Entry) -> PublishFailed:
     """The error for a settled entry that was not CONFIRMED."""
     assert entry.outcome is not None
     kind, sentence, hint = _FAILURES[entry.outcome]
+    if entry.late and kind is OutcomeUnknown:
+        kind = NoConfirm
     sent = entry.envelope
     where = f"exchange {sent.exchange!r}, key {sent.routing_key!r}" if sent.exchange else f"queue {sent.routing_key!r}"
     return kind(

@@ -148,7 +148,7 @@ class MessagePublisher:
         settled.acquire()
         entry = self._hand_over(envelope, mandatory, started + timeout, lambda _entry: settled.release())
         if not settled.acquire(timeout=max(0.0, started + timeout - time.monotonic()) + 1.0):
-            self._channel.abandon(entry, f"no confirm after {timeout:g} s")
+            self._channel.abandon(entry)
             settled.acquire(timeout=5.0)
             entry.outcome = entry.outcome or Outcome.UNKNOWN
         return receipt_of(entry, started)
@@ -278,13 +278,10 @@ class MessagePublisher:
         if broker.tracer is not None and not traced:
             return self._hand_over_traced(broker.tracer, envelope, mandatory, deadline, on_settled, index)
         channel = broker.links.publish_channel
-        channel.link.open()
+        channel.link.open(max(0.0, deadline - time.monotonic()))
         entry = Entry(envelope, channel.encode(envelope, mandatory), mandatory, deadline, on_settled, index)
         if not channel.window.acquire(entry.size, deadline):
-            entry.outcome, entry.reason = (
-                Outcome.NEVER_SENT,
-                f"the window stayed full; the link is {channel.link.state.value}",
-            )
+            entry.outcome, entry.reason = Outcome.NEVER_SENT, f"the window stayed full, {channel.link.says}"
             raise failure_of(entry)
         channel.publish(entry)
         return entry
