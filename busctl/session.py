@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 from urllib.parse import quote, urlsplit
 
-from busctl_lib.errors import BusError, GuardRefused
+from busctl_lib.errors import BusError, GuardRefused, LinkLost, NoConfirm, PublishFailed, RpcFailed, TimedOut
 
 if TYPE_CHECKING:
     from busctl.busfile import BusFile
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_S = 3.5
 """Nobody on the port must be known within five seconds."""
+ANSWER_TIMEOUT_S = 10.0
+_CLOSE_S, _CLOSE_AT_ONCE_S = 5.0, 1.0
 
 
 class Session:
@@ -53,7 +55,9 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if isinstance(error, BusError):
+            self.explain(error)
+        self.close(patiently=error is None or isinstance(error, Exception))
 
     @property
     def vhost(self) -> str:
@@ -81,6 +85,7 @@ class Session:
             tls=tls.context() if tls is not None else None,
             server_name=tls.server_name if tls is not None else None,
             connect_timeout_s=CONNECT_TIMEOUT_S,
+            answer_timeout_s=ANSWER_TIMEOUT_S,
             client_name="busctl",
             read_only=self.settings.read_only,
         )
@@ -89,17 +94,20 @@ class Session:
     def management(self) -> ManagementClient:
         """The HTTP side."""
         if self._management is None:
-            from busctl_lib.management import ManagementClient
-
-            self._management = ManagementClient(
-                self.settings.api_url,
-                timeout_s=(CONNECT_TIMEOUT_S, 10.0),
-                read_only=self.settings.read_only,
-                tls=self.settings.tls,
-                token=self.settings.token_of_api,
-                username="" if self.settings.api_lacks_login else None,
-            )
+            self._management = self._client((CONNECT_TIMEOUT_S, ANSWER_TIMEOUT_S))
         return self._management
+
+    def _client(self, timeout_s: tuple[float, float]) -> ManagementClient:
+        from busctl_lib.management import ManagementClient
+
+        return ManagementClient(
+            self.settings.api_url,
+            timeout_s=timeout_s,
+            read_only=self.settings.read_only,
+            tls=self.settings.tls,
+            token=self.settings.token_of_api,
+            username="" if self.settings.api_lacks_login else None,
+        )
 
     @property
     def rights(self) -> Rights:
@@ -160,8 +168,31 @@ class Session:
         return name or urlsplit(self.settings.amqp_url).netloc.rpartition("@")[2]
 
     def hint_for_queue(self, name: str) -> str:
-        """What to do about a queue that is not there: the name that was probably meant, or where the names are."""
-        return self._hint("queues", name, lambda: [info.name for info in self.management.queues(self.vhost)])
+        """What to do about a queue that takes nothing, or is not there: why, or the name that was probably meant."""
+        from busctl_lib.management import why_away
+
+        try:
+            why = why_away(self.management.queue(self.vhost, name))
+        except BusError:
+            return self._hint("queues", name, lambda: [info.name for info in self.management.queues(self.vhost)])
+        return f"queue {name!r} is there, but {why}" if why else f"queue {name!r} is there: try again"
+
+    def explain(self, error: BusError) -> None:
+        """Say of an error that comes of a queue which cannot be reached now that it does."""
+        sent_to = error.facts.get("routing_key") if error.facts.get("exchange") == "" else None
+        queue = error.facts.get("queue") or sent_to
+        if not queue or not isinstance(error, PublishFailed | RpcFailed | TimedOut | LinkLost):
+            return
+        from busctl_lib.management import why_away
+
+        try:
+            with self._client((1.0, 2.0)) as api:  # whatever failed, the API may hang as well
+                why = why_away(api.queue(self.vhost, queue))
+        except BusError:
+            return
+        if why is not None:
+            later = "; it may get the message yet" if isinstance(error, NoConfirm) else ""
+            error.hint = f"queue {queue!r} is there, but {why}{later}"
 
     def hint_for_exchange(self, name: str) -> str:
         """What to do about an exchange that is not there."""
@@ -176,13 +207,13 @@ class Session:
             meant = None
         return f"did you mean {meant}?" if meant else f"`busctl {noun}` lists what there is"
 
-    def close(self) -> None:
-        """Close what was opened."""
+    def close(self, *, patiently: bool = True) -> None:
+        """Close what was opened; not `patiently`, somebody waits for the prompt: what hangs is left behind."""
         if self._caller is not None:
             self._caller.close()
             self._caller = None
         if self._broker is not None:
-            self._broker.close()
+            self._broker.close(_CLOSE_S if patiently else _CLOSE_AT_ONCE_S)
             self._broker = None
         if self._management is not None:
             self._management.close()

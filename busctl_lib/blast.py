@@ -78,9 +78,9 @@ def of_queue(api: ManagementClient, vhost: str, name: str, *, deleting: bool) ->
         deleting: Also read what goes with the queue itself.
 
     Raises:
-        NotFound: no such queue.
+        NotFound: no such queue. QueueAway: it cannot be reached now.
     """
-    info = api.queue(vhost, name)
+    info = api.queue_at_hand(vhost, name)
     found = QueueBlast(
         queue=name,
         type=info.type,

@@ -6,36 +6,25 @@ Publishes and calls go over one link, consumers and declarations over the other:
 
 from __future__ import annotations
 
+import contextlib
 import ssl
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
-
-import msgspec
 
 from busctl_lib.amqp.endpoints import Endpoint, resolve_endpoints
 from busctl_lib.amqp.links import BrokerStats, CloseReport, Links
 from busctl_lib.amqp.states import LinkEvent, State
 from busctl_lib.amqp.subscriptions import Subscription
-from busctl_lib.amqp.topology import BindingSpec, ExchangeSpec, QueueSpec, Topology, with_priority
+from busctl_lib.amqp.topology import BindingSpec, ExchangeSpec, QueueDeclared, QueueSpec, Topology, with_priority
 from busctl_lib.dead_names import dead_letter_queue
 from busctl_lib.envelope import Delivery
-from busctl_lib.errors import ConfigError, GuardRefused, TimedOut
+from busctl_lib.errors import ConfigError, GuardRefused, LinkLost, TimedOut
 from busctl_lib.tracing import Tracer
 
 T = TypeVar("T")
 
 __all__ = ["BrokerStats", "CloseReport", "LinkEvent", "MessageBroker", "QueueDeclared", "State", "Subscription"]
-
-
-class QueueDeclared(msgspec.Struct, frozen=True):
-    """The broker's answer to a declaration."""
-
-    queue: str
-    """Its name; the broker's choice where none was given."""
-    message_count: int
-    """Messages ready, not those delivered and unacked."""
-    consumer_count: int
 
 
 class MessageBroker:
@@ -50,6 +39,7 @@ class MessageBroker:
         server_name: the name to verify in the server's certificate, where it is not the host's.
         heartbeat_s: seconds between heartbeats; a peer silent for two of them is given up.
         connect_timeout_s: for one host, where its address does not say.
+        answer_timeout_s: for the broker's answer to what is asked of it without a `timeout`; then it is TimedOut.
         client_name: what the broker's operators see as the connection's name.
         read_only: refuse everything that changes the bus; exclusive queues of one's own stay possible.
         tracing: begin traces where there are none, and make OpenTelemetry spans where it is installed. Without it a
@@ -73,6 +63,7 @@ class MessageBroker:
         server_name: str | None = None,
         heartbeat_s: int = 15,
         connect_timeout_s: float = 10.0,
+        answer_timeout_s: float = 30.0,
         client_name: str = "busctl_lib",
         read_only: bool = False,
         tracing: bool = False,
@@ -90,6 +81,7 @@ class MessageBroker:
             heartbeat_s=heartbeat_s,
         )
         self.endpoints = resolve_endpoints(default, url=url, urls=urls, hosts=hosts)
+        self.answer_timeout_s = answer_timeout_s
         self.read_only = read_only
         self.tracer = Tracer(self.endpoints[0].host, self.endpoints[0].port) if tracing else None
         self.links = Links(self.endpoints, connect_timeout_s=connect_timeout_s, client_name=client_name)
@@ -184,7 +176,7 @@ class MessageBroker:
         max_priority: int | None = None,
         arguments: dict[str, Any] | None = None,
         passive: bool = False,
-        timeout: float = 30.0,
+        timeout: float | None = None,
     ) -> QueueDeclared:
         """Declare a queue, or with `passive` look whether it is there and what waits in it.
 
@@ -221,12 +213,12 @@ class MessageBroker:
             auto_delete=auto_delete,
             arguments=dict(arguments or {}),
         )
-        answer = self._run(lambda topology: topology.declare_queue(spec, passive=passive), timeout)
+        answer = self._run(lambda topology: topology.declare_queue(spec, passive=passive), timeout, queue)
         if exclusive and not passive:
             self._own_queues.add(answer.queue)
         return QueueDeclared(answer.queue, answer.message_count, answer.consumer_count)
 
-    def _declare_dead(self, queue: str, arguments: dict[str, Any], timeout: float) -> dict[str, Any]:
+    def _declare_dead(self, queue: str, arguments: dict[str, Any], timeout: float | None) -> dict[str, Any]:
         """Declare the dead-letter queue of a queue; returns the queue's arguments with the way there."""
         if not queue:
             raise ConfigError("a queue named by the broker cannot have a dead-letter queue", hint="give it a name")
@@ -235,7 +227,7 @@ class MessageBroker:
         self.declare_queue(dead, arguments={"x-queue-type": kind} if kind == "quorum" else None, timeout=timeout)
         return {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead, **arguments}
 
-    def ensure(self, specs: Sequence[ExchangeSpec | QueueSpec | BindingSpec], timeout: float = 30.0) -> None:
+    def ensure(self, specs: Sequence[ExchangeSpec | QueueSpec | BindingSpec], timeout: float | None = None) -> None:
         """Declare several things in order, on one channel. They are not declared again after a reconnect."""
         self.guard_change("declaring queues and exchanges")
         self._run(lambda topology: topology.ensure(specs), timeout)
@@ -250,7 +242,7 @@ class MessageBroker:
         internal: bool = False,
         arguments: dict[str, Any] | None = None,
         passive: bool = False,
-        timeout: float = 30.0,
+        timeout: float | None = None,
     ) -> None:
         """Declare an exchange, or with `passive` look whether it is there.
 
@@ -276,13 +268,13 @@ class MessageBroker:
         routing_key: str = "",
         arguments: dict[str, Any] | None = None,
         *,
-        timeout: float = 30.0,
+        timeout: float | None = None,
     ) -> None:
         """Bind a queue to an exchange. Raises NotFound when either is not there."""
         if queue not in self._own_queues:
             self.guard_change(f"binding queue {queue!r}")
         spec = BindingSpec.of(exchange, queue, routing_key, arguments)
-        self._run(lambda topology: topology.bind(spec), timeout)
+        self._run(lambda topology: topology.bind(spec), timeout, queue)
 
     def bind_exchange(
         self,
@@ -291,7 +283,7 @@ class MessageBroker:
         routing_key: str = "",
         arguments: dict[str, Any] | None = None,
         *,
-        timeout: float = 30.0,
+        timeout: float | None = None,
     ) -> None:
         """Bind exchange `destination` to exchange `source`. Raises NotFound when either is not there."""
         self.guard_change(f"binding exchange {destination!r}")
@@ -305,7 +297,7 @@ class MessageBroker:
         routing_key: str = "",
         arguments: dict[str, Any] | None = None,
         *,
-        timeout: float = 30.0,
+        timeout: float | None = None,
     ) -> None:
         """Undo `bind_queue`; a binding that is not there is fine."""
         if queue not in self._own_queues:
@@ -319,25 +311,28 @@ class MessageBroker:
         if queue not in self._own_queues:
             self.guard_change(f"deleting queue {queue!r}")
         count = self._run(
-            lambda topology: topology.delete_queue(queue, if_unused=if_unused, if_empty=if_empty), timeout
+            lambda topology: topology.delete_queue(queue, if_unused=if_unused, if_empty=if_empty), timeout, queue
         )
         self._own_queues.discard(queue)
         return count
 
-    def purge_queue(self, queue: str, *, timeout: float = 30.0) -> int:
+    def purge_queue(self, queue: str, *, timeout: float | None = None) -> int:
         """Drop what waits in a queue; returns how many messages that was. Raises NotFound."""
         if queue not in self._own_queues:
             self.guard_change(f"purging queue {queue!r}")
-        return self._run(lambda topology: topology.purge_queue(queue), timeout)
+        return self._run(lambda topology: topology.purge_queue(queue), timeout, queue)
 
-    def delete_exchange(self, exchange: str, *, if_unused: bool = False, timeout: float = 30.0) -> None:
+    def delete_exchange(self, exchange: str, *, if_unused: bool = False, timeout: float | None = None) -> None:
         """Delete an exchange; one that is not there is fine."""
         self.guard_change(f"deleting exchange {exchange!r}")
         self._run(lambda topology: topology.delete_exchange(exchange, if_unused=if_unused), timeout)
 
-    def _run(self, work: Callable[[Topology], Coroutine[Any, None, T]], timeout: float) -> T:
+    def _run(
+        self, work: Callable[[Topology], Coroutine[Any, None, T]], timeout: float | None, queue: str | None = None
+    ) -> T:
         link, topology = self.links.consume, self.links.topology
-        return link.run(lambda: work(topology), timeout)
+        with _about(queue):
+            return link.run(lambda: work(topology), self.answer_timeout_s if timeout is None else timeout)
 
     # -- consuming
 
@@ -354,7 +349,7 @@ class MessageBroker:
         on_tick: Callable[[float], None] | None = None,
         stream: bool = False,
         exact: bool = False,
-        timeout: float = 30.0,
+        timeout: float | None = None,
     ) -> Subscription:
         """Consume a queue; goes on by itself after a reconnect, and after the queue was deleted and declared anew.
 
@@ -393,8 +388,21 @@ class MessageBroker:
             rename=self.links.topology.actual,
         )
         try:
-            link.run(subscription.subscribe, timeout)
+            with _about(queue):
+                link.run(subscription.subscribe, self.answer_timeout_s if timeout is None else timeout)
         except TimedOut:
             subscription.abandon()
             raise
         return subscription
+
+
+@contextlib.contextmanager
+def _about(queue: str | None) -> Iterator[None]:
+    """Let an error that may come of a queue's own state name the queue."""
+    try:
+        yield
+    except (TimedOut, LinkLost) as error:
+        if queue:
+            error.facts["queue"] = queue
+            error.hint = error.hint or f"has queue {queue!r} lost its node or its majority?"
+        raise

@@ -57,7 +57,12 @@ def _list_queues(session: Session, form: output.Format | None, *, content: bool)
     broker = session.broker.connect() if content else None
     found = dead_letter_queues(session.management, session.vhost, look_into=broker)
     output.write_list(DEAD_QUEUES, found, form or output.Format.TABLE)
-    if not found and form in (None, output.Format.TABLE):
+    if form not in (None, output.Format.TABLE):
+        return
+    for info in found:
+        if info.away is not None:
+            exits.note(f"{info.name}: what is in it is not known: {info.away}")
+    if not found:
         exits.note(f"no dead-letter queues in vhost {session.vhost!r}")
 
 

@@ -92,7 +92,7 @@ def play(
                 timeout_s=timeout_s,
                 go_on=True,
             )
-            return _send(sending, form, 0 if takes else playlist.undecided)
+            return _send(sending, session, form, 0 if takes else playlist.undecided)
 
 
 def _check(speed: float | None, rate: float | None) -> None:
@@ -223,7 +223,7 @@ def _allow(session: Session, playlist: Playlist, *, yes: bool) -> None:
     confirm.allow(session.settings, confirm.Change(does=does, name=name, hits=hits, destructive=False), yes=yes)
 
 
-def _send(sending: Sending, form: ReceiptFormat | None, undecided: int) -> int:
+def _send(sending: Sending, session: Session, form: ReceiptFormat | None, undecided: int) -> int:
     """Send and print the account, whatever the end."""
     try:
         stopped_by = sending.run(output.write_jsonl if form is ReceiptFormat.JSONL else None)
@@ -233,6 +233,7 @@ def _send(sending: Sending, form: ReceiptFormat | None, undecided: int) -> int:
         elif form is not ReceiptFormat.JSONL and sending.started:
             output.write_line(formats.safe_text(sending.summary()))
     if stopped_by is not None:
+        session.explain(stopped_by)
         hint = f" ({stopped_by.hint})" if stopped_by.hint else ""
         exits.note(f"busctl: not all were confirmed: {stopped_by}{hint}")
         return exits.ExitCode.PARTLY

@@ -255,6 +255,7 @@ def _send(sending: Sending, session: Session, form: ReceiptFormat | None) -> Non
         if sending.started:
             _account(sending, form)
     if stopped_by is not None:
+        session.explain(stopped_by)
         hint = f" ({stopped_by.hint})" if stopped_by.hint else ""
         exits.note(f"busctl: stopped half-way: {stopped_by}{hint}")
         raise typer.Exit(exits.ExitCode.PARTLY)

@@ -69,6 +69,7 @@ DEAD_QUEUES: View[DeadLetterQueue] = _DeadQueues(
         columns.count("consumers", "CONS"),
         columns.text("sources", "FROM", lambda info: ", ".join(info.sources)),
         columns.text("found_by", "FOUND BY", lambda info: ", ".join(info.found_by), wide=True),
+        columns.text("away", "AWAY", wide=True),
     ),
 )
 

@@ -11,6 +11,7 @@ from busctl.views.lines import Line, labelled
 from busctl.views.queues import features, rate_ack, rate_in, rate_out, state, waiting_for_retry
 from busctl.views.view import Tone
 from busctl_lib.management.infos_cluster import release_of
+from busctl_lib.management.presence import why_away
 from busctl_lib.moments import moment_of
 
 if TYPE_CHECKING:
@@ -37,20 +38,25 @@ def lines(info: QueueInfo, detail: QueueDetail, span_s: float) -> list[Line]:
         *_numbers(info, span_s),
         *labelled("unacked by", _holder_lines(info, detail, span_s)),
         *labelled("consumers", _consumer_lines(info, detail)),
-        *labelled("bindings", _binding_lines(detail.bindings)),
+        *labelled("bindings", _binding_lines(info, detail.bindings)),
         *_dead_letter_lines(detail),
     ]
 
 
+def _none(info: QueueInfo, what: str = "none") -> Line:
+    """There is nothing, as far as the broker tells: of a queue that cannot be reached it may know no better."""
+    return Line("", what if why_away(info) is None else f"{formats.UNKNOWN} (not known while it cannot be reached)")
+
+
 def _identity(info: QueueInfo) -> list[Line]:
-    now = state(info)
+    now, away = state(info), why_away(info)
     return [
         Line("queue", formats.safe_text(info.name)),
         Line("vhost", formats.safe_text(info.vhost)),
         Line(
             "type", " ".join(part for part in (formats.safe_text(info.type or formats.UNKNOWN), features(info)) if part)
         ),
-        Line("state", formats.safe_text(now.text), now.tone),
+        Line("state", formats.safe_text(f"✖ {away}" if away else now.text), Tone.BAD if away else now.tone),
         Line("arguments", formats.safe_text(_plain(info.arguments))),
         *_policy_lines(info),
     ]
@@ -176,7 +182,7 @@ def _clock(seconds: float) -> str:
 def _consumer_lines(info: QueueInfo, detail: QueueDetail) -> list[Line]:
     release = release_of(detail.rabbitmq_version)
     found = [_consumer(each, info.type, release) for each in info.consumer_details or []]
-    return [Line("", text) for text in found or ["none"]]
+    return [Line("", text) for text in found] or [_none(info)]
 
 
 def _consumer(info: ConsumerInfo, kind: str | None, release: tuple[int, ...] | None) -> str:
@@ -196,9 +202,9 @@ def _consumer(info: ConsumerInfo, kind: str | None, release: tuple[int, ...] | N
     return formats.safe_text(", ".join(part for part in parts if part))
 
 
-def _binding_lines(bindings: Iterable[BindingInfo]) -> list[Line]:
+def _binding_lines(info: QueueInfo, bindings: Iterable[BindingInfo]) -> list[Line]:
     own = [Line("", binding(each)) for each in bindings if each.source]
-    return own or [Line("", "default exchange only")]
+    return own or [_none(info, "default exchange only")]
 
 
 def binding(info: BindingInfo) -> str:

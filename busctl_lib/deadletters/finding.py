@@ -14,7 +14,7 @@ from busctl_lib.broker import MessageBroker
 from busctl_lib.dead_names import is_dead_letter_queue
 from busctl_lib.deadletters.dialects import Failure, failure_of
 from busctl_lib.errors import BusError
-from busctl_lib.management import BindingInfo, ExchangeInfo, History, ManagementClient, QueueInfo
+from busctl_lib.management import BindingInfo, ExchangeInfo, History, ManagementClient, QueueInfo, why_away
 from busctl_lib.moments import moment_of
 from busctl_lib.taps.peek import peek
 from busctl_lib.taps.plans import TAP_PREFIX
@@ -43,6 +43,8 @@ class DeadLetterQueue(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Queues whose dead letters come here."""
     found_by: list[str] = []
     """dead-letter exchange, name, content."""
+    away: str | None = None
+    """Why it cannot be reached now, where it cannot: what is in it is not known."""
 
 
 def dead_letter_queues(
@@ -87,6 +89,7 @@ def _info(
         oldest=moment_of(info.head_message_timestamp),
         sources=sorted(sources),
         found_by=found_by,
+        away=why_away(info),
     )
 
 

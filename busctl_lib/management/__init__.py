@@ -26,6 +26,7 @@ from busctl_lib.management.infos_cluster import OverviewInfo as OverviewInfo
 from busctl_lib.management.infos_cluster import VhostInfo as VhostInfo
 from busctl_lib.management.infos_links import FederationLinkInfo as FederationLinkInfo
 from busctl_lib.management.infos_links import ShovelInfo as ShovelInfo
+from busctl_lib.management.presence import why_away as why_away
 from busctl_lib.management.queue_reading import History as History
 from busctl_lib.management.settings import set_by as set_by
 from busctl_lib.management.settings import settings_of as settings_of

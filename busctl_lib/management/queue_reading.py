@@ -5,25 +5,29 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
+import time
 from collections import Counter
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from busctl_lib.errors import NotFound
+from busctl_lib.errors import ApiForbidden, NotFound, QueueAway
 from busctl_lib.management.asking import Asked
 from busctl_lib.management.infos import QUEUE_COUNT_COLUMNS, QUEUE_LIST_COLUMNS, BindingInfo, Info, QueueInfo, QueueName
-from busctl_lib.management.infos_cluster import ObjectTotals, OverviewInfo
+from busctl_lib.management.infos_cluster import NodeInfo, ObjectTotals, OverviewInfo
 from busctl_lib.management.metrics import CONSUMERS, Counts, fill_counts, labels_of, listener_of, read_counts
+from busctl_lib.management.presence import hold_against, is_doubtful, trust, why_away
 from busctl_lib.management.reading import Reading
 from busctl_lib.management.transport import Params, segment
 
 _NAMED: Params = {"disable_stats": "true"}
 """What the broker knows without asking a queue. Without `columns=`, which cost it more than they save."""
-_LIGHT: Params = {**_NAMED, "enable_queue_totals": "true"}
+_COUNTED: Params = {**_NAMED, "enable_queue_totals": "true"}
+"""How many messages each has. It leaves out the queues that cannot be reached, on all versions."""
 _HISTORY_COLUMNS = ("messages_details.samples",)
 _ASKED_SINGLY_MAX = 50
 _CONSUMER_COSTS = 3
 """The broker lists a consumer at the cost of counting those of so many queues (50 and 15 to 24 us on 4.0.5)."""
+_RAN_S = 2.0
 _PAGE_SIZE = 500  # the most that the API gives on one page
 _FINE_S, _FINE_SURE_S = 605, 580
 """The broker keeps its samples of every 5 s for this long, and surely for that long: what it no longer has it gives as
@@ -57,9 +61,16 @@ class _QueuePage(Info):
 class QueueReading(Reading):
     """The part of a ManagementClient that reads queues."""
 
+    _ran: tuple[frozenset[str] | None, float] = (None, -_RAN_S)
+    """The nodes that ran, and when that was."""
+
     def queues(self, vhost: str | None = None) -> list[QueueInfo]:
         """The light list: name, type, state, message counts. Cheap at 10,000 queues; no rates, no consumers."""
-        return self._list("queues", QueueInfo, vhost, _LIGHT)
+        infos = self.queues_known(vhost)
+        counted = {info.key: info for info in self._list("queues", QueueInfo, vhost, _COUNTED)}
+        for info in infos:
+            fill_absent(info, counted.get(info.key))
+        return infos
 
     def queues_counted(self, vhost: str | None, overview: OverviewInfo) -> list[QueueInfo]:
         """Name, type, state, arguments, message counts and consumers of all queues, for a large bus.
@@ -112,7 +123,7 @@ class QueueReading(Reading):
         for info in infos:
             if info.state == "live":  # what 3.x keeps of a queue that runs
                 info.state = "running"
-        return infos
+        return self._seen(infos)
 
     def fill_uncounted(self, infos: list[QueueInfo]) -> list[QueueInfo]:
         """Ask for the queues that have no counts, where they are few; returns all but those that are gone meanwhile."""
@@ -138,7 +149,7 @@ class QueueReading(Reading):
             light = {info.key: info for info in self.queues(vhost)}
             for info in listed:
                 fill_absent(info, light.get(info.key))
-        return listed
+        return self._seen(listed)
 
     def queues_named(
         self, names: Collection[tuple[str, str]], *, history: History | None = None
@@ -178,13 +189,59 @@ class QueueReading(Reading):
         """One queue with its consumers; with samples of lengths and rates when `history` is given.
 
         Raises:
-            NotFound: no such queue.
+            NotFound: no such queue; one that cannot be reached now is there, see `presence.why_away`.
         """
         path = f"queues/{segment(vhost)}/{segment(name)}"
-        info = self._one(path, QueueInfo, vhost, "queue", name, history.params() if history else None)
-        if info.messages is None:
-            fill_absent(info, next((light for light in self.queues(vhost) if light.name == name), None))
+        try:
+            info = self._one(path, QueueInfo, vhost, "queue", name, history.params() if history else None)
+        except NotFound:
+            if (listed := self._listed(vhost, name)) is None:
+                raise
+            return self._seen([listed])[0]
+        if (info.messages is None or is_doubtful(info)) and (listed := self._listed(vhost, name)) is not None:
+            trust(info, listed)
+            fill_absent(info, listed)
+        return self._seen([info])[0]
+
+    def queue_at_hand(self, vhost: str, name: str) -> QueueInfo:
+        """One queue with its consumers, that can be reached now.
+
+        Raises:
+            NotFound: no such queue. QueueAway: it is there, but its node is down, or it has no majority.
+        """
+        info = self.queue(vhost, name)
+        if (why := why_away(info)) is not None:
+            raise QueueAway.because(name, why, vhost=vhost)
         return info
+
+    def _listed(self, vhost: str, name: str) -> QueueInfo | None:
+        """What the light list says of one queue."""
+        if not name.isprintable():  # its filter is a pattern, and text
+            return next((info for info in self.queues(vhost) if info.name == name), None)
+        only: Params = {"name": f"^{re.escape(name)}$", "use_regex": "true", "page": 1, "page_size": 1}
+        for params in (_COUNTED, _NAMED):
+            page = self._of_vhost(f"queues/{segment(vhost)}", _QueuePage, vhost, {**params, **only})
+            if (found := next((info for info in page.items if info.name == name), None)) is not None:
+                return found
+        return None
+
+    def _seen(self, infos: list[QueueInfo]) -> list[QueueInfo]:
+        """The same queues, with what only the nodes that run can say of them."""
+        if any(map(is_doubtful, infos)) and (running := self._running()) is not None:
+            hold_against(infos, running)
+        return infos
+
+    def _running(self) -> frozenset[str] | None:
+        """The nodes that run, as of a moment ago; None for who may not know."""
+        known, at = self._ran
+        if time.monotonic() - at > _RAN_S:
+            try:
+                nodes = self._ask("nodes", list[NodeInfo], {"columns": "name,running"})
+                known = frozenset(info.name for info in nodes if info.running)
+            except ApiForbidden:  # it takes the monitoring tag
+                known = None
+            self._ran = known, time.monotonic()
+        return known
 
     def queue_bindings(self, vhost: str, name: str) -> list[BindingInfo]:
         """The bindings that lead to a queue, the default exchange's among them."""

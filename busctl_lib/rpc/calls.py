@@ -22,6 +22,7 @@ from busctl_lib.errors import (
     NoResponder,
     NotFound,
     OutcomeUnknown,
+    QueueAway,
     RemoteError,
     ReplyTimeout,
 )
@@ -228,7 +229,7 @@ class RPCConsumer:
         """Send and wait; whether there is an end before the deadline."""
         channel = address.channel
         if not channel.window.acquire(entry.size, deadline):
-            entry.outcome, entry.reason = Outcome.NEVER_SENT, f"the link is {channel.link.state.value}"
+            entry.outcome, entry.reason = Outcome.NEVER_SENT, channel.link.says
             raise failure_of(entry)
         channel.publish(entry)
         return call.done.acquire(timeout=max(0.0, deadline - time.monotonic()))
@@ -251,7 +252,7 @@ class RPCConsumer:
             sentence = (
                 f"nobody answers: exchange {sent.exchange!r} routes {sent.routing_key!r} nowhere"
                 if sent.exchange
-                else f"nobody answers on {sent.routing_key!r}: no such queue"
+                else f"nobody answers on {sent.routing_key!r}: no such queue, or its node is down"
             )
             hint = "is the service up? `busctl queues` lists what there is"
             self._finish(call, None, NoResponder(sentence, queue=sent.routing_key, hint=hint))
@@ -308,7 +309,7 @@ class RPCConsumer:
     def _timed_out(self, entry: Entry, address: Address, timeout: float, before: Strays) -> BusError:
         """Say why there is no reply, as well as that can be known."""
         if entry.outcome is None:
-            address.channel.abandon(entry, "the call's deadline passed")
+            address.channel.abandon(entry)
             ended = time.monotonic() + _SETTLE_S
             while entry.outcome is None and time.monotonic() < ended:
                 time.sleep(0.002)
@@ -335,6 +336,8 @@ class RPCConsumer:
             consumers = self._broker.declare_queue(queue, passive=True, timeout=_LOOK_S).consumer_count
         except NotFound:
             return f"the queue is gone (waited {timeout:g} s)"
+        except QueueAway as error:
+            return f"the queue is there, but {error.why}"
         except BusError:
             return None
         return f"the queue has no consumer (waited {timeout:g} s)" if consumers == 0 else None

@@ -78,13 +78,13 @@ def peek(
         folder: Where looks are counted; `budget.peek_folder()` by default.
 
     Raises:
-        NotFound: no such queue.
+        NotFound: no such queue. QueueAway: it cannot be reached now.
         GuardRefused: looking could cost a message or would delay it, or would show nothing because another consumer is
             the active one.
 
     Effect: what is seen is taken and given back: marked redelivered, and on a quorum queue up to 4.2 counted.
     """
-    info = management.queue(vhost, queue)
+    info = management.queue_at_hand(vhost, queue)
     budget = peek_budget(management, vhost, queue, folder=folder, info=info, sure=True)
     found = broker.declare_queue(queue, passive=True)
     if info.type == "stream":

@@ -108,9 +108,9 @@ def sources_of(management: ManagementClient, vhost: str, queue: str) -> Sources:
     """Read what feeds a queue.
 
     Raises:
-        NotFound: no such queue.
+        NotFound: no such queue. QueueAway: it cannot be reached now.
     """
-    info = management.queue(vhost, queue)
+    info = management.queue_at_hand(vhost, queue)
     bindings = [found for found in management.queue_bindings(vhost, queue) if found.source]
     topology = Topology(management, vhost)
     bound = sorted({found.source for found in bindings})

@@ -10,7 +10,15 @@ import msgspec
 from busctl_lib import topology_map
 from busctl_lib.envelope import Envelope
 from busctl_lib.errors import ApiError, NotFound
-from busctl_lib.management import BindingInfo, ExchangeInfo, ManagementClient, QueueInfo, alternate_of, definitions_of
+from busctl_lib.management import (
+    BindingInfo,
+    ExchangeInfo,
+    ManagementClient,
+    QueueInfo,
+    alternate_of,
+    definitions_of,
+    why_away,
+)
 from busctl_lib.management.alternates import Definitions
 from busctl_lib.taps import keys
 
@@ -119,6 +127,8 @@ class RouteMap:
             queue = self._queue(name)
             if queue is None:
                 continue
+            if queue.away is not None and reach.problem is None:
+                reach.problem = f"queue {name!r} is there, but {queue.away}"
             reach.quorum += [name] if queue.quorum else []
             if queue.passes_on is not None:
                 reach.passes_on[name] = queue.passes_on
@@ -182,7 +192,7 @@ class RouteMap:
                 self._queues[name] = None
             else:
                 self._queues[name] = _Queue(
-                    info.type == "quorum", refuses_when_full(info), limits_of(info), passes_on(info)
+                    info.type == "quorum", refuses_when_full(info), limits_of(info), passes_on(info), why_away(info)
                 )
         return self._queues[name]
 
@@ -202,6 +212,8 @@ class _Queue(msgspec.Struct):
     refuses: bool
     limits: Limits | None
     passes_on: str | None
+    away: str | None
+    """Why it takes nothing now."""
 
 
 def passes_on(info: QueueInfo) -> str | None:

@@ -139,10 +139,10 @@ class Transfer:
 
         Raises:
             GuardRefused: the queue cannot be read without harm, somebody else is at it, or the plan no longer fits.
-            NotFound: no such queue.
+            NotFound: no such queue. QueueAway: it cannot be reached now.
         """
         request = self.request
-        info = self._management.queue(self._broker.virtual_host, request.source)
+        info = self._management.queue_at_hand(self._broker.virtual_host, request.source)
         waiting = self._broker.declare_queue(request.source, passive=True).message_count
         require_readable(info, waiting, request)
         self._source.count(info)
