@@ -22,10 +22,13 @@ from busctl_lib.errors import (
     PreconditionFailed,
     QueueAway,
     ResourceLocked,
+    TimedOut,
 )
 
 GOODBYE_S = 2.0
 """How long the broker may take to say that a channel or connection is closed: one that hangs is left behind."""
+PATIENCE_S = 5.0
+"""How long for an answer where others wait behind it: the rest of a replay, the end of a link."""
 _REFUSALS: dict[int, type[BrokerRefused]] = {
     403: AccessForbidden,
     404: NotFound,
@@ -100,14 +103,35 @@ class ChannelNumbers:
             self._taken.discard(number)
 
 
-class Channel:
-    """One channel. Thread: the I/O thread only."""
+class _Nobody:
+    """The sink of a channel that was left behind."""
 
-    def __init__(self, connection: LinkConnection, number: int, sink: Sink | None = None) -> None:
+    def on_deliver(self, method: bytes, header: bytes, body: bytes) -> None:
+        """It goes back to its queue when the channel is closed."""
+
+    def on_return(self, method: bytes, header: bytes, body: bytes) -> None:
+        """Whoever published it was told that nothing is known."""
+
+    def on_confirm(self, tag: int, multiple: bool, ack: bool) -> None:
+        """The same."""
+
+
+class Channel:
+    """One channel. Thread: the I/O thread only.
+
+    A broker may hang in what it was asked: the queue's node is gone, its members have no majority. Such a channel is
+    left behind, closed when the broker has answered; its number is in use until then.
+    """
+
+    def __init__(
+        self, connection: LinkConnection, number: int, sink: Sink | None = None, *, patience_s: float | None = None
+    ) -> None:
         self.connection = connection
         self.number = number
+        self.patience_s = patience_s
+        """How long the broker may take for each answer; None leaves it to who waits for the whole."""
         self.closed_by: BaseException | None = None
-        self._told = False
+        self._told = self._hangs = False
         self._waiting: set[Pending[Any]] = set()
         self._on_closed: list[Callable[[BusError], None]] = []
         self._pika: PikaChannel = None  # type: ignore[assignment]  # set by open()
@@ -159,15 +183,30 @@ class Channel:
             callback(reason)
 
     async def ask(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """Call pika's channel method of that name and wait for the broker's answer (its method frame's method)."""
+        """Call pika's channel method of that name and wait for the broker's answer (its method frame's method).
+
+        Raises:
+            TimedOut: the channel's patience is at its end, and with it the channel.
+        """
         answer = self._expect()
         if not answer.done:
             try:
                 getattr(self._pika, method)(*args, callback=answer.resolve, **kwargs)
             except pika_exceptions.AMQPError as error:
                 answer.fail(reason_of(error))
-        frame = await answer
+        frame = await answer if self.patience_s is None else await self._in_time(answer, self.patience_s)
         return getattr(frame, "method", frame)
+
+    async def _in_time(self, answer: Pending[Any], patience_s: float) -> Any:
+        def give_up() -> None:
+            self._hangs = self.connection.unanswered = True
+            answer.fail(TimedOut(f"no answer from the broker after {patience_s:g} s"))
+
+        timer = self.connection.ioloop.call_later(patience_s, give_up)
+        try:
+            return await answer
+        finally:
+            self.connection.ioloop.remove_timeout(timer)
 
     async def consume(
         self, queue: str, *, auto_ack: bool, exclusive: bool = False, arguments: dict[str, Any] | None = None
@@ -182,25 +221,32 @@ class Channel:
         """Call back when the broker cancels a consumer of this channel (its queue is gone)."""
         self._pika.add_on_cancel_callback(lambda _frame: callback())
 
-    async def close(self, patience_s: float | None = GOODBYE_S) -> bool:
+    def when_gone(self, free: Callable[[int], None]) -> None:
+        """Give its number back as soon as it is closed, which may be now."""
+        if self._pika is None or self._told:
+            free(self.number)
+        else:
+            self.when_closed(lambda _reason: free(self.number))
+
+    async def close(self, patience_s: float | None = GOODBYE_S) -> None:
         """Close it; what was delivered and not settled goes back to its queue. Never raises.
 
         Args:
-            patience_s: wait no longer for the broker, which may hang in what the channel was asked for last.
-
-        Returns:
-            Whether it is closed.
+            patience_s: do not wait longer for the broker's answer; None waits for it.
         """
         if self._pika is None or self._told:
-            return True
+            return
         done: Pending[None] = Pending()
         self.when_closed(lambda _reason: done.resolve(None))
         if self._pika.is_open or self._pika.is_opening:
             self._pika.close()
+        if self._hangs:
+            if self.number in self.connection.sinks:  # what the broker may still send is nobody's
+                self.connection.sinks[self.number] = _Nobody()
+            return
         if patience_s is None:
             await done
         else:
             timer = self.connection.ioloop.call_later(patience_s, lambda: done.resolve(None))
             await done
             self.connection.ioloop.remove_timeout(timer)
-        return self._told

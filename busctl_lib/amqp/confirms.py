@@ -252,7 +252,9 @@ class PublishChannel:
 
     def on_confirm(self, tag: int, multiple: bool, ack: bool) -> None:
         """Settle the publish, or all up to it."""
-        unconfirmed, self.link.unanswered = self._unconfirmed, False
+        unconfirmed = self._unconfirmed
+        if self._connection is not None:
+            self._connection.unanswered = False
         if multiple:
             settled = [
                 entry for seq in range(self._lowest, tag + 1) if (entry := unconfirmed.pop(seq, None)) is not None
@@ -299,7 +301,8 @@ class PublishChannel:
 
     def _settle_late(self, entry: Entry, outcome: Outcome, reason: str) -> None:
         entry.late = entry.outcome is None
-        self.link.unanswered |= outcome is Outcome.UNKNOWN
+        if self._connection is not None and outcome is Outcome.UNKNOWN:
+            self._connection.unanswered = True
         self._settle(entry, outcome, reason)
 
     def _abandon(self, entry: Entry) -> None:

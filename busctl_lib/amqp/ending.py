@@ -45,14 +45,15 @@ class Ending:
             self._close()
 
     def _close(self) -> None:
-        # A broker that takes no publishes, or hangs in one, does not hear a goodbye either.
-        heard = self._link.state is State.OPEN and not self._link.unanswered
+        # A broker that takes no publishes, or hangs in something else, does not hear a goodbye either.
+        open_before = self._link.state is State.OPEN
         connection = self._link.end_dialling()
         if connection is None or connection.is_closed:
             self._over()
             return
+        self.was_cut = connection.unanswered
         connection.flush()
-        if connection.is_open and heard:
+        if connection.is_open and open_before and not connection.unanswered:
             connection.close()
             self._await_goodbye(connection)
         else:

@@ -51,8 +51,6 @@ class Link:
         self.state = State.NEW
         self.epoch = 0
         self.reconnects = 0
-        self.unanswered = False
-        """Whether a publish was not confirmed before its deadline, and none since."""
         self.frame_max = FRAME_MAX
         """What was agreed with the broker, in bytes."""
         self.connection: LinkConnection | None = None
@@ -208,19 +206,23 @@ class Link:
         self._waiting_open.append(waiting)
         await waiting
 
-    async def with_channel(self, work: Callable[[Channel], Coroutine[Pending[Any], None, T]]) -> T:
-        """Run work on a channel of its own, closed afterwards: an error the broker answers closes only that."""
+    async def with_channel(
+        self, work: Callable[[Channel], Coroutine[Pending[Any], None, T]], patience_s: float | None = None
+    ) -> T:
+        """Run work on a channel of its own, closed afterwards: an error the broker answers closes only that.
+
+        Args:
+            work: what to do on it.
+            patience_s: as `Channel.patience_s`; who waits on another thread has a deadline of his own.
+        """
         assert self.connection is not None
-        number = self.take_number()
-        channel = Channel(self.connection, number)
+        channel = Channel(self.connection, self.take_number(), patience_s=patience_s)
         try:
             await channel.open()
             return await work(channel)
         finally:
-            if await channel.close():
-                self.free_number(number)
-            else:
-                channel.when_closed(lambda _reason: self.free_number(number))
+            await channel.close()
+            channel.when_gone(self.free_number)
 
     @property
     def takes_publishes(self) -> bool:
@@ -296,7 +298,7 @@ class Link:
 
     def _opened(self, connection: LinkConnection) -> None:
         self.epoch += 1
-        self.frame_max, self.unanswered = connection.frame_max, False
+        self.frame_max = connection.frame_max
         self.server_properties = dict(connection.server_properties or {})
         self._numbers.limit = connection.params.channel_max or self._numbers.limit
         connection.add_on_connection_blocked_callback(lambda _c, frame: self._blocked(frame.method.reason))

@@ -36,7 +36,7 @@ class CloseReport(msgspec.Struct, frozen=True):
     unknown: int
     """Publishes whose confirm did not come."""
     forced: bool
-    """The deadline passed and a link was cut."""
+    """A link was cut: the broker did not answer, or the deadline passed."""
 
 
 class BrokerStats(msgspec.Struct, frozen=True):

@@ -27,12 +27,14 @@ from busctl_lib.amqp.states import State
 from busctl_lib.amqp.tasks import Pending, spawn
 from busctl_lib.amqp.topology import QueueSpec, look_at
 from busctl_lib.envelope import Delivery, Envelope, Outcome
-from busctl_lib.errors import BrokerRefused, BusError, LinkLost, NotFound, ResourceLocked
+from busctl_lib.errors import BrokerRefused, BusError, LinkLost, NotFound, ResourceLocked, TimedOut
 
 logger = logging.getLogger(__name__)
 
 _LOCK_PATIENCE_S = 90.0
 """How long the broker may take to notice that our own former connection is dead."""
+_ANSWER_S = 10.0
+"""How long the broker may take for one answer after a reconnect."""
 _PATIENCE_S = 20.0
 """How long a queue may be unavailable after a reconnect: its node is down, its leader is not elected yet."""
 
@@ -180,7 +182,7 @@ class Mover:
         if self._stopping:
             return
         try:
-            await self._start(connection)
+            await self._start(connection, _ANSWER_S)
         except BusError as error:
             if not connection.is_open:
                 return  # the next connection tries again
@@ -189,6 +191,8 @@ class Mover:
             patience = _LOCK_PATIENCE_S if isinstance(error, ResourceLocked) else _PATIENCE_S
             if now - self._refused_since > patience:
                 self._hand.fail(error)
+            elif isinstance(error, TimedOut):  # the channel is stuck, and its number is in what is encoded already
+                connection.force_close(str(error))
             else:
                 self.link.later(1.0, lambda: self._again(connection))
 
@@ -196,12 +200,12 @@ class Mover:
         if not self._stopping and self.link.connection is connection and connection.is_open and self._channel is None:
             spawn(self.start(connection))
 
-    async def _start(self, connection: LinkConnection) -> None:
+    async def _start(self, connection: LinkConnection, patience_s: float | None = None) -> None:
         if self._lock is not None:
             kind = {"x-queue-type": "classic"}
             spec = QueueSpec(queue=self._lock, durable=False, exclusive=True, auto_delete=False, arguments=kind)
-            await self.link.with_channel(spec.declare)
-        channel = Channel(connection, self._number, self)
+            await self.link.with_channel(spec.declare, patience_s)
+        channel = Channel(connection, self._number, self, patience_s=patience_s)
         channel.when_closed(lambda reason: self._channel_closed(channel, reason))
         await channel.open()
         if self.mode is Mode.EXACT:
@@ -215,6 +219,7 @@ class Mover:
         self._confirms, self._acks = Confirms(), Acks(self._number)
         self.epoch += 1
         self._tag = await channel.consume(self.queue, auto_ack=False)
+        channel.patience_s = None
         self._channel, self._connection = channel, connection
         self._refused_since = None
 
@@ -239,7 +244,7 @@ class Mover:
     async def _cancelled(self, connection: LinkConnection) -> None:
         """The broker ended the consumer: the queue is gone; or from 4.3 on, something was held for too long."""
         try:
-            await look_at(self.link, self.queue)
+            await look_at(self.link, self.queue, _ANSWER_S)
         except BusError as error:
             gone = isinstance(error, NotFound) and "no queue" in error.text
             self._hand.fail(LinkLost(f"queue {self.queue!r} was deleted") if gone else error)

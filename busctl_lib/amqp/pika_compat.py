@@ -99,6 +99,8 @@ class LinkConnection(SelectConnection):
     """Bytes received, and when their count last changed (monotonic)."""
     closed_by: pika_exceptions.ConnectionClosedByBroker | None = None
     """What the broker said when it closed the connection: pika's own error of one not open yet is a guess."""
+    unanswered = False
+    """Whether the broker let a deadline pass in what it was asked, and has confirmed nothing since."""
     unsent_at_loss: int | None = None
     """Of those, bytes the kernel never got; known once the link is lost."""
 

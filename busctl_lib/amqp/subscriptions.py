@@ -17,13 +17,13 @@ from typing import Any
 
 from busctl_lib.amqp import wire
 from busctl_lib.amqp.acks import Acks, counts_lost_channels
-from busctl_lib.amqp.channels import Channel
+from busctl_lib.amqp.channels import PATIENCE_S, Channel
 from busctl_lib.amqp.link import Link
 from busctl_lib.amqp.pika_compat import LinkConnection
 from busctl_lib.amqp.tasks import Pending, spawn
 from busctl_lib.amqp.topology import look_at
 from busctl_lib.envelope import Delivery
-from busctl_lib.errors import BrokerRefused, BusError, ConsumerTimedOut, NotFound
+from busctl_lib.errors import BrokerRefused, BusError, ConsumerTimedOut, NotFound, TimedOut
 
 logger = logging.getLogger(__name__)
 
@@ -181,13 +181,24 @@ class Subscription:
         if self._stopping or self._once:
             return
         try:
-            await self._start(connection)
+            await self._start(connection, PATIENCE_S)
+        except TimedOut as error:
+            self._leave_behind()
+            self._lost_consumer(error, connection)
         except BusError as error:
             if connection.is_open and self._channel is None:  # else the closing channel tells
                 self._lost_consumer(error, connection)
 
-    async def _start(self, connection: LinkConnection) -> None:
-        channel = Channel(connection, self._number, self)
+    def _leave_behind(self) -> None:
+        """Another channel for the next try: the broker hangs in this one."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            spawn(channel.close())
+            channel.when_gone(self.link.free_number)
+            self._number = self.link.take_number()
+
+    async def _start(self, connection: LinkConnection, patience_s: float | None = None) -> None:
+        channel = Channel(connection, self._number, self, patience_s=patience_s)
         channel.when_closed(lambda reason: self._channel_closed(channel, reason))
         await channel.open()
         self.epoch += 1
@@ -197,6 +208,7 @@ class Subscription:
         if not self._auto_ack:
             await channel.ask("basic_qos", prefetch_count=self._prefetch)
         await self._consume(channel)
+        channel.patience_s = None
         self._tries, self._begun = 0, True
 
     async def _consume(self, channel: Channel) -> None:
@@ -219,12 +231,13 @@ class Subscription:
         self._flush()
         channel, given_back = self._channel, False
         if channel is not None:
+            channel.patience_s = PATIENCE_S
             given_back = await self._give_back(channel)
             self._channel = None
-            if not await channel.close():
-                channel.when_closed(lambda _reason: self.link.free_number(self._number))
-                return given_back
-        self.link.free_number(self._number)
+            await channel.close()
+            channel.when_gone(self.link.free_number)
+        else:
+            self.link.free_number(self._number)
         return given_back
 
     async def _give_back(self, channel: Channel) -> bool:
@@ -335,7 +348,7 @@ class Subscription:
 
     async def _why_cancelled(self, held_s: float | None) -> BusError:
         try:
-            await look_at(self.link, self._rename(self.queue))
+            await look_at(self.link, self._rename(self.queue), PATIENCE_S)
         except NotFound as error:
             return NotFound("the queue was deleted", text=error.text) if "no queue" in error.text else error
         except BusError as error:

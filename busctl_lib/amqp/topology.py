@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from busctl_lib.amqp.channels import Channel
+from busctl_lib.amqp.channels import PATIENCE_S, Channel
 from busctl_lib.amqp.link import Link
 from busctl_lib.amqp.pika_compat import LinkConnection
 from busctl_lib.amqp.states import State
@@ -63,10 +63,10 @@ class QueueSpec(msgspec.Struct, kw_only=True):
         )
 
 
-async def look_at(link: Link, queue: str) -> Any:
+async def look_at(link: Link, queue: str, patience_s: float | None = None) -> Any:
     """See whether a queue is there; answers Queue.DeclareOk. Raises NotFound and the broker's other refusals."""
     spec = QueueSpec(queue=queue, durable=False, exclusive=False, auto_delete=False, arguments={})
-    return await link.with_channel(lambda channel: spec.declare(channel, passive=True))
+    return await link.with_channel(lambda channel: spec.declare(channel, passive=True), patience_s)
 
 
 def with_priority(queue: str, arguments: dict[str, Any], max_priority: int) -> dict[str, Any]:
@@ -254,7 +254,7 @@ class Topology:
 
     async def _declare(self, connection: LinkConnection, what: str, declare: Callable[[Channel], Any]) -> Any:
         try:
-            return await self._link.with_channel(declare)
+            return await self._link.with_channel(declare, PATIENCE_S)
         except BusError as error:
             if not connection.is_open:
                 raise
