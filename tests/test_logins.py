@@ -34,6 +34,7 @@ from busctl_lib.errors import AccessForbidden, ApiLoginRefused, BusError, Config
 from busctl_lib.journal import journal_path
 from busctl_lib.management import ManagementClient
 from busctl_lib.names import names
+from busctl_lib.rights import Need, Rights
 from busctl_lib.sandbox import PrivateBroker
 from busctl_lib.tls import TlsFiles
 from busctl_lib.tokens import TokenSource, ends_at
@@ -106,16 +107,15 @@ def at() -> Iterator[Node]:
 
 @pytest.fixture
 def user(at: Node) -> Iterator[Callable[..., None]]:
-    """Make users of the broker's own database, who may do everything."""
+    """Make users of the broker's own database, who may do everything unless said otherwise."""
     made = []
     with ManagementClient(at.node.api_url) as api:
 
-        def make(name: str, password: str = "pass", tags: str = "administrator") -> None:
+        def make(name: str, password: str = "pass", rights: str = ".*") -> None:
             path = name.replace(":", "%3A")
-            api._http.change("PUT", f"users/{path}", {"password": password, "tags": tags})
+            api._http.change("PUT", f"users/{path}", {"password": password, "tags": "administrator"})
             made.append(path)
-            rights = {"configure": ".*", "write": ".*", "read": ".*"}
-            api._http.change("PUT", f"permissions/%2F/{path}", rights)
+            api._http.change("PUT", f"permissions/%2F/{path}", dict.fromkeys(("configure", "write", "read"), rights))
 
         yield make
         for path in made:
@@ -244,10 +244,25 @@ def test_rights_of_a_token_are_those_of_its_scopes(at: Node) -> None:
     assert "scope tag:management" in str(caught.value.hint)
 
 
+def test_a_right_that_another_backend_grants_is_found_by_trying(at: Node, user: Callable[..., None]) -> None:
+    user("ann", rights="^$")
+    need = Need(verb="configure", kind="queue", name="anything")
+    token = at.issuer.token()
+    with (
+        ManagementClient(at.node.api_url) as api,
+        MessageBroker(url=at.url, password=TokenSource(lambda: token)) as broker,
+    ):
+        assert Rights("/", management=api, username="ann").may(need) is False
+        assert Rights("/", management=api, username="ann", broker=broker).may(need) is True
+        assert Rights("/", management=api, broker=broker).patterns is None, "it is not known whom the token stands for"
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
     [
         ("import sys; print('s3cr3t'); sys.exit(3)", "ended with 3"),
+        ("import sys; sys.stderr.write('s3cr3t'); sys.exit(4)", "ended with 4"),
+        ("import sys; sys.exit(sys.stdin.isatty() or len(sys.stdin.read()))", "printed no access token"),
         ("print('')", "printed no access token"),
         ("print('s3cr3t words')", "printed no access token"),
         ('print(\'{"error": "s3cr3t"}\')', "printed no access token"),
