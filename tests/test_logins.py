@@ -15,7 +15,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from api_at_socket import Road
@@ -29,7 +29,7 @@ from waiting import wait_until
 from busctl.config import Flags, resolve
 from busctl.contexts import config_path
 from busctl.session import Session
-from busctl_lib import MessageBroker
+from busctl_lib import MessageBroker, MessagePublisher
 from busctl_lib.errors import AccessForbidden, ApiLoginRefused, BusError, ConfigError, LoginRefused
 from busctl_lib.journal import journal_path
 from busctl_lib.management import ManagementClient
@@ -177,6 +177,52 @@ def test_a_command_is_run_once_for_both_doors(at: Node, tmp_path: Path) -> None:
     assert (tmp_path / "runs").read_text() == "x"
 
 
+def test_a_token_is_renewed_on_the_open_link_before_it_ends(at: Node) -> None:
+    source, given = at.source(lasts_s=4)
+    with MessageBroker(url=at.url, password=source) as broker:
+        first = ends_at(given[0]) or 0.0
+        queue = broker.declare_queue("", exclusive=True).queue
+        got: list[Any] = []
+        broker.subscribe(queue, got.append, auto_ack=True)
+        publisher = MessagePublisher(broker)
+        sent: list[int] = []
+        while time.time() < first + 3:
+            sent.append(len(sent))
+            publisher.publish(queue, {"n": len(sent)})
+            broker.declare_queue(queue, passive=True)
+            wait_until(lambda: len(got) == len(sent), what="what was published comes back")
+        assert len(given) >= 2
+        assert broker.stats().reconnects == 0
+
+
+def works(broker: MessageBroker) -> bool:
+    """Whether the broker lets us do something now."""
+    with contextlib.suppress(BusError):
+        return bool(broker.declare_queue("", exclusive=True, timeout=5).queue)
+    return False
+
+
+def test_a_link_outlives_a_bad_token_and_a_time_without_any(at: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("busctl_lib.tokens._JUST_NOW_S", 0.0)
+    monkeypatch.setattr("busctl_lib.tokens._AGAIN_S", 0.2)
+    away = threading.Event()
+    tokens = [at.issuer.token(lasts_s=3), "no-token-at-all", at.issuer.token(lasts_s=3)]
+
+    def fetch() -> str:
+        if away.is_set():
+            raise ConfigError("the provider is away")
+        return tokens.pop(0) if tokens else at.issuer.token()
+
+    source = TokenSource(fetch)
+    with MessageBroker(url=at.url, password=source) as broker:
+        wait_until(lambda: len(tokens) < 2 and works(broker), what="the bad token is replaced")
+        away.set()
+        wait_until(lambda: source.ended, what="the token has ended")
+        wait_until(lambda: not works(broker), what="and is no good any more")
+        away.clear()
+        wait_until(lambda: works(broker), what="a new one is told to the broker")
+
+
 def test_a_link_that_comes_back_later_comes_with_a_new_token(at: Node) -> None:
     source, given = at.source(lasts_s=4)
     with Proxy("127.0.0.1", at.node.port) as proxy:
@@ -188,6 +234,25 @@ def test_a_link_that_comes_back_later_comes_with_a_new_token(at: Node) -> None:
             broker.connect_now()
             assert broker.declare_queue("", exclusive=True, timeout=20).queue
         assert len(given) > 1
+
+
+def test_a_token_that_was_revoked_is_got_anew_once_by_either_door(at: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("busctl_lib.tokens._JUST_NOW_S", 0.0)
+    revoked = Issuer().token()
+    for use in (
+        lambda source: MessageBroker(url=at.url, password=source).connect().close(),
+        lambda source: ManagementClient(at.api_url, token=source).whoami(),
+    ):
+        tokens = [revoked, at.issuer.token()]
+        source = TokenSource(lambda tokens=tokens: tokens.pop(0))  # type: ignore[misc]
+        use(source)
+        assert tokens == []
+        endless = iter(lambda: Issuer().token(), None)
+        asked: list[int] = []
+        wrong = TokenSource(lambda endless=endless, asked=asked: asked.append(1) or next(endless))  # type: ignore[misc]
+        with pytest.raises((LoginRefused, ApiLoginRefused)):
+            use(wrong)
+        assert len(asked) == 2
 
 
 def test_a_refused_token_is_told_with_its_end_and_never_itself(

@@ -76,6 +76,7 @@ class Link:
             endpoints,
             timeout_s=connect_timeout_s,
             client_properties=client_properties or {},
+            redial=self._dial,
             on_open=self._opened,
             on_failed=self._dial_failed,
             on_lost=self._lost,
@@ -93,6 +94,9 @@ class Link:
         Raises:
             LoginRefused, VhostNotFound, CannotConnect: the last endpoint's reason.
         """
+        token = self._dialer.rotation.current.token
+        if token is not None and self._first is None:
+            token()  # who makes it may take long, and tells here what is wrong
         with self._lifecycle:
             if self.state is State.CLOSED or self.state is State.CLOSING:
                 raise LinkLost("the broker object is closed", hint="open a new one")
@@ -241,6 +245,7 @@ class Link:
     def _tick(self, now: float) -> None:
         if self.connection is not None and self.connection.is_open:
             self._heard_at = self.connection.check_alive(now)
+            self._dialer.renewal.keep(self.connection)
         self.parts.tick(now)
 
     def _callback_failed(self) -> None:
