@@ -22,9 +22,11 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
 import pytest
+
+from busctl_lib.addresses import amqp_address
 
 
 @dataclass(frozen=True)
@@ -39,41 +41,41 @@ class TestBroker:
     @property
     def host(self) -> str:
         """The host of the AMQP listener."""
-        return urlsplit(self.amqp_url).hostname or "localhost"
+        return amqp_address(self.amqp_url).host
 
     @property
     def port(self) -> int:
         """The port of the AMQP listener."""
-        return urlsplit(self.amqp_url).port or 5672
+        return amqp_address(self.amqp_url).port or 5672
 
     @property
     def username(self) -> str:
         """The user of both doors."""
-        return unquote(urlsplit(self.amqp_url).username or "guest")
+        return amqp_address(self.amqp_url).username or "guest"
 
     @property
     def password(self) -> str:
         """The password of both doors."""
-        return unquote(urlsplit(self.amqp_url).password or "guest")
+        return amqp_address(self.amqp_url).password or "guest"
 
     @property
     def name(self) -> str:
         """The virtual host."""
-        return unquote(urlsplit(self.amqp_url).path[1:]) or "/"
+        return amqp_address(self.amqp_url).vhost or "/"
 
     def at_vhost(self, name: str) -> TestBroker:
         """Name another virtual host of the same broker."""
-        address = urlsplit(self.amqp_url)._replace(path="/" + quote(name, safe=""))
-        return replace(self, amqp_url=address.geturl())
+        return replace(self, amqp_url=replace(amqp_address(self.amqp_url), path="/" + quote(name, safe="")).url)
 
 
 def _from_environment() -> TestBroker | None:
     amqp_url = os.environ.get("BUSCTL_TEST_AMQP_URL")
     if not amqp_url:
         return None
-    address = urlsplit(amqp_url)
-    login = address.netloc.rpartition("@")[0] or "guest:guest"
-    api_url = os.environ.get("BUSCTL_TEST_API_URL") or f"http://{login}@{address.hostname or 'localhost'}:15672"
+    address = amqp_address(amqp_url)
+    login = address.login or "guest:guest@"
+    host = replace(address, port=None).place
+    api_url = os.environ.get("BUSCTL_TEST_API_URL") or f"http://{login}{host}:15672"
     return TestBroker(amqp_url, api_url)
 
 
