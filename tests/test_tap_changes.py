@@ -11,9 +11,9 @@ import requests
 from tap_bus import Bus, note, seen
 from waiting import wait_until
 
-from busctl_lib.errors import GuardRefused, NotFound
+from busctl_lib.errors import GuardRefused, NotFound, VhostNotFound
 from busctl_lib.management import ManagementClient
-from busctl_lib.pytest_plugin import TestBroker
+from busctl_lib.pytest_plugin import TestBroker, own_vhost
 from busctl_lib.rights import Rights
 from busctl_lib.taps import Note, Tap, plan_tap
 from busctl_lib.taps import tap as taps_tap
@@ -306,3 +306,17 @@ def test_no_way_is_planned_that_takes_a_right_the_user_does_not_have(bus: Bus) -
         with pytest.raises(GuardRefused, match="no right to read queue q") as refused:
             plan_tap(theirs, bus.name, "q", rights=Rights(bus.name, management=theirs, broker=broker))
         assert "possible" not in (refused.value.hint or "")
+
+
+@pytest.mark.parametrize("via", ["copy", "firehose", "hold"])
+def test_a_tap_ends_with_its_virtual_host(node: TestBroker, tmp_path: Path, via: str) -> None:
+    with own_vhost(node) as vhost:
+        bus = Bus(vhost, tmp_path / "leases")
+        bus.broker.declare_queue("q")
+        bus.broker.bind_queue("q", "amq.topic", "#")
+        with bus.open(bus.plan("q", via=via)) as tap:
+            requests.delete(f"{bus.api}/vhosts/{bus.name}", timeout=10).raise_for_status()
+            with pytest.raises(VhostNotFound, match="does not exist"):
+                seen(tap, 1, 20)
+        bus.close()
+        requests.put(f"{bus.api}/vhosts/{bus.name}", timeout=10).raise_for_status()  # for `own_vhost` to delete

@@ -285,9 +285,10 @@ class Tap:
 
     def _look(self) -> float:
         """Check once; returns in how many seconds to check again. Raises what ends the tap."""
-        if self._closing.is_set() or self._broker.state not in _UP:
-            self._doubt_since = None
+        if self._closing.is_set():
             return self._watch_s
+        if self._broker.state not in _UP:
+            return self._look_without_link()
         after_gap, self._link_returned = self._link_returned, False
         began = time.monotonic()
         try:
@@ -301,6 +302,18 @@ class Tap:
         self._doubt_since = None
         self._unseen_told = False
         return max(self._watch_s, _REST * (time.monotonic() - began))
+
+    def _look_without_link(self) -> float:
+        """See whether there is anything to come back to: a virtual host that is gone closes the link, too."""
+        try:
+            self._management.policies(self.plan.vhost)
+        except VhostNotFound as error:
+            self._doubt(error, _PATIENCE_S)
+            return _RETRY_S
+        except BusError as error:
+            logger.info("the link is down, and the API says nothing: %s", error)
+        self._doubt_since = None
+        return self._watch_s
 
     def _doubt(self, error: BusError, patience_s: float) -> None:
         """Raise an error that stays; a broker that is going down or coming up says many things once."""
