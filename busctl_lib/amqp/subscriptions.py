@@ -129,8 +129,17 @@ class Subscription:
         return self._channel is not None
 
     def once(self) -> None:
-        """Do not start again when the link or the queue is lost: what was delivered would come a second time."""
+        """Do not start again by itself when the link or the queue is lost: what was delivered would come once more."""
         self._once = True
+
+    def again(self, timeout: float = 30.0) -> None:
+        """Start again after a loss, where that is to happen only `once`. Raises NotFound and the broker's refusals."""
+        self.link.run(self._begin_again, timeout)
+
+    async def _begin_again(self) -> None:
+        if self._channel is None and not self._stopping and self.link.connection is not None:
+            self.lost = None
+            await self._start(self.link.connection)
 
     def abandon(self) -> None:
         """End at once, and give back what was sent; `cancel` tells how that went. It may not even have begun."""
@@ -358,6 +367,7 @@ class Subscription:
         return ConsumerTimedOut(
             f"the queue's consumer timeout: a message was held for {held_s:.0f} s; the queue is there",
             queue=self.queue,
+            held_s=held_s,
         )
 
     def _lost_consumer(self, reason: BusError, connection: LinkConnection) -> None:

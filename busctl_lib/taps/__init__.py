@@ -18,13 +18,14 @@ from busctl_lib.taps.buffers import Note as Note
 from busctl_lib.taps.buffers import TapEvent as TapEvent
 from busctl_lib.taps.copies import CopyTap
 from busctl_lib.taps.firehose import FirehoseTap
+from busctl_lib.taps.holds import HoldTap
 from busctl_lib.taps.leases import clean_leases as clean_leases
 from busctl_lib.taps.leases import lease_folder as lease_folder
 from busctl_lib.taps.planner import plan as plan_tap
 from busctl_lib.taps.plans import RefusedWay as RefusedWay
 from busctl_lib.taps.plans import TapPlan as TapPlan
 from busctl_lib.taps.several import Taps as Taps
-from busctl_lib.taps.takes import ConsumeTap, HoldTap, StreamTap
+from busctl_lib.taps.takes import ConsumeTap, StreamTap
 from busctl_lib.taps.tap import WATCH_S
 from busctl_lib.taps.tap import Tap as Tap
 

@@ -56,7 +56,8 @@ def _of_queue(management: ManagementClient, vhost: str, queue: str, way: Way | N
         info = management.queue(vhost, queue)  # says whether it is the queue that is not there
     stats = info.message_stats
     facts = {"type": info.type, "durable": info.durable, "auto-delete": info.auto_delete, "exclusive": info.exclusive}
-    arguments = {f"argument {name}": value for name, value in (info.arguments or {}).items()}
+    given = {name: value for name, value in (info.arguments or {}).items() if name != "x-queue-type"}
+    arguments = {f"argument {name}": value for name, value in given.items()}
     found = Foundation(
         queue=facts | arguments,
         counted=(stats.publish or 0) + (stats.deliver_get or 0) if stats is not None else None,

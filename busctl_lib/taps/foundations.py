@@ -57,6 +57,12 @@ class Foundation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     entrances: list[str] = []
     """The exchanges by which publishers may reach the queue."""
 
+    @property
+    def consumer_timeout_ms(self) -> int | None:
+        """The consumer timeout that is set on the queue; None where the broker's own counts."""
+        given = [self.settings.get("consumer-timeout"), self.queue.get("argument x-consumer-timeout")]
+        return min((ms for ms in given if isinstance(ms, int) and ms > 0), default=None)
+
     def of(self, way: Way) -> Foundation:
         """What of it a way is built on."""
         if way == "copy":

@@ -1,35 +1,39 @@
-"""The taps that read the queue itself: streams, holding and consuming."""
+"""The taps with a consumer on the queue itself: reading streams, and consuming by name."""
 
 from __future__ import annotations
 
-import contextlib
 import sys
-import time
 from collections import deque
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from busctl_lib.broker import MessageBroker, Subscription
 from busctl_lib.envelope import Delivery
 from busctl_lib.errors import BusError, ConfigError, ConsumerTimedOut, GuardRefused
-from busctl_lib.management import ManagementClient, settings_of
-from busctl_lib.taps.budget import PeekBudget, Spending, peek_budget, spend
+from busctl_lib.management import ManagementClient, restarted_since
 from busctl_lib.taps.buffers import Buffer
+from busctl_lib.taps.foundations import Changes
 from busctl_lib.taps.plans import TapPlan
-from busctl_lib.taps.taking import HOLD_MAX, consumer_timeout_ms
 from busctl_lib.taps.tap import WATCH_S, Tap
 
 PREFETCH = 1000
 OFFSET_ARGUMENT = "x-stream-offset"
-_FIRST_S = 0.5
-_HOLD_WATCH_S = 1.0
-"""How long a consumer that comes may have to share with us."""
+_TIMEOUT_MS = 1_800_000
+"""The broker's consumer timeout where none is set."""
+_SHARE = 0.9
+"""We count from the delivery on by our own clock."""
 
 
 class TakingTap(Tap):
-    """Base of the taps with a consumer on the queue itself. Its prefetch bounds the buffer: nothing is dropped."""
+    """Base of the taps with a consumer on the queue itself. Its prefetch bounds the buffer: nothing is dropped.
+
+    The broker ends a consumer with its queue, so one that goes on is on the same queue; after any loss of it or of the
+    link, what the plan was built on is looked at again before another message is taken.
+    """
+
+    _by_settings = False
+    """Whether the plan is no longer good when the queue's policies set something else."""
 
     def __init__(
         self,
@@ -49,6 +53,17 @@ class TakingTap(Tap):
         self._subscription: Subscription | None = None
 
     def _set_up(self) -> None:
+        self._require_as_planned()
+        self._subscribe()
+
+    def _require_as_planned(self) -> None:
+        """Take nothing from another queue than the plan is for. Raises GuardRefused."""
+        changes = self._changes()
+        if changes.itself or changes.perhaps or (changes.settings and self._by_settings):
+            raise self._another(changes)
+        self._accept()
+
+    def _subscribe(self) -> None:
         self._subscription = self._broker.subscribe(
             self.queue,
             self._receive,
@@ -59,6 +74,7 @@ class TakingTap(Tap):
             on_cancelled=lambda _reason: self._wake.set(),
             on_tick=self._tick,
         )
+        self._subscription.once()  # what it was planned for is looked at before more is taken
 
     def _receive(self, delivery: Delivery) -> None:
         """Pass a delivery on. Thread: I/O."""
@@ -70,7 +86,52 @@ class TakingTap(Tap):
         """Time passes. Thread: I/O."""
 
     def _check(self, *, after_gap: bool) -> None:
-        self._broker.declare_queue(self.queue, passive=True)
+        lost = self._subscription.lost if self._subscription is not None else None
+        changes = self._changes()
+        another = bool(changes.itself or (changes.settings and self._by_settings))
+        if changes.perhaps and (lost is not None or after_gap):  # else our consumer would be gone
+            another |= lost is not None or not restarted_since(self._management, self._gap_began)
+        if another:
+            raise self._another(changes)
+        if lost is not None:
+            raise self._ended_by(lost)
+        if changes.settings:
+            self._note("changed", f"{self.queue} has changed: {changes.text}")
+        self._accept()
+        if after_gap:
+            self._again()
+
+    def _another(self, changes: Changes) -> GuardRefused:
+        return GuardRefused(f"{self.queue} has changed: {changes.text}", hint="begin anew, if that is what you mean")
+
+    def _ended_by(self, lost: BusError) -> BusError:
+        """What to say when the broker ended the consumer, and a queue of that name is there as it was."""
+        if self._is_timeout(lost):
+            return lost
+        timeout = ", or its consumer timeout passed" if isinstance(lost, ConsumerTimedOut) and self._is_quorum else ""
+        return GuardRefused(
+            f"the broker ended the consumer of {self.queue}: it was deleted and declared again, or its node went away"
+            f"{timeout}",
+            hint="begin anew, if that is what you mean",
+        )
+
+    def _is_timeout(self, lost: BusError | None) -> bool:
+        """Whether it was surely the consumer timeout."""
+        if not isinstance(lost, ConsumerTimedOut):
+            return False
+        limit_ms, held_s = self.plan.built_on.consumer_timeout_ms, lost.facts.get("held_s")
+        if held_s is None:  # up to 4.2 the broker says so
+            return True
+        return self._is_quorum and held_s * 1000 >= _SHARE * (_TIMEOUT_MS if limit_ms is None else limit_ms)
+
+    @property
+    def _is_quorum(self) -> bool:
+        return self.plan.built_on.queue.get("type") == "quorum"
+
+    def _again(self) -> None:
+        """Take up again after a lost link. Raises BusError."""
+        if self._subscription is not None:
+            self._subscription.again()
 
     def _give_back(self) -> None:
         self._end_subscription()
@@ -119,151 +180,6 @@ def _offset(given: str | int | None) -> str | int | datetime:
         raise ConfigError(f"{given!r} is no place in a stream", hint="first, last, next, a number, or a time") from None
 
 
-class HoldTap(TakingTap):
-    """Takes what waits, shows it and gives all back in order at the end; gives way when a consumer comes.
-
-    Effect: what is shown is invisible to others meanwhile and is marked redelivered afterwards; on a quorum queue it
-    counts as a delivery in vain up to 4.2, and from 4.3 on where the link is lost meanwhile.
-    """
-
-    def __init__(
-        self,
-        plan: TapPlan,
-        broker: MessageBroker,
-        management: ManagementClient,
-        *,
-        limit: int | None = None,
-        watch_s: float = WATCH_S,
-        folder: Path | None = None,
-    ) -> None:
-        prefetch = min(limit or HOLD_MAX, plan.take_limit or HOLD_MAX)
-        super().__init__(plan, broker, management, prefetch=prefetch, watch_s=min(watch_s, _HOLD_WATCH_S))
-        self._folder = folder
-        self._held = self._waiting = 0
-        self._unshown: list[Delivery] | None = []
-        """What came first, until it is known of all that waited that it can be given back; then None."""
-        self._patient_until: float | None = None
-        self._stack = contextlib.ExitStack()
-        self._spending: Spending | None = None
-        self.budget: PeekBudget | None = None
-
-    def _set_up(self) -> None:
-        self._waiting = self._require_alone()
-        plan = self.plan
-        self.budget = peek_budget(self._management, plan.vhost, self.queue, folder=self._folder, sure=True)
-        self.budget.require(accept_loss=plan.accept_loss, accept_delay=plan.accept_delay)
-        look = spend(self.budget, accept_loss=plan.accept_loss, folder=self._folder)
-        self._spending = self._stack.enter_context(look)
-        super()._set_up()
-        if self._counts and self._subscription is not None:
-            self._subscription.once()
-
-    def _require_alone(self) -> int:
-        """How many messages wait, where nobody consumes; one who has just gone is counted for a moment longer."""
-        deadline = time.monotonic() + _HOLD_WATCH_S
-        while (found := self._broker.declare_queue(self.queue, passive=True)).consumer_count:
-            if time.monotonic() > deadline:
-                raise _consumer_came(self.queue)
-            time.sleep(0.1)
-        return found.message_count
-
-    @property
-    def _counts(self) -> bool:
-        return self.budget is not None and self.budget.delivery_limit is not None
-
-    def _receive(self, delivery: Delivery) -> None:
-        self._held += 1
-        if self._spending is not None:
-            self._spending.saw(delivery)
-            if self._spending.harmful is not None:
-                self._unshown = []
-                if self._subscription is not None:
-                    self._subscription.abandon()
-                self._wake.set()
-                return
-        if self._unshown is None:
-            self._show(delivery)
-            return
-        self._unshown.append(delivery)
-        if self._held >= min(self._waiting, self._prefetch):
-            self._show_first()
-
-    def _tick(self, now: float) -> None:
-        self._patient_until = self._patient_until or now + _FIRST_S
-        if self._unshown and now > self._patient_until:  # others took the rest
-            self._show_first()
-
-    def _show_first(self) -> None:
-        first, self._unshown = self._unshown or (), None
-        for delivery in first:
-            self._show(delivery)
-
-    def _show(self, delivery: Delivery) -> None:
-        super()._receive(delivery)
-        if self._held == self._prefetch == self.plan.take_limit:
-            self._note("changed", f"{self._prefetch:,} messages are held, the most there can be: no more are shown")
-
-    def _check(self, *, after_gap: bool) -> None:
-        subscription, spending = self._subscription, self._spending
-        if spending is not None and spending.harmful is not None:
-            self._give_back()
-            raise spending.harmful
-        if subscription is not None and isinstance(subscription.lost, ConsumerTimedOut):
-            self._give_back()
-            raise self._timed_out(subscription.lost)
-        if after_gap and self._counts:
-            raise GuardRefused(
-                "the link was lost, and with it what was held: it has gone back to the queue",
-                hint="that counts as a delivery in vain of each; look again when the link is steady",
-            )
-        if after_gap:
-            self._note("gap", "what was held has gone back with the link and comes again")
-        if self._broker.declare_queue(self.queue, passive=True).consumer_count > 1:
-            self._give_back()
-            raise _consumer_came(self.queue)
-
-    def _timed_out(self, lost: ConsumerTimedOut) -> ConsumerTimedOut:
-        info = self._management.queue(self.plan.vhost, self.queue)
-        limit_ms = consumer_timeout_ms(info, settings_of(self._management, info))
-        of = f" of {limit_ms:,} ms" if limit_ms is not None else ""
-        return ConsumerTimedOut(
-            f"the consumer timeout{of} of {self.queue} ended the hold: what was held has gone back",
-            hint="look for a shorter time",
-            code=lost.code,
-            text=lost.text,
-            queue=self.queue,
-            timeout_ms=limit_ms,
-        )
-
-    def _give_back(self) -> None:
-        spending, self._spending = self._spending, None
-        subscription, budget = self._subscription, self.budget
-        by_name = self._end_subscription()
-        if spending is None or budget is None or self.account is not None:
-            self._stack.close()
-            return
-        spending.all_seen = self._held >= self._waiting
-        if by_name:
-            spending.gave_back()
-        self._stack.close()
-        if not self._held:
-            self.account = f"nothing was taken from {self.queue}"
-            return
-        messages = f"{self._held:,} message{'s' * (self._held != 1)} of {self.queue}"
-        if by_name:
-            how = f"{'were' if self._held != 1 else 'was'} given back"
-        else:
-            closed = subscription is not None and subscription.lost is not None
-            how = f"went back with {'the channel that the broker closed' if closed else 'the lost link'}"
-        self.account = f"{messages} {how}, {spending.after.did(self._held, by_name=by_name)}"
-
-
-def _consumer_came(queue: str) -> GuardRefused:
-    return GuardRefused(
-        f"{queue} has a consumer: holding messages would take them from it", hint="what was held is given back"
-    )
-
-
 class ConsumeTap(TakingTap):
     """Takes messages away: each is acknowledged when the reader says that it is done with it.
 
@@ -298,6 +214,10 @@ class ConsumeTap(TakingTap):
                 subscription.ack(delivery)
             else:
                 self._late.append(delivery)
+
+    def _again(self) -> None:
+        self.buffer.withdraw(0.0)  # it has gone back, and comes again
+        super()._again()
 
     def _give_back(self) -> None:
         if self._subscription is not None:

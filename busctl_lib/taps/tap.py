@@ -29,7 +29,7 @@ from busctl_lib.errors import (
 from busctl_lib.management import ManagementClient
 from busctl_lib.taps.buffers import Buffer, Note, TapEvent
 from busctl_lib.taps.footing import foundation_of
-from busctl_lib.taps.foundations import Changes
+from busctl_lib.taps.foundations import Changes, Foundation
 from busctl_lib.taps.plans import TapPlan
 
 logger = logging.getLogger(__name__)
@@ -81,12 +81,14 @@ class Tap:
         self._heard_at: float | None = None
         """When the last message came, shown or not."""
         self._lost_at: float | None = None
+        self._gap_began = 0.0
         self._silence = ""
         self._gap_words = "nothing was seen"
         self._doubt_since: float | None = None
         self._unseen_told = False
         self._link_returned = False
         self._ended = False
+        self._built_on = plan.built_on
         self._sure_until = time.time()
         """Up to then (seconds since 1970) all was surely as planned."""
 
@@ -212,11 +214,17 @@ class Tap:
         except (NotFound, ApiError):
             self._require_there()
             raise
-        changes = plan.built_on.changes(now)
+        self._built_on = now
+        known = plan.built_on != Foundation()  # a plan that was made by hand stands on what is there
+        changes = plan.built_on.changes(now) if known else Changes()
         if not changes:
             self._sure_until = began
-            self.plan = msgspec.structs.replace(plan, built_on=now)  # the counters have grown
+            self._accept()  # the counters have grown
         return changes
+
+    def _accept(self) -> None:
+        """Go on with what was there at the last look."""
+        self.plan = msgspec.structs.replace(self.plan, built_on=self._built_on)
 
     def _require_there(self) -> None:
         """Ask the broker itself. Raises Gone: what is watched is not there."""
@@ -262,7 +270,8 @@ class Tap:
             silent = self._lost_at - self._heard_at if self._heard_at is not None else 0.0
             self._silence = f"; the last message came {silent:.0f} s before" if silent >= 1 else ""
         elif event.new in _UP and self._lost_at is not None:
-            gap, self._lost_at = event.at - self._lost_at, None
+            self._gap_began, self._lost_at = self._lost_at, None
+            gap = event.at - self._gap_began
             text = f"the link to the broker was lost for {gap:.1f} s: {self._gap_words}{self._silence}"
             self._note("gap", text, seconds=gap)
             self._link_returned = True
