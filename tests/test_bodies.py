@@ -135,7 +135,11 @@ def test_what_is_no_character_set_decodes_nothing(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"\xff\xfe\x00\x01", b"\xfe\xff\x00\x01", b"\x01\x00\x02\x00", b"\x00\x01\x00\x02", b"\x00\x00\x00{"]
+    "body",
+    [
+        *(b"\xff\xfe", b"\xfe\xff", b"\xff\xfe\xfd\xfc", b"\xff\xfe\x41\xfc\x00\xfb", b"\xff\xfe\x00\x00"),
+        *(b"\xff\xfe\x00\x01", b"\xfe\xff\x00\x01", b"\x01\x00\x02\x00", b"\x00\x01\x00\x02", b"\x00\x00\x00{"),
+    ],
 )
 def test_bytes_that_only_look_like_wide_text_stay_bytes(body: bytes) -> None:
     made = delivery(body)

@@ -42,7 +42,9 @@ def play(
     files: Annotated[
         list[str],
         typer.Argument(
-            metavar="FILE", help="Captures, folders of rabtap, or - for standard input.", show_default=False
+            metavar="FILE",
+            help="Captures, exports of the management API, what rabtap wrote, or - for standard input.",
+            show_default=False,
         ),
     ],
     to: Annotated[str | None, typer.Option("--to", metavar="QUEUE", help="To this queue, not where they went.")] = None,
@@ -161,6 +163,7 @@ class Playlist(contextlib.ExitStack):
             while batch := list(itertools.islice(messages, _BATCH)):
                 for found, _ in self._chosen.choose(batch):
                     yield found
+            reader.require_messages()
             for warning in reader.warnings:
                 if warning not in self._told:
                     self._told.add(warning)

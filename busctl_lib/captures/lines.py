@@ -41,6 +41,12 @@ def delivery_of(line: bytes) -> Delivery:
         raise InvalidMessage(
             f"no message in JSON: {error}", field="line", expected="a document", found=line[:80]
         ) from None
+    return delivery_in(found)
+
+
+def delivery_in(document: dict[str, Any]) -> Delivery:
+    """Read the document of a capture. Raises InvalidMessage, as `delivery_of`."""
+    found = dict(document)
     expected = found.pop(HASH, None)
     if expected is not None and expected != _hash(found):
         raise InvalidMessage(

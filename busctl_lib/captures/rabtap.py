@@ -1,4 +1,4 @@
-"""The capture folders of rabtap: a JSON file a message, its body in it or beside it as `.dat`.
+"""What rabtap writes: a JSON object a message, in a stream or in folders, its body in it or beside it as `.dat`.
 
 Empty text, 0 and the year 1 are what rabtap writes for an absent property.
 Source: https://github.com/jandelgado/rabtap, "JSON message format".
@@ -49,7 +49,24 @@ def read_folder(folder: Path) -> Iterator[Delivery]:
 def _read(path: Path) -> Delivery:
     try:
         found = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-        body = path.with_suffix(".dat")
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise _refused(path.name, error) from None
+    body = path.with_suffix(".dat")
+    return message_of(found, body.read_bytes() if body.exists() else None, path.name)
+
+
+def message_of(found: dict[str, Any], body: bytes | None, name: str) -> Delivery:
+    """The message in an object of rabtap's.
+
+    Args:
+        found: The object.
+        body: Where it stands beside it.
+        name: For errors.
+
+    Raises:
+        InvalidMessage: it is none.
+    """
+    try:
         moment = found.get("Timestamp") or "0001"
         values: dict[str, Any] = {name: found.get(key) or None for name, key in (_TEXTS | _NUMBERS).items()}
         headers = found.get("Headers") or None
@@ -59,21 +76,23 @@ def _read(path: Path) -> Delivery:
             exchange=found["Exchange"],
             routing_key=found["RoutingKey"],
             properties=msgspec.convert({**values, "headers": headers}, Properties),
-            body=body.read_bytes() if body.exists() else base64.b64decode(found.get("Body") or ""),
+            body=base64.b64decode(found.get("Body") or "", validate=True) if body is None else body,
             queue=None,
             received_at=datetime.fromisoformat(found["XRabtapReceivedTimestamp"]).timestamp(),
             via="rabtap",
             redelivered=bool(found.get("Redelivered")),
         )
     except (msgspec.MsgspecError, KeyError, ValueError, binascii.Error, AttributeError, TypeError) as error:
-        raise InvalidMessage(
-            f"{path.name} is none of rabtap's messages: {error!r:.120}", field="file", expected="", found=path.name
-        ) from None
+        raise _refused(name, error) from None
     if made.exchange == _TRACE:
         raise InvalidMessage(
-            f"{path.name} was taken from the firehose by rabtap: it is a notification, not the message itself",
+            f"{name} was taken from the firehose by rabtap: it is a notification, not the message itself",
             field="Exchange",
             expected="the exchange of the message",
             found=_TRACE,
         )
     return made
+
+
+def _refused(name: str, error: Exception) -> InvalidMessage:
+    return InvalidMessage(f"{name} is none of rabtap's messages: {error!r:.120}", field="file", expected="", found=name)

@@ -120,9 +120,24 @@ def _read_marked(data: bytes, charset: str | None, cut: bool) -> tuple[str, str]
     for mark, codec in _MARKS:
         if data.startswith(mark):
             text = _decode(data[len(mark) :], codec, cut)
-            if text is not None and (codec == UTF8 or charset is not None or not _CONTROLS.search(text)):
+            if text is not None and (codec == UTF8 or charset is not None or _is_likely(text)):
                 return text, codec + MARKED
     return None
+
+
+def _is_likely(text: str) -> bool:
+    """Whether bytes that begin like a byte-order mark are text, though nothing says so: JSON, or mostly of ASCII."""
+    if _CONTROLS.search(text):
+        return False
+    return sum(map(str.isascii, text)) * 2 > len(text) or _is_json(text)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        msgspec.json.decode(text)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return False
+    return True
 
 
 def _read_wide_json(data: bytes, cut: bool) -> tuple[str, str] | None:
@@ -131,11 +146,7 @@ def _read_wide_json(data: bytes, cut: bool) -> tuple[str, str] | None:
     text = _decode(data, codec, cut) if codec is not None else None
     if codec is None or text is None or text.lstrip()[:1] not in _JSON_BEGINS:
         return None
-    try:
-        _ = cut or msgspec.json.decode(text)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return None
-    return text, codec
+    return (text, codec) if cut or _is_json(text) else None
 
 
 def _order(data: bytes, width: int) -> str:
