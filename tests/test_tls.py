@@ -25,7 +25,7 @@ from waiting import wait_until
 from busctl.config import Flags, resolve
 from busctl.contexts import config_path
 from busctl_lib import MessageBroker, MessagePublisher, Outcome
-from busctl_lib.errors import CannotConnect, ConfigError
+from busctl_lib.errors import CannotConnect, ConfigError, LoginRefused
 from busctl_lib.names import names
 from busctl_lib.sandbox import PrivateBroker
 
@@ -170,6 +170,14 @@ def test_the_files_of_an_address_do_as_well(tls: TlsNode, tmp_path: Path) -> Non
         MessageBroker(url=by_name, connect_timeout_s=4).connect()
     anyone = f"{tls.url()}?verify=verify_none&certfile={cert}&keyfile={key}"
     MessageBroker(url=anyone).connect().close()
+
+
+def test_a_broker_that_takes_no_certificate_as_a_login_is_told(tls: TlsNode) -> None:
+    cert, key = tls.client
+    url = f"{tls.url()}?cacertfile={tls.authority.path}&certfile={cert}&keyfile={key}&auth_mechanism=external"
+    with pytest.raises(LoginRefused, match=r"takes no login by a client certificate \(EXTERNAL\) here") as caught:
+        MessageBroker(url=url, connect_timeout_s=4).connect()
+    assert "rabbitmq_auth_mechanism_ssl must be on" in str(caught.value.hint)
 
 
 def test_a_tls_link_cut_under_publishes_doubles_nothing_and_loses_nothing_confirmed(tls: TlsNode) -> None:

@@ -120,8 +120,8 @@ class Endpoint:
             return self._closed_by_broker(error.reply_code, error.reply_text)
         cause = shape_of(error)
         facts = {"address": self.address, "reason": str(cause) or type(cause).__name__}
-        if isinstance(cause, pika_exceptions.AuthenticationError):  # it offers no way to log in that we know
-            return self._login_refused(facts)
+        if isinstance(cause, pika_exceptions.AuthenticationError):
+            return self._not_offered(facts)
         if (told := failure(cause)) is not None:
             return CannotConnect(f"cannot connect to {self.address}: TLS failed ({told[0]})", hint=told[1], **facts)
         return CannotConnect(f"cannot connect to {self.address}: {_plain(cause)}", hint=_hint(cause), **facts)
@@ -148,10 +148,19 @@ class Endpoint:
             **facts,
         )
 
+    def _not_offered(self, facts: dict[str, Any]) -> LoginRefused:
+        way = "a client certificate (EXTERNAL)" if self.external else "user and password (PLAIN)"
+        hint = "does it want a certificate? auth_mechanism=external shows ours"
+        if self.external:
+            hint = (
+                "its plug-in rabbitmq_auth_mechanism_ssl must be on, EXTERNAL among its auth_mechanisms, and tls have "
+            )
+            hint += "a certificate of ours"
+        return LoginRefused(f"{self.address} takes no login by {way} here", hint=hint, **facts)
+
     def _login_refused(self, facts: dict[str, Any]) -> LoginRefused:
         if self.external:
-            hint = "its plug-in rabbitmq_auth_mechanism_ssl must be on, EXTERNAL among its auth_mechanisms, and a user"
-            hint += " named as the certificate says"
+            hint = "is one shown, and a user of the broker named as it says (ssl_cert_login_from)?"
         elif self.token is not None:
             hint = "the broker's log says why: its signature, its audience, or that it ended"
         else:
