@@ -157,3 +157,13 @@ def test_stored_offsets_are_shown_and_a_stream_without_a_leader_is_not_known() -
 def test_0_is_the_brokers_word_for_a_first_message_that_is_not_known() -> None:
     info = QueueInfo(name="tape", vhost="/", type="stream", first_timestamp=0)
     assert info.first_timestamp is None
+
+
+@pytest.mark.parametrize("name", ["orders", "odd (1)|[x]^$.*+?{2}\\d a/b%2Fc", "k\xe4se \u20ac", "x" * 255])
+def test_a_queue_without_statistics_has_its_counts_without_a_list_of_all(
+    vhost: Any, broker: MessageBroker, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    broker.declare_queue(name)
+    with ManagementClient(vhost.api_url) as api:
+        monkeypatch.setattr(api, "queues", lambda vhost: pytest.fail("all were listed"))
+        assert api.queue(vhost.name, name).messages == 0
