@@ -100,6 +100,7 @@ def _by_plugin(plugins: set[str] | None) -> list[Feature]:
         ("consumer counts of more than 1,000 queues", "rabbitmq_prometheus", "degraded", "not in the list"),
         ("shovels", "rabbitmq_shovel_management", "missing", "not shown"),
         ("federation", "rabbitmq_federation_management", "missing", "not shown"),
+        ("readers of streams", "rabbitmq_stream_management", "missing", "not shown"),
     )
     made = []
     for name, plugin, state, effect in needs:

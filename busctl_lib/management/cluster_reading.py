@@ -17,7 +17,7 @@ _CHECKS = {
 }
 """All are new in 4.1 or later. Each looks and changes nothing; all but the first look at the node that answers."""
 _CHECK_S = 5.0
-"""Who needs longer for one is not asked for the rest."""
+"""Who needs longer for an answer is not asked for the rest."""
 
 
 _STREAMS = "rabbitmq_stream_management"
@@ -61,7 +61,8 @@ class ClusterReading(Reading):
     def deprecated_features(self, *, used: bool = False) -> list[DeprecatedFeature] | None:
         """Features that a later version will not have, all or those in use; None before 3.13, which does not tell."""
         try:
-            return self._ask(f"deprecated-features{'/used' if used else ''}", list[DeprecatedFeature])
+            path = f"deprecated-features{'/used' if used else ''}"
+            return self._ask(path, list[DeprecatedFeature], total_s=_CHECK_S)
         except (NotFound, ApiError) as error:
             if not is_no_path(error):
                 raise

@@ -202,7 +202,10 @@ class OverviewScreen(Place):
         while not self._gone_away.is_set():
             if self.is_current:
                 with contextlib.suppress(BusError):  # the state line says so already; what was seen last stays
-                    self.post_message(OwnAsked(api.health(), api.deprecated_features(used=True)))
+                    checks, before = api.health(), self._own
+                    late = any(each.status == "unknown" for each in checks)  # who is late is not asked on
+                    known = before.deprecated if before is not None else None
+                    self.post_message(OwnAsked(checks, known if late else api.deprecated_features(used=True)))
             self._gone_away.wait(OWN_BEAT_S)
 
     @on(OwnAsked)
