@@ -143,10 +143,16 @@ class Session:
 
     def _check_shared(self, queue: str) -> None:
         """Refuse a shared reply queue where giving back what is not ours does harm."""
-        kind = self.management.queue(self.vhost, queue).type
-        if kind != "classic":
+        from busctl_lib.taps.budget import peek_budget
+
+        budget = peek_budget(self.management, self.vhost, queue)
+        if budget.type != "classic":
+            harm = f"is a {budget.type} queue: replies of others cannot be given back there unharmed"
+            if budget.counts:
+                when = "a lost link" if budget.free else "giving them back"
+                harm = f"is a quorum queue: {when} counts as a delivery in vain of the replies of others"
             raise GuardRefused(
-                f"reply queue {queue!r} is a {kind} queue: replies of others cannot be given back there unharmed",
+                f"reply queue {queue!r} {harm}",
                 hint='use direct reply-to for this method: replies = "direct"',
                 queue=queue,
             )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _TOLD = ("id", "cause", "queue", "count", "first_seen", "last_seen", "replayed")
 """The columns of a table of groups: few, so that the cause has room."""
+_UNREAD_SHOWN = 5
 
 
 def dead(
@@ -55,7 +56,8 @@ def _list_queues(session: Session, form: output.Format | None, *, content: bool)
     from busctl_lib.deadletters import dead_letter_queues
 
     broker = session.broker.connect() if content else None
-    found = dead_letter_queues(session.management, session.vhost, look_into=broker)
+    unread: dict[str, str] = {}
+    found = dead_letter_queues(session.management, session.vhost, look_into=broker, unread=unread)
     output.write_list(DEAD_QUEUES, found, form or output.Format.TABLE)
     if form not in (None, output.Format.TABLE):
         return
@@ -64,6 +66,10 @@ def _list_queues(session: Session, form: output.Format | None, *, content: bool)
             exits.note(f"{info.name}: what is in it is not known: {info.away}")
     if not found:
         exits.note(f"no dead-letter queues in vhost {session.vhost!r}")
+    for queue, why in list(unread.items())[:_UNREAD_SHOWN]:
+        exits.note(f"{queue} was not looked into: {why}")
+    if len(unread) > _UNREAD_SHOWN:
+        exits.note(f"nor were {len(unread) - _UNREAD_SHOWN:,} more")
 
 
 def _show_queue(
@@ -81,7 +87,13 @@ def _show_queue(
     session.broker.connect()
     try:
         found, messages = triage(
-            session.broker, session.management, session.vhost, queue, sample=sample, accept_loss=accept_loss
+            session.broker,
+            session.management,
+            session.vhost,
+            queue,
+            sample=sample,
+            accept_loss=accept_loss,
+            accept_delay=accept_delay,
         )
     except NotFound as error:
         error.hint = error.hint or session.hint_for_queue(queue)

@@ -141,7 +141,8 @@ def run(ctx: typer.Context, listing: Listing[T], asked: Asked) -> None:
             found = holds(found)
             if clear:
                 output.clear_screen()
-            output.write_list(view, view.sorted(found, asked.sort), asked.form or output.Format.TABLE, chosen)
+            columns = view.filled(chosen, found) if asked.as_table and not typed else chosen
+            output.write_list(view, view.sorted(found, asked.sort), asked.form or output.Format.TABLE, columns)
             if not found and asked.as_table:
                 exits.note(f"no {view.noun}{_wanted(asked)} in {_scope(listing, vhost)}")
 

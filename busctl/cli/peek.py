@@ -72,5 +72,6 @@ def peek(
                 chosen.print(shown, printer, form)
                 chosen.tell()
         finally:
-            exits.note(f"{queue}: {found.ready:,} ready; {found.account}")
+            delayed = f", {found.delayed:,} delayed" if found.delayed else ""
+            exits.note(f"{queue}: {found.ready:,} ready{delayed}; {found.account}")
     return exits.ExitCode.DONE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from busctl.views import columns, formats
@@ -174,7 +175,7 @@ QUEUES: View[QueueInfo] = View(
         columns.text("type", "TYPE"),
         columns.count("messages_ready", "READY"),
         columns.count("messages_unacknowledged", "UNACKED"),
-        columns.count("messages_delayed", "DELAYED", lambda info: info.delayed, wide=True),
+        replace(columns.count("messages_delayed", "DELAYED", lambda info: info.delayed, wide=True), rare=True),
         columns.count("messages", "TOTAL", wide=True),
         columns.count("consumers", "CONS"),
         columns.rate("in", "IN/s", rate_in),

@@ -49,6 +49,8 @@ class Column(Generic[T]):
     tone: Callable[[T], Tone] | None = None
     wide: bool = False
     """Shown only where there is room, or when asked for."""
+    rare: bool = False
+    """Among the wide ones: shown also where a row has something there."""
 
     def cell(self, info: T) -> Cell:
         """Show one info."""
@@ -84,6 +86,15 @@ class View(Generic[T]):
         if names:
             return tuple(self.column(name) for name in names)
         return tuple(column for column in self.columns if wide or not column.wide)
+
+    def filled(self, columns: Sequence[Column[T]], infos: Sequence[T]) -> tuple[Column[T], ...]:
+        """These columns, and in their places the rare ones in which some row has something."""
+        shown = list(columns)
+        for place, column in enumerate(self.columns):
+            if column.rare and column not in shown and any(column.value(info) for info in infos):
+                before = [shown.index(each) for each in self.columns[:place] if each in shown]
+                shown.insert(max(before, default=-1) + 1, column)
+        return tuple(shown)
 
     def row(self, info: T, columns: Sequence[Column[T]] | None = None) -> list[Cell]:
         """Show one info as the cells of a row."""

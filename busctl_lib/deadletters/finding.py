@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import defaultdict
 from collections.abc import Iterable
 from itertools import pairwise
@@ -48,7 +47,11 @@ class DeadLetterQueue(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 def dead_letter_queues(
-    management: ManagementClient, vhost: str, *, look_into: MessageBroker | None = None
+    management: ManagementClient,
+    vhost: str,
+    *,
+    look_into: MessageBroker | None = None,
+    unread: dict[str, str] | None = None,
 ) -> list[DeadLetterQueue]:
     """Find the queues of a vhost that hold dead letters, the fullest first.
 
@@ -56,7 +59,9 @@ def dead_letter_queues(
         management: Where queues, bindings and policies are read.
         vhost: Whose.
         look_into: Also look at the first message of other queues that nobody consumes, within their peek budget.
+        unread: Gets the queues that were not looked into, and why.
     """
+    unread = {} if unread is None else unread
     queues = {info.name: info for info in management.queues_with_rates(vhost) if not info.name.startswith(_OWN)}
     sources = _by_topology(management, vhost, queues)
     found: dict[str, list[str]] = {name: ["dead-letter exchange"] for name in sources if name in queues}
@@ -65,7 +70,7 @@ def dead_letter_queues(
             found.setdefault(name, []).append("name")
     if look_into is not None:
         for info in queues.values():
-            if info.name not in found and _holds_dead_letters(management, look_into, info):
+            if info.name not in found and _holds_dead_letters(management, look_into, info, unread):
                 found[info.name] = ["content"]
     histories = management.queues_named([(vhost, name) for name in found], history=_HOUR) if found else {}
     listed = [_info(queues[name], found[name], sources.get(name, ()), histories.get((vhost, name))) for name in found]
@@ -93,13 +98,17 @@ def _info(
     )
 
 
-def _holds_dead_letters(management: ManagementClient, broker: MessageBroker, info: QueueInfo) -> bool:
+def _holds_dead_letters(
+    management: ManagementClient, broker: MessageBroker, info: QueueInfo, unread: dict[str, str]
+) -> bool:
     if info.consumers or not info.messages or info.type == "stream":
         return False
-    with contextlib.suppress(BusError):  # its budget is used up, or somebody is at it
+    try:
         seen = peek(broker, management, info.vhost, info.name, 1).messages
-        return any(_tells_of_death(failure_of(delivery)) for delivery in seen)
-    return False
+    except BusError as error:  # its budget is used up, it would be delayed, or somebody is at it
+        unread[info.name] = str(error)
+        return False
+    return any(_tells_of_death(failure_of(delivery)) for delivery in seen)
 
 
 def _tells_of_death(failure: Failure) -> bool:

@@ -29,5 +29,6 @@ from busctl_lib.management.infos_links import ShovelInfo as ShovelInfo
 from busctl_lib.management.presence import why_away as why_away
 from busctl_lib.management.queue_reading import History as History
 from busctl_lib.management.settings import set_by as set_by
+from busctl_lib.management.settings import settings_now as settings_now
 from busctl_lib.management.settings import settings_of as settings_of
 from busctl_lib.management.uptime import restarted_since as restarted_since

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 _SHARED_PREFETCH = 5000
 _HOLD_LEAST_S, _HOLD_MOST_S = 0.2, 3.2
 _ASIDE_S = (0.02, 0.1)
+_COUNTS = frozenset({"x-delivery-count", "x-acquired-count"})
+"""What a quorum queue writes into a message that was delivered before."""
 
 
 class Address(NamedTuple):
@@ -152,12 +154,15 @@ class _SharedQueue:
             self._on_reply(delivery)
             return
         self._held += 1
-        if "x-delivery-count" in delivery.headers:
+        if _COUNTS.intersection(delivery.headers):
             self._refused = GuardRefused(
-                f"{self.name!r} is a quorum queue: giving replies of others back would wear them out",
+                f"{self.name!r} is a quorum queue: giving back replies of others, or from RabbitMQ 4.3 on a lost link, "
+                "counts as a delivery in vain of each",
                 hint="use a classic queue for shared replies, or direct reply-to",
                 queue=self.name,
             )
+            if subscription is not None:
+                subscription.once()  # what is held would come again with each link that is lost
 
     def _tick(self, now: float) -> None:
         if not self._held:

@@ -33,7 +33,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ import msgspec
 
 from busctl_lib.envelope import Delivery
 from busctl_lib.errors import BusError, GuardRefused
-from busctl_lib.management import ManagementClient, QueueInfo, restarted_since, settings_of
+from busctl_lib.management import ManagementClient, QueueInfo, restarted_since, settings_now
 from busctl_lib.taps.looks import Looks, LooksFile, Unreadable
 from busctl_lib.taps.looks import peek_folder as peek_folder
 from busctl_lib.taps.retries import DelayedRetry, delayed_retry
@@ -194,7 +194,9 @@ def peek_budget(
     )
     if not budget.counts:
         return budget
-    settings, release = settings_of(management, info), release_of(budget.version)
+    release = release_of(budget.version)
+    # What the broker says counts is some seconds old, and the operators' policies are not for everybody to read.
+    settings = settings_now(management, info), info.effective_policy_definition or {}
     budget.retry = delayed_retry(info, settings, release)
     budget.delivery_limit = _limit(info, settings, release)
     if budget.delivery_limit is None:
@@ -344,9 +346,9 @@ def _file_of(budget: PeekBudget, folder: Path | None) -> LooksFile:
     return LooksFile(folder, budget.cluster, budget.vhost, budget.queue)
 
 
-def _limit(info: QueueInfo, settings: dict[str, Any], release: tuple[int, ...]) -> int | None:
+def _limit(info: QueueInfo, settings: Sequence[dict[str, Any]], release: tuple[int, ...]) -> int | None:
     """The delivery limit that counts: the smallest of those that are set; less than 0 is none, from 4.0 on."""
-    given = [(info.arguments or {}).get(f"x-{_LIMIT}"), settings.get(_LIMIT)]
+    given = [(info.arguments or {}).get(f"x-{_LIMIT}"), *(each.get(_LIMIT) for each in settings)]
     numbers = [limit for limit in given if isinstance(limit, int)]
     if release < (4, 0):  # where -1 means "never": 3.10.8 drops a message that was given back once
         return min((max(limit, 0) for limit in numbers), default=None)

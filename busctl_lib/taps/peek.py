@@ -34,6 +34,8 @@ class Peeked(msgspec.Struct, kw_only=True):
     ready: int
     """How many messages waited."""
     consumers: int
+    delayed: int | None = None
+    """How many more wait for their retry, as the broker counted some seconds ago; nobody can take those."""
     budget: PeekBudget
     """What is left after this look."""
     given_back: bool = True
@@ -100,6 +102,7 @@ def peek(
         )
     broker.guard_change(f"taking messages from {budget.queue!r} to look at them")
     made = Peeked(messages=[], ready=found.message_count, consumers=found.consumer_count, budget=budget)
+    made.delayed = info.delayed
     wanted = min(count, found.message_count, HOLD_MAX if budget.counts else PEEK_MAX)
     if wanted:
         budget.require(accept_loss=accept_loss, accept_delay=accept_delay)

@@ -9,6 +9,7 @@ queue's own, and of two times the smaller. What is given back by name (`basic.na
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -43,6 +44,11 @@ class DelayedRetry(msgspec.Struct, frozen=True, kw_only=True):
         least = f"{self.least_ms / 1000:g} s"
         return least if self.most_ms <= self.least_ms else f"{least} to {self.most_ms / 1000:g} s"
 
+    def refusal(self, queue: str) -> str:
+        """Why nothing should be given back."""
+        what = f"{queue} delays what is given back (delayed retry: {self.type})"
+        return f"{what}: its messages would be hidden for {self.text}"
+
     def require(self, queue: str) -> None:
         """Refuse to give messages back where that delays them.
 
@@ -50,35 +56,33 @@ class DelayedRetry(msgspec.Struct, frozen=True, kw_only=True):
             GuardRefused: facts `queue`, `type`, `least_ms`.
         """
         if self.delays_returned:
-            raise GuardRefused(
-                f"{queue} delays what is given back (delayed retry: {self.type}): its messages would be hidden for "
-                f"{self.text}",
-                hint="--accept-delay looks all the same",
-                queue=queue,
-                type=self.type,
-                least_ms=self.least_ms,
-            )
+            hint = "--accept-delay looks all the same"
+            raise GuardRefused(self.refusal(queue), hint=hint, queue=queue, type=self.type, least_ms=self.least_ms)
 
 
-def delayed_retry(info: QueueInfo, settings: dict[str, Any], release: tuple[int, ...]) -> DelayedRetry | None:
+def delayed_retry(info: QueueInfo, settings: Sequence[dict[str, Any]], release: tuple[int, ...]) -> DelayedRetry | None:
     """What a queue delays; None where it delays nothing.
 
     Args:
-        info: The queue.
-        settings: What policies set on it.
+        info: The queue. What the broker says of it is some seconds old: it may still delay what nobody asks for now.
+        settings: What policies set on it, as they are and as they were: either may count.
         release: The broker's.
     """
     if info.type != "quorum" or release < (4, 3):  # 4.0.5 takes the argument and does nothing
         return None
-    arguments = info.arguments or {}
+    found = [_asked_for(each, info.arguments or {}) for each in settings]
+    told = _TOLD.match(info.delayed_retry or "")
+    if told is not None:
+        found.append(DelayedRetry(type=told[1], least_ms=int(told[2]), most_ms=int(told[3])))
+    return max((each for each in found if each is not None), key=lambda each: each.delays_returned, default=None)
 
+
+def _asked_for(settings: dict[str, Any], arguments: dict[str, Any]) -> DelayedRetry | None:
     def given(name: str) -> list[Any]:
         return [value for value in (settings.get(name), arguments.get(f"x-{name}")) if value is not None]
 
     kinds = given("delayed-retry-type")
     least, most = ([ms for ms in given(f"delayed-retry-{end}") if isinstance(ms, int)] for end in ("min", "max"))
-    if kinds and kinds[0] in {*_RETURNED, *_FAILED} and least:
-        return DelayedRetry(type=kinds[0], least_ms=min(least), most_ms=min(most, default=min(least)))
-    # What the broker says is some seconds old: it may still delay what nobody asks for any more.
-    told = _TOLD.match(info.delayed_retry or "")
-    return DelayedRetry(type=told[1], least_ms=int(told[2]), most_ms=int(told[3])) if told is not None else None
+    if not kinds or kinds[0] not in {*_RETURNED, *_FAILED} or not least:
+        return None
+    return DelayedRetry(type=kinds[0], least_ms=min(least), most_ms=min(most, default=min(least)))

@@ -200,6 +200,25 @@ class ConsumeTap(TakingTap):
         self._early = None if limit is None else limit - self._prefetch
         """How many may be acknowledged before the end, so that the broker never hands out more than asked."""
         self._late: deque[Delivery] = deque()
+        self._spending: Spending | None = None
+
+    def _set_up(self) -> None:
+        budget = peek_budget(self._management, self.plan.vhost, self.queue)
+        self._spending = Spending(budget, accept_loss=self.plan.accept_loss)
+        super()._set_up()
+
+    def _receive(self, delivery: Delivery) -> None:
+        super()._receive(delivery)
+        if self._spending is not None:
+            self._spending.saw(delivery)
+            if self._spending.near is not None:  # lost links may have taken what was fetched ahead so far
+                self._wake.set()
+
+    def _check(self, *, after_gap: bool) -> None:
+        if self._spending is not None and self._spending.near is not None:
+            self._give_back()
+            raise self._spending.near
+        super()._check(after_gap=after_gap)
 
     def settle(self, deliveries: Sequence[Delivery]) -> None:
         """Acknowledge what was written out."""

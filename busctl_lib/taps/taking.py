@@ -41,7 +41,7 @@ def taking(management: ManagementClient, info: QueueInfo, others: list[Verdict],
         raise ConfigError("--since is for streams: other queues keep nothing that was read")
     if any(_serves(verdict, asked) for verdict in others):
         return others  # the rest need not be asked for
-    return [*others, _hold(management, info, asked), _consume(management, info)]
+    return [*others, _hold(management, info, asked), _consume(management, info, asked)]
 
 
 def _serves(verdict: Verdict, asked: Asked) -> bool:
@@ -123,16 +123,24 @@ def cannot_hold(management: ManagementClient, info: QueueInfo) -> str | None:
     return None
 
 
-def _consume(management: ManagementClient, info: QueueInfo) -> Verdict:
+def _consume(management: ManagementClient, info: QueueInfo, asked: Asked) -> Verdict:
     if management.read_only:
         return Verdict(way="consume", refusal="it takes the messages away, and this session is read-only")
+    retry = peek_budget(management, info.vhost, info.name, info=info).retry
+    costs = "the messages that are shown are gone from the queue"
+    if retry is not None and retry.delays_returned:
+        if not asked.accept_delay:
+            return Verdict(way="consume", refusal=f"{retry.refusal(info.name)} (--accept-delay takes all the same)")
+        costs += f"; what is fetched ahead and not shown is hidden for {retry.text} (delayed retry)"
     made = TapPlan(
         vhost=info.vhost,
         way="consume",
         reason="it was asked for by name",
         sees="every message that the broker gives to this consumer",
         misses=["what other consumers get"],
-        costs="the messages that are shown are gone from the queue",
+        costs=costs,
         queue=info.name,
+        accept_loss=asked.accept_loss,
+        accept_delay=asked.accept_delay,
     )
     return Verdict(way="consume", by_name="it takes the messages away", plan=made)

@@ -15,6 +15,7 @@ from textual.widgets import Static
 
 from busctl.tui.feed import Feed
 from busctl.tui.messages import OpenGroup, OpenQueue, OpenTopology, OpenTransfer, Triaged
+from busctl.tui.refusals import hint_of
 from busctl.tui.screens.table_place import TablePlace
 from busctl.tui.widgets.hanging_text import HangingText
 from busctl.tui.widgets.slots import Slot
@@ -52,7 +53,15 @@ class DeadScreen(TablePlace[Group]):
         Binding("ctrl+x", "transfer('discard')", "discard", id="dead.discard", tooltip="Plan to throw the group away."),
         Binding("f", "source", "source", id="dead.source", tooltip="Go to the queue the group died in."),
         Binding("T", "topology", "topology", id="dead.topology", show=False, tooltip="What leads to the queue."),
-        Binding("p", "look", "look again", id="dead.look", tooltip="Read the queue again; it counts as a look."),
+        Binding("p", "look", "look again", id="dead.look", tooltip="Read the queue again, within its peek budget."),
+        Binding(
+            "D",
+            "look_delaying",
+            "look and delay",
+            id="dead.delay",
+            show=False,
+            tooltip="Read also where delayed retry hides for a while what is given back.",
+        ),
     ]
 
     def __init__(self, feed: Feed, queue: str) -> None:
@@ -63,7 +72,7 @@ class DeadScreen(TablePlace[Group]):
         self._error: BusError | None = None
         self._looked_at = 0.0
         self._read_at = 0.0
-        self._looking = False
+        self._looking = self._accept_delay = False
 
     # --- what a table place asks
 
@@ -75,7 +84,7 @@ class DeadScreen(TablePlace[Group]):
     @property
     def command_line(self) -> str:
         """The same as a command."""
-        return self.feed.command("dead", self.queue)
+        return self.feed.command("dead", self.queue, *["--accept-delay"] * self._accept_delay)
 
     @property
     def empty(self) -> str:
@@ -142,6 +151,12 @@ class DeadScreen(TablePlace[Group]):
             self._look()
             self._say_account()
 
+    def action_look_delaying(self) -> None:
+        """Read although that hides messages for a while."""
+        self._accept_delay = True
+        self.refresh_way()
+        self.action_look()
+
     @work(thread=True, exclusive=True, exit_on_error=False, group="dead")
     def _look(self) -> None:
         from busctl_lib.deadletters import triage
@@ -150,7 +165,9 @@ class DeadScreen(TablePlace[Group]):
         with self.feed.held:
             try:
                 session.broker.connect()
-                found, messages = triage(session.broker, session.management, session.vhost, self.queue)
+                found, messages = triage(
+                    session.broker, session.management, session.vhost, self.queue, accept_delay=self._accept_delay
+                )
             except BusError as error:
                 self.post_message(Triaged(None, (), error))
             else:
@@ -184,7 +201,7 @@ class DeadScreen(TablePlace[Group]):
             text = Content.styled("○ reading the queue …", "$muted")
         elif self._error is not None:
             word = "refused: " if isinstance(self._error, GuardRefused) else ""
-            hint = f"  {safe_text(self._error.hint)}" if self._error.hint else ""
+            hint = f"  {safe_text(hint_of(self._error))}" if self._error.hint else ""
             said = f"{word}{safe_text(str(self._error))}"
             text = Content.assemble(("✖ ", "bold $text-error"), said, (hint, "$muted"))
         elif found is not None:

@@ -13,6 +13,7 @@ from textual.widgets import Static
 
 from busctl.tui.feed import Feed
 from busctl.tui.messages import PeekEnded
+from busctl.tui.refusals import hint_of
 from busctl.tui.screens.messages_place import MessagesPlace
 from busctl.views import formats
 from busctl.views.formats import safe_text
@@ -31,14 +32,22 @@ class PeekScreen(MessagesPlace):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("p", "look", "look again", id="peek.look", tooltip="Look again; a quorum queue counts each look."),
+        Binding("p", "look", "look again", id="peek.look", tooltip="Look again; within the peek budget."),
+        Binding(
+            "D",
+            "look_delaying",
+            "look and delay",
+            id="peek.delay",
+            show=False,
+            tooltip="Look also where delayed retry hides for a while what is given back.",
+        ),
     ]
     clock = staticmethod(time.monotonic)
 
     def __init__(self, feed: Feed, queue: str) -> None:
         super().__init__(feed)
         self.queue = queue
-        self._looking = False
+        self._looking = self._accept_delay = False
         self._looked_at: float | None = None
         self._account = Content("")
 
@@ -50,7 +59,7 @@ class PeekScreen(MessagesPlace):
     @property
     def command_line(self) -> str:
         """The same as a command."""
-        return self.feed.command("peek", self.queue, "-n", str(COUNT))
+        return self.feed.command("peek", self.queue, "-n", str(COUNT), *["--accept-delay"] * self._accept_delay)
 
     def compose_head(self) -> ComposeResult:
         """What looking did to the queue."""
@@ -69,6 +78,12 @@ class PeekScreen(MessagesPlace):
             self._look()
             self.show_mode()
 
+    def action_look_delaying(self) -> None:
+        """Look although that hides messages for a while."""
+        self._accept_delay = True
+        self.refresh_way()
+        self.action_look()
+
     @work(thread=True, exclusive=True, exit_on_error=False, group="peek")
     def _look(self) -> None:
         from busctl_lib.taps.peek import peek
@@ -76,7 +91,14 @@ class PeekScreen(MessagesPlace):
         session = self.feed.session
         with self.feed.held:
             try:
-                found = peek(session.broker, session.management, session.vhost, self.queue, COUNT)
+                found = peek(
+                    session.broker,
+                    session.management,
+                    session.vhost,
+                    self.queue,
+                    COUNT,
+                    accept_delay=self._accept_delay,
+                )
             except BusError as error:
                 self.post_message(PeekEnded(None, error))
             else:
@@ -88,13 +110,14 @@ class PeekScreen(MessagesPlace):
         error, found = message.error, message.peeked
         if error is not None:
             word = "refused: " if isinstance(error, GuardRefused) else ""
-            hint = f"  {safe_text(error.hint)}" if error.hint else ""
+            hint = f"  {safe_text(hint_of(error))}" if error.hint else ""
             self._account = Content.assemble(
                 ("✖ ", "bold $text-error"), f"{word}{safe_text(str(error))}", (hint, "$muted")
             )
         elif found is not None:
             self._looked_at = self.clock()
             waiting = f"{formats.count(found.ready)} waited"
+            waiting += f", {formats.count(found.delayed)} delayed" if found.delayed else ""
             self._account = Content.assemble(
                 (f"{len(found.messages)} of {waiting}", "bold"), f"  {safe_text(found.account)}"
             )
