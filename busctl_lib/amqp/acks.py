@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from busctl_lib.amqp import wire
+
+_BUNDLE = 25
+"""More settlements than a channel is sure to hand to a queue before it takes the next method."""
 
 
 class Acks:
@@ -44,6 +47,17 @@ class Acks:
             return False
         self._open.remove(tag)
         return True
+
+    def youngest_first(self, *, one_by_one: bool = False) -> Iterator[bytes]:
+        """Frames that give back what is open after a consumer timeout, in bundles to be answered one after the other.
+
+        What is too old has gone back already. Named together with what has not (as a transaction does), or before it,
+        it would be handed out to this channel once more, in silence (run on 4.3.6).
+        """
+        tags, size = sorted(self._open, reverse=True), 1 if one_by_one else _BUNDLE
+        for place in range(0, len(tags), size):
+            bundle = tags[place : place + size]
+            yield b"".join(wire.encode_nack(self._channel, tag, requeue=True) for tag in bundle)
 
     def forget(self) -> None:
         """All that was open went back."""

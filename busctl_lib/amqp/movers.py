@@ -143,10 +143,6 @@ class Mover:
         """Get another window of messages while all of the former one are held."""
         self.link.run(self._renew, timeout)
 
-    def count_ready(self, timeout: float = 30.0) -> int:
-        """How many messages wait in the queue beyond what is held by anybody. Raises NotFound."""
-        return self.count(timeout)[0]
-
     def count(self, timeout: float = 30.0) -> tuple[int, int]:
         """How many messages wait in the queue, and how many consumers it has, this one among them. Raises NotFound."""
         answer = self.link.run(lambda: look_at(self.link, self.queue), timeout)
@@ -249,10 +245,10 @@ class Mover:
             gone = isinstance(error, NotFound) and "no queue" in error.text
             self._hand.fail(LinkLost(f"queue {self.queue!r} was deleted") if gone else error)
         else:
-            await self._give_back()
+            await self._give_back(timed_out=True)
             self._again(connection)
 
-    async def _give_back(self) -> None:
+    async def _give_back(self, *, timed_out: bool = False) -> None:
         channel, connection = self._channel, self._connection
         self._channel = None
         if channel is None or connection is None:
@@ -261,9 +257,11 @@ class Mover:
             if channel.is_open:
                 if self._tag:
                     await channel.ask("basic_cancel", self._tag)
-                if counts_lost_channels(self.link.server_properties):
-                    connection.emit(wire.encode_nack_all(self._number))
-                    if self.mode is Mode.EXACT:
+                exact, everything = self.mode is Mode.EXACT, [wire.encode_nack_all(self._number)]
+                bundles = self._acks.youngest_first(one_by_one=exact) if timed_out else everything
+                for frames in bundles if counts_lost_channels(self.link.server_properties) else ():
+                    connection.emit(frames)
+                    if exact:
                         await channel.ask("tx_commit")
                     else:
                         await channel.ask("basic_qos", prefetch_count=self._window)  # answered when that was heard

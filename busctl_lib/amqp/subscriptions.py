@@ -69,7 +69,7 @@ class Subscription:
         """Of its channel; taken when it starts: one that never does has none to give back."""
         self._channel: Channel | None = None
         self._connection: LinkConnection | None = None
-        self._stopping = self._once = False
+        self._stopping = self._once = self._by_name = False
         self._ending: Pending[bool] | None = None
         self._begun = False
         self._tag = ""
@@ -212,7 +212,7 @@ class Subscription:
         await channel.open()
         self.epoch += 1
         self._acks = Acks(self._number)
-        self._channel, self._connection = channel, connection
+        self._channel, self._connection, self._by_name = channel, connection, False
         channel.on_server_cancel(lambda: self._server_cancelled(connection))
         if not self._auto_ack:
             await channel.ask("basic_qos", prefetch_count=self._prefetch)
@@ -238,16 +238,16 @@ class Subscription:
         self._stopping = True
         self.link.remove(self)
         self._flush()
-        channel, given_back = self._channel, False
+        channel = self._channel
         if channel is not None:
             channel.patience_s = PATIENCE_S
-            given_back = await self._give_back(channel)
+            self._by_name = await self._give_back(channel)
             self._channel = None
             await channel.close()
             channel.when_gone(self.link.free_number)
         else:
             self.link.free_number(self._number)
-        return given_back
+        return self._by_name
 
     async def _give_back(self, channel: Channel) -> bool:
         """Give back what is open in the way that harms least; whether the broker is known to have heard of it."""
@@ -262,12 +262,14 @@ class Subscription:
             return False
         return channel.is_open
 
-    async def _nack_all(self, channel: Channel) -> None:
+    async def _nack_all(self, channel: Channel, *, timed_out: bool = False) -> None:
         """Give back by name what is open, where the closing channel would count as a failure."""
         if self._acks.open and counts_lost_channels(self.link.server_properties):
-            channel.connection.emit(wire.encode_nack_all(self._number))
+            everything = self._acks.youngest_first() if timed_out else [wire.encode_nack_all(self._number)]
+            for frames in everything:
+                channel.connection.emit(frames)
+                await channel.ask("basic_qos", prefetch_count=self._prefetch)  # answered when that was heard
             self._acks.forget()
-            await channel.ask("basic_qos", prefetch_count=self._prefetch)  # answered when that was heard
 
     def resume(self) -> None:
         """Consuming does not depend on the link taking publishes."""
@@ -351,7 +353,8 @@ class Subscription:
         held_s = self._acks.open_for(time.monotonic())
         self._tag = ""
         with contextlib.suppress(BusError):
-            await self._nack_all(channel)
+            await self._nack_all(channel, timed_out=True)
+            self._by_name = channel.is_open
         await channel.close()
         self._lost_consumer(await self._why_cancelled(held_s), connection)
 

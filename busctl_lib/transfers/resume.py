@@ -107,7 +107,7 @@ class Reconciler:
         if not self._request.takes:
             staying += counts["moved"]
         if self._request.selects:
-            staying += self._mover.count_ready()  # what is left alone stands between them
+            staying += self._mover.count()[0]  # what is left alone stands between them
         return Ahead(self._mover, wanted.total() + staying + _SLACK, wanted, again=self._again).present
 
     def _verdicts(self, batch: OpenBatch, present: Counter[bytes]) -> list[Verdict] | None:

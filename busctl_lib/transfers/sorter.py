@@ -140,7 +140,7 @@ class Sorter:
         if self._idle < 3:
             return
         self._idle = 0
-        if self._mover.count_ready() == 0:
+        if self._mover.count()[0] == 0:
             self._books.gone = max(0, self._view.count - self._stays.total())  # what was to stay is told as such
             self._view.count = 0
         else:
