@@ -12,7 +12,9 @@ from proxy import Proxy
 from waiting import wait_until
 
 from busctl_lib import MessageBroker, MessagePublisher
+from busctl_lib.amqp import wire
 from busctl_lib.amqp.channels import GOODBYE_S
+from busctl_lib.envelope import Envelope, Properties
 from busctl_lib.errors import BusError, CannotConnect, LoginRefused, NoConfirm, TimedOut, VhostNotFound
 
 PATIENCE_S = 5.0
@@ -138,3 +140,17 @@ def test_no_frame_is_larger_than_agreed_from_the_first_message_on(frame_max: int
         assert max(stage.frames) == frame_max
         with pytest.raises(BusError, match=rf"this link carries {frame_max - min(4096, frame_max // 4)}"):
             publisher.publish("q", {}, headers={"h": "y" * frame_max}, timeout=10)
+
+
+def test_what_came_through_a_frame_can_go_through_one_again() -> None:
+    widest = wire.encode_properties(Properties(headers={"h": "y" * 131_000}))
+    message = Envelope(exchange="", routing_key="q", properties=Properties(headers={"h": "y" * 131_000}), body=b"{}")
+    assert wire.encode_publish(1, message, True, 131_072, moves=True).count(widest) == 1
+    with pytest.raises(BusError, match="this link carries"):
+        wire.encode_publish(1, message, True, 131_072)
+
+
+def test_frames_are_as_large_as_the_broker_agrees_to() -> None:
+    with amqp_server(frame_max=1 << 20) as stage, MessageBroker(url=stage.url) as broker:
+        MessagePublisher(broker).publish("q", {"long": "x" * 2_000_000}, timeout=10)
+        assert max(stage.frames) == 1 << 20

@@ -14,9 +14,9 @@ import pika
 from pika import exceptions as pika_exceptions
 from pika.credentials import ExternalCredentials
 
-from busctl_lib.address_parameters import FRAME_MAX, Parameters, parameters_of
+from busctl_lib.address_parameters import Parameters, parameters_of
 from busctl_lib.addresses import Address, amqp_address, host_and_port
-from busctl_lib.amqp.pika_compat import shape_of
+from busctl_lib.amqp.pika_compat import DialParameters, shape_of
 from busctl_lib.errors import CannotConnect, ConfigError, LoginRefused, VhostNotFound
 from busctl_lib.tls import failure
 from busctl_lib.tokens import TokenSource, said_end
@@ -87,7 +87,7 @@ class Endpoint:
             given["username"] = ""
         return cls(**given | _tls_of(found, more, given))
 
-    def parameters(self, connect_timeout_s: float, client_properties: dict[str, Any]) -> pika.ConnectionParameters:
+    def parameters(self, connect_timeout_s: float, client_properties: dict[str, Any]) -> DialParameters:
         """Pika's form of it: one host, one attempt; trying again is the link's business."""
         options = None
         login: pika.PlainCredentials | ExternalCredentials = ExternalCredentials()
@@ -97,14 +97,14 @@ class Endpoint:
         if self.tls is not None:
             options = pika.SSLOptions(self.tls, self.server_name or self.host)
         patience_ms = max(2 * self.heartbeat_s, 10) * 1000
-        return pika.ConnectionParameters(
+        return DialParameters(
             host=self.host,
             port=self.port,
             virtual_host=self.virtual_host,
             credentials=login,
             heartbeat=self.heartbeat_s,
             channel_max=self.channel_max or _CHANNEL_MAX,
-            frame_max=self.frame_max or FRAME_MAX,
+            frame_max=self.frame_max or 0,  # as large as the broker agrees to
             connection_attempts=1,
             retry_delay=0,
             socket_timeout=connect_timeout_s,

@@ -121,7 +121,7 @@ class Mover:
 
     def encode(self, envelope: Envelope, header: bytes | None = None) -> bytes:
         """A message as `send` wants it. Raises Unencodable: AMQP, or this link, cannot carry it."""
-        return wire.encode_publish(self._number, envelope, True, self.link.frame_max, header)
+        return wire.encode_publish(self._number, envelope, True, self.link.frame_max, header, moves=True)
 
     def send(self, envelopes: Sequence[Envelope], frames: list[bytes], tags: Sequence[int], epoch: int) -> Batch:
         """Publish, and settle the deliveries of these tags; exact: in one transaction, fast: each behind its confirm.

@@ -18,6 +18,7 @@ from pika.adapters.select_connection import SelectConnection
 from pika.adapters.utils.io_services_utils import _AsyncPlaintextTransport
 from pika.frame import decode_frame
 
+from busctl_lib.address_parameters import FRAME_MAX
 from busctl_lib.amqp import wire
 from busctl_lib.amqp.tables import encode_table
 from busctl_lib.errors import ConfigError
@@ -28,6 +29,19 @@ if tuple(int(part) for part in pika.__version__.split(".")[:2]) != (1, 4):
     )
 
 _RECV_BYTES = 1 << 18  # safe only together with the linear parser below
+
+
+class DialParameters(pika.ConnectionParameters):
+    """Connection parameters with frames as large as the broker agrees to: pika itself knows none above 128 KiB."""
+
+    @property
+    def frame_max(self) -> int:
+        """The largest frame in bytes; 0 leaves it to the broker."""
+        return self._frame_max
+
+    @frame_max.setter
+    def frame_max(self, value: int) -> None:
+        self._frame_max = int(value)
 
 
 class _Quiet(logging.Filter):
@@ -281,7 +295,7 @@ class LinkConnection(SelectConnection):
     @property
     def frame_max(self) -> int:
         """Negotiated frame size in bytes."""
-        return int(self.params.frame_max)
+        return int(self.params.frame_max) or FRAME_MAX
 
 
 def shape_of(error: BaseException) -> Any:

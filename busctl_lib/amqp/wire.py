@@ -39,6 +39,7 @@ _values_of = msgspec.structs.astuple  # in the order of _LAYOUT, which is the or
 _END = b"\xce"
 _NO_HEADERS = b"\0\0\0\0"
 _OVERHEAD = 8  # frame header and end mark
+_HEADER_OVERHEAD = _OVERHEAD + 12
 _RESERVE = 4096  # what a header frame may not use of a large frame, so that a broker's own additions still fit
 
 # flag bit, field; in wire order
@@ -94,7 +95,13 @@ def _encode_number(name: str, value: Any, kind: int) -> bytes:
 
 
 def encode_publish(
-    channel: int, envelope: Envelope, mandatory: bool, frame_max: int, header: bytes | None = None
+    channel: int,
+    envelope: Envelope,
+    mandatory: bool,
+    frame_max: int,
+    header: bytes | None = None,
+    *,
+    moves: bool = False,
 ) -> bytes:
     """One message as its frames, joined. Raises Unencodable, on the caller's thread, for what AMQP cannot carry.
 
@@ -104,11 +111,12 @@ def encode_publish(
         mandatory: whether the broker returns the message if no queue takes it.
         frame_max: negotiated frame size in bytes.
         header: the properties, where they are encoded already.
+        moves: it came through a frame like this, and may fill one again.
     """
     method = _publish_method(channel, envelope.exchange, envelope.routing_key, mandatory)
     if header is None:
         header = encode_properties(envelope.properties)
-    most = frame_max - min(_RESERVE, frame_max // 4)
+    most = frame_max - (_HEADER_OVERHEAD if moves else min(_RESERVE, frame_max // 4))
     if len(header) > most:
         raise Unencodable(
             f"the headers take {len(header)} bytes, this link carries {most}",
