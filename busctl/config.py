@@ -184,12 +184,7 @@ def _settings(layers: list[_Layer], named: Value | None, context: ContextConfig)
     tls = _tls(source, of_context, parameters)
     external = _external(source, amqp, of_context, parameters, tls)
     known = of_context.password_source(name or "", source) if amqp.password is None else None
-    token = TokenSource(known.fetch) if known is not None and known.kind == "token" else None
-    password = known if token is None else None
-    if amqp.password is None and amqp.username is not None and not (known or external):
-        password = PasswordSource("prompt", amqp.username, f"the AMQP address ({source})")
-    if amqp.username is None and not (token or external):
-        amqp = replace(amqp, username="guest", password="guest" if password is None else None)
+    amqp, password, token = _login(amqp, known, source, external)
     same_broker = [layer for index, layer in enumerate(layers) if index <= at or not layer.is_context]
     api_at, api_url = _first(same_broker, "api_url")
     api_source = same_broker[api_at].source if api_url else f"derived from the AMQP address ({source})"
@@ -215,6 +210,19 @@ def _settings(layers: list[_Layer], named: Value | None, context: ContextConfig)
         | ({"password": password.place} if password is not None else {})
         | ({"token": known.place} if known is not None and token is not None else {}),
     )
+
+
+def _login(
+    amqp: Address, known: PasswordSource | None, source: str, external: bool
+) -> tuple[Address, PasswordSource | None, TokenSource | None]:
+    """Who logs in: the address with its user, and where the password or the token comes from that it lacks."""
+    if known is not None and known.kind == "token":
+        return amqp, None, TokenSource(known.fetch)
+    if known is None and amqp.password is None and amqp.username is not None and not external:
+        known = PasswordSource("prompt", amqp.username, f"the AMQP address ({source})")
+    if amqp.username is None and not external:
+        amqp = replace(amqp, username="guest", password="guest" if known is None else None)
+    return amqp, known, None
 
 
 def _from(source: str, read: Callable[[Any], T], given: object) -> T:
