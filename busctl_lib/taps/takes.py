@@ -12,6 +12,7 @@ from busctl_lib.broker import MessageBroker, Subscription
 from busctl_lib.envelope import Delivery
 from busctl_lib.errors import BusError, ConfigError, ConsumerTimedOut, GuardRefused
 from busctl_lib.management import ManagementClient, restarted_since
+from busctl_lib.taps.budget import Spending, peek_budget
 from busctl_lib.taps.buffers import Buffer
 from busctl_lib.taps.foundations import Changes
 from busctl_lib.taps.plans import TapPlan
