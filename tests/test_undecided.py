@@ -4,44 +4,27 @@ from __future__ import annotations
 
 import gzip
 import json
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from consoles import on_loop
 from consoles import opened as console_opened
 from dead_letters import Yard
 from trying import Busctl, Ended
+from unread import UNREAD
 from waiting import wait_until
 
 from busctl.tui.filters import Filter
 from busctl.tui.sieve import Sieve, Sifted
+from busctl.tui.widgets.message_log import matched_text
 from busctl_lib.captures import CaptureWriter
 from busctl_lib.codecs import Keyring, encode_body, new_key
 from busctl_lib.documents import question
 from busctl_lib.envelope import Delivery, Envelope, Properties
 from busctl_lib.expressions import BATCH_MESSAGES, Expression, GuardedExpression, Question
 from busctl_lib.transfers import Request, Transfer
-
-UNREAD: dict[str, tuple[bytes, dict[str, Any], str]] = {
-    "malformed": (b'{"keep": true, "price": NaN}', {"content_type": "application/json"}, "not JSON: invalid character"),
-    "cut": (b'{"keep": true', {}, "not JSON: Input data was truncated"),
-    "plain": (b"keep", {"content_type": "text/plain"}, "not JSON"),
-    "empty": (b"", {}, "empty"),
-    "encoding": (b'{"keep": true}', {"content_encoding": "foo"}, "unknown encoding 'foo'"),
-    "brotli": (b"\x01\x02", {"content_encoding": "br"}, "encoded as 'br' (Brotli)"),
-    "kombu": (b"\x01\x02", {"headers": {"compression": "application/x-brotli"}}, "encoded as 'br' (Brotli)"),
-    "broken": (gzip.compress(b'{"keep": true}')[:-5], {"content_encoding": "gzip"}, "the gzip data ends early"),
-    "charset": (b'{"keep": true}', {"content_type": "application/json; charset=foo"}, "unknown character set 'foo'"),
-    "bytes": (b"\x80\xff\x01", {}, "no text, and of no format known here"),
-    "pickle": (pickle.dumps({"keep": True}), {}, "a Python pickle"),
-    "msgpack": (msgspec.msgpack.encode({"keep": True}), {}, "MessagePack"),
-    "java": (b"\xac\xed\x00\x05t\x00\x04keep", {}, "a serialized Java object"),
-    "amqp10": (b"\x00Sw\xa1\x04keep", {"type": "amqp-1.0"}, "an AMQP 1.0 value section"),
-}
 
 
 def delivery(body: bytes, **properties: Any) -> Delivery:
@@ -327,6 +310,17 @@ def test_the_sieve_counts_anew_for_each_filter_and_shows_them_on_request() -> No
         assert told[-1].told[-1] == "`.body.simbol`: none of 2 messages has it"
     finally:
         sieve.close()
+
+
+def test_text_is_sought_in_what_is_shown() -> None:
+    shown = "café"
+    for body, properties in [
+        (shown.encode("latin-1"), {"content_type": "text/plain; charset=latin1"}),
+        (gzip.compress(shown.encode()), {"content_encoding": "gzip"}),
+        (shown.encode(), {}),
+    ]:
+        assert Filter("CAFé").matches(matched_text(delivery(body, **properties))) is False
+        assert Filter("café").matches(matched_text(delivery(body, **properties)))
 
 
 def test_a_filter_that_shows_the_undecided_is_jq_all_the_same() -> None:

@@ -23,6 +23,7 @@ from busctl_lib.codecs.pipeline import Compression as Compression
 from busctl_lib.codecs.pipeline import charset_written as charset_written
 from busctl_lib.codecs.pipeline import decode_body as decode_body
 from busctl_lib.codecs.pipeline import encode_body as encode_body
+from busctl_lib.codecs.pipeline import is_plain as is_plain
 from busctl_lib.codecs.pipeline import require_compression as require_compression
 from busctl_lib.codecs.pipeline import steps_named as steps_named
 from busctl_lib.codecs.pipeline import steps_of as steps_of

@@ -189,6 +189,12 @@ def without_steps(properties: Properties) -> Properties:
     return msgspec.structs.replace(properties, content_encoding=charset, headers=headers)
 
 
+def is_plain(properties: Properties) -> bool:
+    """Whether nothing is said of how the body is written: its first bytes are the first of its text."""
+    said = properties.content_encoding or (properties.headers and KOMBU_HEADER in properties.headers)
+    return not said and charset_of(properties)[1] is None
+
+
 def charset_written(decoded: list[str]) -> str | None:
     """The character set in what a document says was undone, where it is not UTF-8."""
     first = decoded[0] if decoded and isinstance(decoded[0], str) else ""

@@ -20,6 +20,8 @@ from busctl.tui.filters import EVERYTHING, Filter
 from busctl.tui.widgets.rows import Rows
 from busctl.views import messages
 from busctl.views.formats import safe_text
+from busctl_lib.codecs import is_plain
+from busctl_lib.documents import body_of
 from busctl_lib.envelope import Delivery
 
 if TYPE_CHECKING:
@@ -325,7 +327,9 @@ def matched_text(row: Row) -> str:
     """What a filter for text looks at: the key and the beginning of the body."""
     if not isinstance(row, Delivery):
         return row.text
-    return f"{row.routing_key} {row.body[:_MATCHED_BYTES].decode('utf-8', 'replace')}"
+    if is_plain(row.properties):
+        return f"{row.routing_key} {row.body[:_MATCHED_BYTES].decode('utf-8', 'replace')}"
+    return f"{row.routing_key} {body_of(row).printed[:_MATCHED_BYTES]}"
 
 
 def _weight(rows: Sequence[Row]) -> int:
