@@ -16,7 +16,7 @@ _T = TypeVar("_T")
 SHARE = 4
 """The API is left alone with what failed for this many times as long as that took."""
 _OF_ALL = (ApiLoginRefused, VhostNotFound, GuardRefused)
-"""Errors that are no matter of one part."""
+"""Errors that are no matter of one part, unless it is about one object."""
 _ASKED_TOO_OFTEN = 429
 _SILENT_MAX = 2
 """So many parts without an answer, and none with one, are an API that does not answer."""
@@ -85,7 +85,8 @@ class Parts:
         self._silent += is_silent
         self._answered = self._answered or not is_silent
         in_vain = self._silent >= _SILENT_MAX and not self._answered
-        if in_vain or isinstance(error, _OF_ALL) or error.facts.get("status") == _ASKED_TOO_OFTEN:
+        of_all = isinstance(error, _OF_ALL) and key[1] is None
+        if in_vain or of_all or error.facts.get("status") == _ASKED_TOO_OFTEN:
             self._failed = {}
             raise error
         if is_silent:

@@ -14,6 +14,7 @@ from busctl_lib.dead_names import is_dead_letter_queue
 from busctl_lib.deadletters.dialects import Failure, failure_of
 from busctl_lib.errors import BusError
 from busctl_lib.management import BindingInfo, ExchangeInfo, History, ManagementClient, QueueInfo, why_away
+from busctl_lib.management.infos_cluster import LIST_WITH_RATES_MAX
 from busctl_lib.moments import moment_of
 from busctl_lib.taps.peek import peek
 from busctl_lib.taps.plans import TAP_PREFIX
@@ -72,7 +73,9 @@ def dead_letter_queues(
         for info in queues.values():
             if info.name not in found and _holds_dead_letters(management, look_into, info, unread):
                 found[info.name] = ["content"]
-    histories = management.queues_named([(vhost, name) for name in found], history=_HOUR) if found else {}
+    # A filter of names costs the broker a look at each queue there is.
+    ask = management.queues_one_by_one if len(queues) > LIST_WITH_RATES_MAX else management.queues_named
+    histories = ask([(vhost, name) for name in found], history=_HOUR) if found else {}
     listed = [_info(queues[name], found[name], sources.get(name, ()), histories.get((vhost, name))) for name in found]
     return sorted(listed, key=lambda each: (-(each.messages or 0), each.name))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import threading
 import time
@@ -17,7 +18,7 @@ from busctl_lib.management.infos_cluster import NodeInfo, ObjectTotals, Overview
 from busctl_lib.management.metrics import CONSUMERS, Counts, fill_counts, labels_of, listener_of, read_counts
 from busctl_lib.management.presence import hold_against, is_doubtful, trust, why_away
 from busctl_lib.management.reading import Reading
-from busctl_lib.management.transport import Params, segment
+from busctl_lib.management.transport import NO_PATH, Params, segment
 
 _NAMED: Params = {"disable_stats": "true"}
 """What the broker knows without asking a queue. Without `columns=`, which cost it more than they save."""
@@ -165,8 +166,11 @@ class QueueReading(Reading):
         for vhost in sorted({vhost for vhost, _ in wanted}):
             for pattern in _name_patterns(sorted(name for host, name in wanted if host == vhost)):
                 params = {**self._columns(history), "name": pattern, "use_regex": "true", "page_size": _PAGE_SIZE}
-                page = self._of_vhost(f"queues/{segment(vhost)}", _QueuePage, vhost, {**params, "page": 1})
-                found.update((info.key, info) for info in page.items if info.key in wanted)
+                for number in itertools.count(1):  # capital letters or not are all one to the broker's filter
+                    page = self._of_vhost(f"queues/{segment(vhost)}", _QueuePage, vhost, {**params, "page": number})
+                    found.update((info.key, info) for info in page.items if info.key in wanted)
+                    if number >= page.page_count:
+                        break
         return found
 
     def queues_one_by_one(
@@ -177,9 +181,9 @@ class QueueReading(Reading):
         columns: Collection[str] | None = None,
     ) -> dict[tuple[str, str], QueueInfo]:
         """The same as `queues_named`, one small request each: on a large bus a tenth of its cost for 50 queues."""
-        found: dict[tuple[str, str], QueueInfo] = {}
+        found = self.queues_named([key for key in names if key[1] in NO_PATH], history=history)
         params = self._columns(history) if columns is None else {"columns": ",".join(columns)}
-        for vhost, name in sorted(names):
+        for vhost, name in sorted(key for key in names if key[1] not in NO_PATH):
             with contextlib.suppress(NotFound):
                 path = f"queues/{segment(vhost)}/{segment(name)}"
                 found[vhost, name] = self._ask(path, QueueInfo, params, asked={"vhost": vhost, "name": name})

@@ -34,6 +34,8 @@ from busctl_lib.tokens import TokenSource
 T = TypeVar("T")
 Params = Mapping[str, str | int]
 
+NO_PATH = (".", "..")
+"""Names that no path can hold."""
 _OPEN_CONNECT_S = 1.0
 _ABSENT = "Not Found"  # the API's reason; its `error` is "Object Not Found"
 _NOT_RABBITMQ = "not an answer of RabbitMQ"
@@ -209,7 +211,7 @@ class Transport:
 
 def segment(name: str) -> str:
     """One name as a part of an API path; the vhost "/" becomes %2F."""
-    if name in (".", ".."):  # HTTP clients and servers fold these away: the request would hit another object
+    if name in NO_PATH:  # HTTP clients and servers fold these away: the request would hit another object
         raise GuardRefused(f"an object named {name!r} cannot be addressed through the management API")
     if not name:  # the address would be that of the whole list
         raise ConfigError("a name is empty")
