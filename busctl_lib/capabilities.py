@@ -10,7 +10,7 @@ from busctl_lib.errors import ApiError
 from busctl_lib.management import ManagementClient, OverviewInfo
 
 State = Literal["available", "degraded", "missing"]
-Cause = Literal["tag", "plugin", "setting"]
+Cause = Literal["tag", "plugin", "setting", "way"]
 
 
 class Feature(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -47,7 +47,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 def detect(api: ManagementClient) -> Capabilities:
-    """Ask who we are, which version and plugins there are, and work out what follows: three small requests.
+    """Ask who we are, which version and plugins there are, and work out what follows: four small requests.
 
     Raises:
         ApiError: the API cannot be asked at all.
@@ -61,7 +61,7 @@ def detect(api: ManagementClient) -> Capabilities:
         user=me.name,
         tags=sorted(tags),
         plugins=sorted(plugins) if plugins is not None else None,
-        features=[*_by_tag(tags), *_by_plugin(plugins), _rates(overview)],
+        features=[*_by_tag(tags), *_by_plugin(plugins), _rates(overview), _way(api)],
     )
 
 
@@ -113,6 +113,13 @@ def _by_plugin(plugins: set[str] | None) -> list[Feature]:
             reason = f"{effect}: the plugin {plugin} is off"
             made.append(Feature(name=name, state=state, cause="plugin", reason=reason))
     return made
+
+
+def _way(api: ManagementClient) -> Feature:
+    trouble = api.trouble_on_the_way()
+    if trouble is None:
+        return Feature(name="changes by the API")
+    return Feature(name="changes by the API", state="missing", cause="way", reason=f"refused by busctl: {trouble}")
 
 
 def _rates(overview: OverviewInfo) -> Feature:

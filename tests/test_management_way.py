@@ -98,6 +98,30 @@ def test_a_good_way_is_proven_once_and_by_reading(vhost: Any, member: str) -> No
         assert [line.partition(" ")[0] for line in proxy] == ["GET", "PUT", "DELETE", "PUT", "DELETE"]
 
 
+def test_who_is_refused_is_told_before_a_plan_and_a_question(vhost: Any, busctl: Busctl) -> None:
+    put(vhost.api_url, f"policies/{vhost.name}/cap", {"pattern": "^q", "definition": {"max-length": 9}})
+    put(vhost.api_url, f"queues/{vhost.name}/outer", {})
+    bind = {"routing_key": "k"}
+    requests.post(f"{vhost.api_url}/api/bindings/{vhost.name}/e/amq.topic/q/outer", json=bind, timeout=10)
+    with reverse_proxy(vhost.api_url, merged) as proxy:
+        where = {"BUSCTL_AMQP_URL": vhost.amqp_url, "BUSCTL_API_URL": proxy.url}
+        for words in (
+            ("delete", "vhost", vhost.name),
+            ("delete", "binding", "outer", "-x", "amq.topic"),
+            ("policies", "set", "more", "^q", "max-length:=1"),
+            ("policies", "clear", "cap"),
+            ("definitions", "import", "-"),
+            ("close-connection", "somebody"),
+        ):
+            done = busctl(*words, stdin=b'{"queues": []}', **where)
+            assert (done.returncode, done.stdout) == (9, ""), words
+            assert len(done.stderr.splitlines()) == 1, "no plan is shown"
+            assert "nothing was done" in done.stderr
+        checked = busctl("contexts", "check", **where)
+        assert "changes by the API: refused" in checked.stdout
+        assert "proxy_pass" in checked.stdout
+
+
 def test_the_firehose_is_not_switched_by_a_way_that_changes_names(vhost: Any) -> None:
     with reverse_proxy(vhost.api_url, merged) as proxy, ManagementClient(proxy.url) as api:
         with pytest.raises(GuardRefused, match="nothing was done"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -63,7 +64,8 @@ def test_chosen_queues_are_found_by_whatever_name(vhost: Any, api: ManagementCli
 def test_no_pattern_is_longer_than_a_broker_takes_and_none_leaves_a_name_out(names: list[str]) -> None:
     patterns = list(queue_reading._name_patterns(names))
     assert all(len(pattern.encode()) <= 1024 for pattern in patterns)
-    assert sum(pattern.count("|") - pattern.count("\\|") + 1 for pattern in patterns) == len(names)
+    for name in names:
+        assert [bool(re.match(pattern, name)) for pattern in patterns].count(True) == 1
 
 
 @pytest.mark.parametrize("large", [False, True], ids=["small bus", "large bus"])
@@ -137,7 +139,9 @@ def test_lists_of_ten_thousand_long_names_are_whole(crowd: TestBroker, busctl: B
 async def test_the_console_over_ten_thousand_long_names_is_current(crowd: TestBroker) -> None:
     async with opened(crowd, (200, 60)) as console:
         await console.command("queues")
-        await console.shows("10,00", " queues", CROWD[0][:12], timeout=60)  # and one by which the console hears of what happens
+        await console.shows(
+            "10,00", " queues", CROWD[0][:12], timeout=60
+        )  # and one by which the console hears of what happens
         with MessageBroker(url=crowd.amqp_url) as broker:
             for place in (1, 5, 40):
                 MessagePublisher(broker).publish(CROWD[place], {"n": 1})

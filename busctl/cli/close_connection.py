@@ -28,6 +28,7 @@ def close_connection(
     """Close a client's connection; most clients connect again at once."""
     with flags.open_session(ctx) as session:
         api = session.management
+        api.guard_change(f"closing connection {name!r}")
         info = _connection(api, name)
         change = confirm.Change(
             does=f"close the connection {info.name!r}",

@@ -164,6 +164,7 @@ def import_(
     """
     wanted = _read(file)
     with flags.open_session(ctx) as session:
+        session.management.guard_change(f"importing {file}")
         plan = _plan(session, wanted, all_vhosts=all_vhosts, file=file, transform=transform)
         name = file if file != "-" else session.vhost
         change = confirm.Change(does=f"import {file} into {plan.where}", name=name, hits=plan.hits)

@@ -122,6 +122,7 @@ def delete_binding(
     """Delete one binding of a queue or an exchange."""
     with flags.open_session(ctx) as session:
         session.broker.guard_change(f"unbinding {name!r}")
+        session.management.guard_change(f"unbinding {name!r}")
         binding = _binding(session, name, source, key, "exchange" if to_exchange else "queue")
         does = f"unbind {binding.destination_type} {name!r} from exchange {source!r}, key {binding.routing_key!r}"
         hits = [("loses", f"{name} gets nothing more by this key from {source}")]
@@ -170,6 +171,7 @@ def delete_vhost(
 
     with flags.open_session(ctx) as session:
         api = session.management
+        api.guard_change(f"deleting vhost {name!r}")
         if name not in {info.name for info in api.vhosts()}:
             raise NotFound(f"no vhost {name!r} that this user may see", hint="`busctl vhosts` lists them", code=404)
         found = blast.of_vhost(api, name)

@@ -75,6 +75,7 @@ def set_(
     definition = object_of(settings, "policies set: ")
     with flags.open_session(ctx) as session:
         api, vhost = session.management, session.vhost
+        api.guard_change(f"setting policy {name!r}")
         before = _existing(api, vhost, name)
         hits = [("matches", _matching(api, vhost, pattern, apply_to)), ("sets", _plain(definition))]
         if before is not None:
@@ -101,6 +102,7 @@ def clear(
     """Clear a policy; what it set is gone at once from what it matched."""
     with flags.open_session(ctx) as session:
         api, vhost = session.management, session.vhost
+        api.guard_change(f"clearing policy {name!r}")
         before = _existing(api, vhost, name)
         if before is None:
             hint = "`busctl policies` lists what there is"

@@ -66,6 +66,14 @@ class Asking:
         if asked and not told:
             self._way.doubt(path)
 
+    def guard_change(self, what: str) -> None:
+        """Refuse a change before it is planned where a proxy on the way would make it another; by reading alone.
+
+        Raises:
+            GuardRefused: it would, or it cannot be known.
+        """
+        self._way.prove(what)
+
     def _send(
         self,
         method: str,
@@ -81,7 +89,7 @@ class Asking:
             GuardRefused: it is not, or this client is read-only.
         """
         if not self._http.read_only:
-            self._way.prove(f"{method} {path}")
+            self.guard_change(f"{method} {path}")
         self._http.change(method, path, body, headers=headers, total_s=total_s)
 
 

@@ -126,7 +126,8 @@ class Changes(Reading):
         named: str | None = found.get("original_vhost_name")  # from 4.0
         told = {named} | {str(row.get("vhost", vhost)) for rows in found.values() for row in _tables(rows)}
         others = [f"vhost {each!r}" for each in sorted(each for each in told if each not in (None, vhost))]
-        if wrong := [*others, *(kind for kind in _OF_CLUSTER if found.get(kind))]:
+        more = [f"{len(others) - 2} vhosts more"] if len(others) > 2 else []
+        if wrong := [*(kind for kind in _OF_CLUSTER if found.get(kind)), *others[:2], *more]:
             raise self._way.refuse(path, f"the definitions of vhost {vhost!r}", ", ".join(wrong))
         if named is None:
             self._way.doubt(path)

@@ -94,6 +94,10 @@ class ManagementClient(Changes, QueueReading, AccessReading, ClusterReading):
         """GET any path below /api/ as plain JSON values; names in it must be percent-encoded."""
         return self._http.get(path, object, params)
 
+    def trouble_on_the_way(self) -> str | None:
+        """What makes names arrive at the API as others, so that changes are refused; None where they arrive whole."""
+        return self._way.trouble()
+
     # --- the cluster
 
     def overview(self, history: History | None = None) -> OverviewInfo:

@@ -49,6 +49,11 @@ class Way:
         self._http = http
         self._proven = False
 
+    def trouble(self) -> str | None:
+        """Say what is wrong with the way; None for a good one."""
+        trouble = self._trouble()
+        return f"{trouble.text}; {self._hint}" if trouble is not None else None
+
     def prove(self, purpose: str) -> None:
         """Refuse what must not go a way that is not known to be good.
 
@@ -106,10 +111,12 @@ class Way:
             return None
         return ",".join(missing) if isinstance(missing, list) else missing
 
-    def _refusal(self, text: str) -> GuardRefused:
+    @property
+    def _hint(self) -> str:
         prefix = urlsplit(self._http.url).path
         behind = f", and management.path_prefix = {prefix} in the broker's rabbitmq.conf" if prefix else ""
         line = "`proxy_pass http://BROKER:15672;` in nginx, with nothing behind the port, not even a /"
-        return GuardRefused(
-            text, hint=f"ask the broker's own address, or pass addresses on as they are: {line}{behind}"
-        )
+        return f"ask the broker's own address, or pass addresses on as they are: {line}{behind}"
+
+    def _refusal(self, text: str) -> GuardRefused:
+        return GuardRefused(text, hint=self._hint)
