@@ -58,6 +58,8 @@ def test_chosen_queues_are_found_by_whatever_name(vhost: Any, api: ManagementCli
     absent = {(vhost.name, f"{name[:-1]}!") for name in names[:3]}
     wait_until(lambda: api.queues_named(keys | absent, history=History(60, 5)).keys() == keys, timeout=30)
     assert api.queues_one_by_one(keys | absent).keys() == keys
+    assert all((found := api._listed(*key)) is not None and found.key == key for key in sorted(keys)[-3:])
+    assert all(api._listed(*key) is None for key in absent)
 
 
 @given(st.lists(st.text(st.characters(blacklist_categories=["Cs"]), min_size=1, max_size=60), unique=True, max_size=80))

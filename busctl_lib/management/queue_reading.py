@@ -222,7 +222,8 @@ class QueueReading(Reading):
         """What the light list says of one queue."""
         if not name.isprintable():  # its filter is a pattern, and text
             return next((info for info in self.queues(vhost) if info.name == name), None)
-        only: Params = {"name": f"^{re.escape(name)}$", "use_regex": "true", "page": 1, "page_size": 1}
+        # The filter takes capital letters and small ones for the same.
+        only: Params = {"name": f"^{re.escape(name)}$", "use_regex": "true", "page": 1, "page_size": _PAGE_SIZE}
         for params in (_COUNTED, _NAMED):
             page = self._of_vhost(f"queues/{segment(vhost)}", _QueuePage, vhost, {**params, **only})
             if (found := next((info for info in page.items if info.name == name), None)) is not None:
