@@ -262,6 +262,13 @@ def test_what_unpacks_to_too_much_is_refused_within_memory(name: str, pack: Call
     assert "more than 1,000,000 bytes" in (body.undecoded or "")
 
 
+def test_a_character_set_stays_named_when_a_body_is_compressed() -> None:
+    made = delivery(TEXT.encode("latin-1") * 100, content_encoding="ISO-8859-1")
+    encode_body(made, compress="gzip")
+    assert made.properties.content_encoding == "iso-8859-1,gzip"
+    assert Body(made).text == TEXT * 100
+
+
 def test_an_encrypted_body_is_not_written_anew() -> None:
     keys = Keyring({"k1": new_key()})
     made = delivery(TEXT.encode(), message_id="m-1")

@@ -124,6 +124,14 @@ def test_undecided_are_counted_by_reason_over_many_batches() -> None:
         assert guarded.notes() == [f"`.body.m`: none of {times} messages has it"]
 
 
+def test_reasons_without_end_are_told_as_others() -> None:
+    flow = [delivery(b"x", content_encoding=f"x{'y' * number}") for number in range(30)]
+    with GuardedExpression(Expression(".body")) as guarded:
+        guarded.decide([question(each) for each in flow])
+        assert len(guarded.undecided.reasons) == 21
+        assert guarded.undecided.sentences()[-1] == "10 bodies could not be read: other reasons"
+
+
 def test_a_key_makes_an_encrypted_body_readable() -> None:
     keys = Keyring({"k1": new_key()})
     made = delivery(b'{"keep": true}', message_id="m-1")

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from busctl_lib.codecs import compression, encryption
-from busctl_lib.codecs.charsets import MARKED, charset_named, charset_parameter
+from busctl_lib.codecs.charsets import MARKED, UTF8, charset_named, charset_parameter
 from busctl_lib.codecs.keyrings import Keyring
 from busctl_lib.envelope import Envelope, Properties
 from busctl_lib.errors import BodyTooLarge, CodecError, ConfigError, UnknownEncoding
@@ -87,7 +87,9 @@ def encode_body(
     if keys is not None:
         steps.append(AES)
     if steps:
-        properties.content_encoding = ",".join(steps)
+        charset = _listed(properties.content_encoding)[1] if properties.content_encoding else None
+        named = [charset] if charset is not None and charset_named(charset) != UTF8 else []
+        properties.content_encoding = ",".join([*named, *steps])
     if keys is not None:
         properties.headers = {**(properties.headers or {}), encryption.KEY_ID_HEADER: keys.current}
         envelope.body = encryption.seal(envelope.body, keys.key(keys.current), properties)

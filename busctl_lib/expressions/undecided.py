@@ -9,6 +9,8 @@ UNREAD = "unread"
 """The answer of an expression that would have read what is not known."""
 _VARIES = re.compile(r"\d[\d,.]*")
 """What of a reason is another in each message: two of them are one for all that."""
+_REASONS = 20
+"""More of them are told as others: anybody may put any name into a message."""
 _UNREAD = "the body could not be read: "
 
 
@@ -38,7 +40,10 @@ class Undecided:
     @property
     def reasons(self) -> dict[str, int]:
         """Why, and how many for that reason."""
-        found = {f"{_UNREAD}{self._said[kind]}": count for kind, count in self._unread.most_common()}
+        most = self._unread.most_common(_REASONS)
+        found = {f"{_UNREAD}{self._said[kind]}": count for kind, count in most}
+        if rest := self._unread.total() - sum(found.values()):
+            found[f"{_UNREAD}other reasons"] = rest
         if self.failed:
             found[f"{self._name} fails on it: {self.trouble}"] = self.failed
         return found
