@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 from urllib.parse import quote, urlsplit
 
-from busctl_lib.errors import BusError, GuardRefused, LinkLost, NoConfirm, PublishFailed, RpcFailed, TimedOut
+from busctl_lib.errors import BusError, GuardRefused, LinkLost, NoConfirm, NotFound, PublishFailed, RpcFailed, TimedOut
 
 if TYPE_CHECKING:
     from busctl.busfile import BusFile
@@ -175,30 +175,33 @@ class Session:
 
     def hint_for_queue(self, name: str) -> str:
         """What to do about a queue that takes nothing, or is not there: why, or the name that was probably meant."""
-        from busctl_lib.management import why_away
-
         try:
-            why = why_away(self.management.queue(self.vhost, name))
+            why = self.management.why_away(self.management.queue(self.vhost, name))
         except BusError:
             return self._hint("queues", name, lambda: [info.name for info in self.management.queues(self.vhost)])
         return f"queue {name!r} is there, but {why}" if why else f"queue {name!r} is there: try again"
 
     def explain(self, error: BusError) -> None:
-        """Say of an error that comes of a queue which cannot be reached now that it does."""
-        sent_to = error.facts.get("routing_key") if error.facts.get("exchange") == "" else None
-        queue = error.facts.get("queue") or sent_to
-        if not queue or not isinstance(error, PublishFailed | RpcFailed | TimedOut | LinkLost):
+        """Say of an error that comes of a queue or a cluster which cannot answer now that it does."""
+        if not isinstance(error, PublishFailed | RpcFailed | TimedOut | LinkLost):
             return
-        from busctl_lib.management import why_away
-
         try:
-            with self._client((1.0, 2.0)) as api:  # whatever failed, the API may hang as well
-                why = why_away(api.queue(self.vhost, queue))
+            with self._client((2.0, 3.0)) as api:  # whatever failed, the API may hang as well
+                why = self._why_queue(api, error) or (_why_cluster(api) if isinstance(error, TimedOut) else None)
         except BusError:
             return
         if why is not None:
-            later = "; it may get the message yet" if isinstance(error, NoConfirm) else ""
-            error.hint = f"queue {queue!r} is there, but {why}{later}"
+            error.hint = f"{why}{'; it may get the message yet' if isinstance(error, NoConfirm) else ''}"
+
+    def _why_queue(self, api: ManagementClient, error: BusError) -> str | None:
+        """Why the queue that an error is about cannot be reached, if so."""
+        sent_to = error.facts.get("routing_key") if error.facts.get("exchange") == "" else None
+        queue = error.facts.get("queue") or sent_to
+        try:
+            why = api.why_away(api.queue(self.vhost, queue)) if queue else None
+        except NotFound:
+            return None
+        return f"queue {queue!r} is there, but {why}" if why is not None else None
 
     def hint_for_exchange(self, name: str) -> str:
         """What to do about an exchange that is not there."""
@@ -224,3 +227,12 @@ class Session:
         if self._management is not None:
             self._management.close()
             self._management = None
+
+
+def _why_cluster(api: ManagementClient) -> str | None:
+    """Why a cluster takes no changes, if so: RabbitMQ from 4.0 on keeps what is declared by majority."""
+    nodes = api.nodes()
+    running = sum(bool(node.running) for node in nodes)
+    if 2 * running > len(nodes):
+        return None
+    return f"{running} of {len(nodes)} nodes run: without a majority of them nothing can be declared, bound or deleted"

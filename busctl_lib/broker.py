@@ -6,9 +6,8 @@ Publishes and calls go over one link, consumers and declarations over the other:
 
 from __future__ import annotations
 
-import contextlib
 import ssl
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -19,7 +18,7 @@ from busctl_lib.amqp.subscriptions import Subscription
 from busctl_lib.amqp.topology import BindingSpec, ExchangeSpec, QueueDeclared, QueueSpec, Topology, with_priority
 from busctl_lib.dead_names import dead_letter_queue
 from busctl_lib.envelope import Delivery
-from busctl_lib.errors import ConfigError, GuardRefused, LinkLost, TimedOut
+from busctl_lib.errors import ConfigError, GuardRefused, TimedOut, about
 from busctl_lib.tracing import Tracer
 
 T = TypeVar("T")
@@ -331,7 +330,7 @@ class MessageBroker:
         self, work: Callable[[Topology], Coroutine[Any, None, T]], timeout: float | None, queue: str | None = None
     ) -> T:
         link, topology = self.links.consume, self.links.topology
-        with _about(queue):
+        with about(queue):
             return link.run(lambda: work(topology), self.answer_timeout_s if timeout is None else timeout)
 
     # -- consuming
@@ -388,21 +387,9 @@ class MessageBroker:
             rename=self.links.topology.actual,
         )
         try:
-            with _about(queue):
+            with about(queue):
                 link.run(subscription.subscribe, self.answer_timeout_s if timeout is None else timeout)
         except TimedOut:
             subscription.abandon()
             raise
         return subscription
-
-
-@contextlib.contextmanager
-def _about(queue: str | None) -> Iterator[None]:
-    """Let an error that may come of a queue's own state name the queue."""
-    try:
-        yield
-    except (TimedOut, LinkLost) as error:
-        if queue:
-            error.facts["queue"] = queue
-            error.hint = error.hint or f"has queue {queue!r} lost its node or its majority?"
-        raise

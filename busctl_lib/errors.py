@@ -50,6 +50,8 @@ Each carries its facts as attributes and, in `hint`, what the reader can do next
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -255,3 +257,15 @@ class ApiForbidden(ApiError):
 
 class SandboxError(BusError):
     """A private node did not start; the text ends with the node's own last log lines."""
+
+
+@contextlib.contextmanager
+def about(queue: str | None) -> Iterator[None]:
+    """Let an error that may come of a queue's own state name the queue: fact `queue`."""
+    try:
+        yield
+    except (TimedOut, LinkLost) as error:
+        if queue:
+            error.facts["queue"] = queue
+            error.hint = error.hint or f"has queue {queue!r} lost its node or its majority?"
+        raise

@@ -9,19 +9,18 @@ from typing import Any, Self
 from busctl_lib.errors import ApiForbidden
 from busctl_lib.management.access_reading import AccessReading
 from busctl_lib.management.changes import Changes
-from busctl_lib.management.cluster_reading import ClusterReading
 from busctl_lib.management.infos import BindingInfo, ChannelInfo, ConnectionInfo, ConsumerInfo, ExchangeInfo, PolicyInfo
 from busctl_lib.management.infos_access import UserInfo
 from busctl_lib.management.infos_cluster import NodeInfo, OverviewInfo, VhostInfo
+from busctl_lib.management.presence_reading import PresenceReading
 from busctl_lib.management.queue_reading import History as History
-from busctl_lib.management.queue_reading import QueueReading
 from busctl_lib.management.transport import Params, Transport, segment
 from busctl_lib.management.way import Way
 from busctl_lib.tls import TlsFiles
 from busctl_lib.tokens import TokenSource
 
 
-class ManagementClient(Changes, QueueReading, AccessReading, ClusterReading):
+class ManagementClient(Changes, PresenceReading, AccessReading):
     """The RabbitMQ management API of one cluster, versions 3.10 to 4.3.
 
     Args:

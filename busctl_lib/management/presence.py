@@ -28,17 +28,28 @@ def why_away(info: QueueInfo) -> str | None:
         return f"it has no majority: {len(info.online)} of {len(members)} members online"
     if info.state == "minority":
         return "it has no majority: too few of its members are online"
-    home = members[0] if len(members) == 1 else info.node or info.leader
-    if info.state == "down" or (len(members) == 1 and info.online == []):
+    home = _home(info) or info.node or info.leader
+    if info.state == "down":
         return f"the node {home} that holds it is down" if home else "the node that holds it is down"
+    if len(members) == 1 and info.online == []:
+        return f"its only member, on {home}, is not online"
     if info.state in _BROKEN:
         return f"it {_BROKEN[info.state]}"
     return None
 
 
+def _home(info: QueueInfo) -> str | None:
+    """The one node that holds a queue; None where several do, or it is not known."""
+    if info.members is None:
+        return info.node or info.leader
+    return info.members[0] if len(info.members) == 1 else None
+
+
 def is_doubtful(info: QueueInfo) -> bool:
-    """Whether only the nodes that run can say if this queue is reached: a stream on more than the one node asked."""
-    return info.type == "stream" and (info.members is None or len(info.members) > 1)
+    """Whether only the nodes that run can say if this queue is reached, and why not."""
+    if info.type == "stream":
+        return info.members is None or len(info.members) > 1
+    return info.type == "quorum" and info.online == [] and info.state != "down"
 
 
 def hold_against(infos: Iterable[QueueInfo], running: Collection[str]) -> None:
@@ -46,9 +57,9 @@ def hold_against(infos: Iterable[QueueInfo], running: Collection[str]) -> None:
     for info in infos:
         if not is_doubtful(info):
             continue
-        if info.members is not None:
+        if info.members is not None and info.type == "stream":
             info.online = [name for name in info.members if name in running]
-        elif info.node is not None and info.node not in running:
+        if (home := _home(info)) is not None and home not in running:
             info.state = "down"
 
 

@@ -11,12 +11,12 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from busctl_lib.errors import ApiForbidden, NotFound, QueueAway
+from busctl_lib.errors import ApiForbidden, NotFound
 from busctl_lib.management.asking import Asked
 from busctl_lib.management.infos import QUEUE_COUNT_COLUMNS, QUEUE_LIST_COLUMNS, BindingInfo, Info, QueueInfo, QueueName
 from busctl_lib.management.infos_cluster import NodeInfo, ObjectTotals, OverviewInfo
 from busctl_lib.management.metrics import CONSUMERS, Counts, fill_counts, labels_of, listener_of, read_counts
-from busctl_lib.management.presence import hold_against, is_doubtful, trust, why_away
+from busctl_lib.management.presence import hold_against, is_doubtful, trust
 from busctl_lib.management.reading import Reading
 from busctl_lib.management.transport import NO_PATH, Params, segment
 
@@ -206,17 +206,6 @@ class QueueReading(Reading):
             trust(info, listed)
             fill_absent(info, listed)
         return self._seen([info])[0]
-
-    def queue_at_hand(self, vhost: str, name: str) -> QueueInfo:
-        """One queue with its consumers, that can be reached now.
-
-        Raises:
-            NotFound: no such queue. QueueAway: it is there, but its node is down, or it has no majority.
-        """
-        info = self.queue(vhost, name)
-        if (why := why_away(info)) is not None:
-            raise QueueAway.because(name, why, vhost=vhost)
-        return info
 
     def _listed(self, vhost: str, name: str) -> QueueInfo | None:
         """What the light list says of one queue."""

@@ -12,7 +12,7 @@ from busctl_lib.amqp.movers import Mode, Mover
 from busctl_lib.broker import MessageBroker
 from busctl_lib.deadletters.finding import LOCK_PREFIX
 from busctl_lib.envelope import Delivery
-from busctl_lib.errors import BusError, GuardRefused, ResourceLocked
+from busctl_lib.errors import BusError, GuardRefused, ResourceLocked, about
 from busctl_lib.journal import identity
 from busctl_lib.management import QueueInfo
 from busctl_lib.transfers.lull import Lull
@@ -48,7 +48,8 @@ def open_mover(broker: MessageBroker, queue: str, mode: Mode, look: Look | None 
         link = broker.links.another("transfer")
         mover = Mover(link, queue, lock=lock_name(broker.virtual_host, queue), mode=mode, window=WINDOW, look=look)
         try:
-            return mover.open()
+            with about(queue):
+                return mover.open(broker.answer_timeout_s)
         except ResourceLocked as error:
             mover.abandon()
             if time.monotonic() > deadline:

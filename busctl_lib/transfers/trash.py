@@ -97,7 +97,7 @@ def empty_into_trash(broker: MessageBroker, queue: str, operation: Operation, wa
             messages wait and do not come; what was taken until then is in the trash.
     """
     trash = Trash(operation.id)
-    operation.trash = str(trash.path)
+    operation.trash = str(trash.path) if waiting else None
     mover = open_mover(broker, queue, Mode.EXACT)
     taken = size = 0
     most, lull = min(waiting, TRASH_MESSAGES), Lull(mover)
