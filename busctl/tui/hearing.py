@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from busctl_lib.broker import MessageBroker
     from busctl_lib.events import Event, ExchangeFeed
 
+MUTE_RETRY_S = 30.0
+"""An exchange that tells nothing may do so again when others have ended."""
 BY_EXCHANGE, BY_SNAPSHOTS = "by the event exchange", "between snapshots"
 
 
@@ -51,13 +53,13 @@ class Hearing:
         from busctl_lib.events import GAP
 
         feed, broker = opened
-        lost = lost_link(broker) is not None
+        deaf = lost_link(broker) is not None or not feed.hears()
         found: list[Event] = []
         while (event := feed.next(0)) is not None:
             found.append(event)
-        if lost or any(event.event == GAP for event in found):
+        if deaf or any(event.event == GAP for event in found):
             self._since = None
-        if self._since is None and not lost:
+        if self._since is None and not deaf:
             self._since = time.monotonic()
         vhost = self._session.vhost
         return Heard([event for event in found if event.event != GAP and event.vhost in (None, vhost)], self._since)
@@ -68,7 +70,7 @@ class Hearing:
         return BY_EXCHANGE if self._since is not None else BY_SNAPSHOTS
 
     def _listen(self) -> None:
-        from busctl_lib.events import NoExchange, open_exchange
+        from busctl_lib.events import MuteExchange, NoExchange, open_exchange
 
         session = self._session
         while not self._stopping.is_set():
@@ -77,6 +79,8 @@ class Hearing:
                     self._open = opened
                     self._stopping.wait()
                     self._open = None
+            except MuteExchange:
+                self._stopping.wait(MUTE_RETRY_S)
             except NoExchange:
                 return
             except BusError:  # the broker is away: the state line says so

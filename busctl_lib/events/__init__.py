@@ -6,7 +6,7 @@ Source: https://www.rabbitmq.com/docs/event-exchange.
 """
 
 from busctl_lib.events.event import GAP, Event, Feed, masked
-from busctl_lib.events.exchange import EXCHANGE, ExchangeFeed, NoExchange, exchange_vhost, open_exchange
+from busctl_lib.events.exchange import EXCHANGE, ExchangeFeed, MuteExchange, NoExchange, exchange_vhost, open_exchange
 from busctl_lib.events.opening import Source, Via, open_feed
 from busctl_lib.events.snapshots import SnapshotFeed
 
@@ -16,6 +16,7 @@ __all__ = [
     "Event",
     "ExchangeFeed",
     "Feed",
+    "MuteExchange",
     "NoExchange",
     "SnapshotFeed",
     "Source",

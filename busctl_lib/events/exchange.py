@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -21,11 +22,21 @@ from busctl_lib.management import ManagementClient
 EXCHANGE = "amq.rabbitmq.event"
 """Where the plug-in rabbitmq_event_exchange publishes what happens."""
 _MOST_WAITING = 10_000
+_PROOF_S = 5.0
+"""So long the news of one's own consumer may take."""
 _LIFTED = ("timestamp_in_ms", "vhost", "user_who_performed_action", "name")
 
 
 class NoExchange(Exception):
     """Why it cannot be used, and could not a little later either."""
+
+
+class MuteExchange(NoExchange):
+    """It tells nothing, to nobody.
+
+    RabbitMQ 4.x (4.0.5, 4.3.6) forgets that somebody listens when the first two begin at the same moment; it speaks
+    again when the last of them has ended.
+    """
 
 
 @contextlib.contextmanager
@@ -40,7 +51,7 @@ def open_exchange(
         keys: Which events, as binding keys.
 
     Raises:
-        NoExchange: it is not there, or not for this user.
+        NoExchange: it is not there, or not for this user, or it tells nothing (MuteExchange).
         ApiUnreachable, CannotConnect: the broker is away.
     """
     try:
@@ -56,11 +67,22 @@ def open_exchange(
         stack.callback(broker.close)
         try:
             broker.connect()
-            feed = ExchangeFeed(broker, api, keys)
+            feed = _proven_feed(broker, api, keys)
         except (LoginRefused, VhostNotFound, BrokerRefused) as error:
             raise NoExchange(str(error)) from error
         stack.callback(feed.close)
         yield feed, broker
+
+
+def _proven_feed(broker: MessageBroker, api: ManagementClient, keys: Sequence[str]) -> ExchangeFeed:
+    """A feed that has heard of its own consumer; the second try finds out whether others have ended meanwhile."""
+    for _ in range(2):
+        feed = ExchangeFeed(broker, api, keys)
+        if feed.hears(_PROOF_S):
+            return feed
+        feed.close()
+        time.sleep(secrets.randbelow(1000) / 1000)  # others may have found the same, at the same moment
+    raise MuteExchange(f"{EXCHANGE} tells nobody anything until all who listen have ended (a fault of RabbitMQ 4.x)")
 
 
 def exchange_vhost(api: ManagementClient) -> str | None:
@@ -79,7 +101,8 @@ class ExchangeFeed:
     Args:
         broker: Of the vhost that has the exchange; it stays its owner's to close.
         api: To know the connections that were there before; their end is told by name alone.
-        keys: Which events, as binding keys; all by default.
+        keys: Which events, as binding keys; all by default. `consumer.created` is among them: by that of its own
+            consumer the feed knows that it hears.
 
     Raises:
         NotFound, AccessForbidden: the exchange is not there, or not for this user.
@@ -93,6 +116,9 @@ class ExchangeFeed:
         self._broker = broker
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._connections = _known_connections(api) if api is not None else {}
+        self._proof = threading.Event()
+        self._proven_epoch = 0
+        self._proof_due: float | None = None
         name = OUR_QUEUE + secrets.token_hex(6)
         # Overflow must not fall into a dead-letter queue that a catch-all policy names.
         bounds = {
@@ -113,10 +139,18 @@ class ExchangeFeed:
 
     def next(self, timeout_s: float) -> Event | None:
         """Give the next event; None when none came in time."""
+        if self._proof_due is not None and time.monotonic() > self._proof_due:
+            self._proof_due = None
+            if not self.hears():
+                return _gap(f"since then {EXCHANGE} tells nobody anything")
         try:
             return self._events.get(timeout=max(0.0, timeout_s))
         except queue.Empty:
             return None
+
+    def hears(self, timeout_s: float = 0.0) -> bool:
+        """Whether it has heard of its own consumer on this connection, after so many seconds at most."""
+        return self._proof.wait(timeout_s) and self._proven_epoch == self._subscription.epoch
 
     def close(self) -> None:
         """Give the queue back."""
@@ -129,10 +163,14 @@ class ExchangeFeed:
         """Read an event. Thread: the I/O thread."""
         headers = dict(delivery.headers or {})
         if self._is_own(headers):
+            self._proven_epoch = delivery.epoch
+            self._proof.set()
             return
         name, vhost = headers.get("name"), headers.get("vhost")
         user = headers.get("user_who_performed_action") or headers.get("user")
-        if delivery.routing_key == "connection.created" and name:
+        if delivery.routing_key.startswith("vhost."):
+            vhost = name
+        elif delivery.routing_key == "connection.created" and name:
             self._connections[str(name)] = _Connection(vhost, headers.get("user"))
         elif delivery.routing_key == "connection.closed":
             known = self._connections.pop(str(name), _Connection(None, None))
@@ -155,8 +193,12 @@ class ExchangeFeed:
 
     def _link_changed(self, event: LinkEvent) -> None:
         if event.new is State.OPEN and event.old is not State.OPEN:
-            text = "the connection was lost for a while: what happened meanwhile is not known"
-            self._events.put(Event(event=GAP, at=iso(time.time()), via="exchange", details={"reason": text}))
+            self._events.put(_gap("the connection was lost for a while: what happened meanwhile is not known"))
+            self._proof_due = time.monotonic() + _PROOF_S
+
+
+def _gap(reason: str) -> Event:
+    return Event(event=GAP, at=iso(time.time()), via="exchange", details={"reason": reason})
 
 
 def _known_connections(api: ManagementClient) -> dict[str, _Connection]:
