@@ -29,7 +29,12 @@ class Changes(msgspec.Struct, kw_only=True):
     came: list[str] = []
     """What brings messages since."""
     settings: list[str] = []
-    """What policies set."""
+    """What policies set, and what else of an exchange is not its type."""
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether what a copy showed may not have reached the queue."""
+        return bool(self.itself or self.perhaps or self.lost)
 
     def __bool__(self) -> bool:
         return bool(self.itself or self.perhaps or self.lost or self.came or self.settings)
@@ -81,8 +86,10 @@ class Foundation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
                 "of the broker were reset"
             )
         for name in sorted(self.exchanges.keys() & now.exchanges.keys()):
-            if self.exchanges[name] != now.exchanges[name]:
-                found.lost.append(f"exchange {name} is {now.exchanges[name]} now, was {self.exchanges[name]}")
+            old, new = self.exchanges[name], now.exchanges[name]
+            if old != new:
+                another = old.partition(",")[0] != new.partition(",")[0]  # of another type
+                (found.lost if another else found.settings).append(f"exchange {name} is {new} now, was {old}")
         found.lost += [f"no longer bound: {each}" for each in _beyond(self.bindings, now.bindings)]
         found.lost += [f"{each} leads to it no longer" for each in _beyond(self.entrances, now.entrances)]
         found.came += [f"bound now: {each}" for each in _beyond(now.bindings, self.bindings)]

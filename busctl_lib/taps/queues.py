@@ -162,10 +162,8 @@ class QueueTap(Tap):
             self._keep_queue(after_gap=after_gap)
             if changes := self._changes():
                 self._plan_anew(changes)
-        except (Gone, GuardRefused):
-            self._ended = True  # first: no more must come
-            if (doubt := self._doubt_of_shown()) is not None:
-                self._note("changed", doubt)
+        except Gone:
+            self._tell_doubt()
             raise
         for exchange in self._queue.bind_lost(self._management, self.plan.vhost):
             self._note("gap", f"exchange {exchange} was deleted and declared again: what came between was not seen")
@@ -187,17 +185,24 @@ class QueueTap(Tap):
         try:
             new = plan(self._management, old.vhost, old.queue, exchange=old.exchange, key=old.routing_key, via=old.way)
         except GuardRefused as error:
+            if changes.doubtful:
+                self._tell_doubt()
             raise GuardRefused(f"{old.target} has changed: {changes.text}; {error}", hint=error.hint) from error
         self._rebind(new)
         self.plan = new
         said = [f"{old.target} has changed: {changes.text}"]
         if changes.came:
             said.append(f"what came that way in the last {self._unsure_s:.1f} s was not seen")
-        if (changes.itself or changes.perhaps or changes.lost) and (doubt := self._doubt_of_shown()) is not None:
+        if changes.doubtful and (doubt := self._doubt_of_shown()) is not None:
             said.append(doubt)
-        if new.coverage != old.coverage:
+        if new.sees != old.sees:
             said.append(f"now {new.coverage}")
         self._note("changed", "; ".join(said))
+
+    def _tell_doubt(self) -> None:
+        self._ended = True  # first: no more must come
+        if (doubt := self._doubt_of_shown()) is not None:
+            self._note("changed", doubt)
 
     def _look_back(self) -> None:
         try:
