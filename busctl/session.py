@@ -150,7 +150,7 @@ class Session:
             harm = f"is a {budget.type} queue: replies of others cannot be given back there unharmed"
             if budget.counts:
                 when = "a lost link" if budget.free else "giving them back"
-                harm = f"is a quorum queue: {when} counts as a delivery in vain of the replies of others"
+                harm = f"is a quorum queue: {when} counts as a failed delivery of the replies of others"
             raise GuardRefused(
                 f"reply queue {queue!r} {harm}",
                 hint='use direct reply-to for this method: replies = "direct"',

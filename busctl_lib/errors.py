@@ -139,9 +139,9 @@ class PreconditionFailed(BrokerRefused):
 class ConsumerTimedOut(PreconditionFailed):
     """The broker took back what a consumer held unsettled for longer than its timeout. Facts: `queue`, `held_s`.
 
-    Up to 4.2 it closes the channel with 406, and all that was held there counts as delivered in vain. From 4.3 on it
-    cancels the consumer, and that counts nothing; it does not say why (no `code`), and does so as well when the queue
-    is deleted and declared again.
+    Up to 4.2 it closes the channel with 406, and all that was held there counts as delivered without success. From 4.3
+    on it cancels the consumer, and that counts nothing; it does not say why (no `code`), and does so as well when the
+    queue is deleted and declared again.
     """
 
 

@@ -97,7 +97,7 @@ class Bus:
         )
 
     def counts(self, queue: str, count: int) -> set[int]:
-        """Take messages away, and tell how often they were delivered in vain."""
+        """Take messages away, and tell how often they were delivered without success."""
         return {delivered_in_vain(message) for message in self.drain(queue, count)}
 
     def close(self) -> None:

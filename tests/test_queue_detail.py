@@ -168,7 +168,7 @@ def test_a_lost_member_and_a_policy_are_told() -> None:
     assert shown["members"] == "2/3 online, one from stopping: a, b (leader), c (offline)"
     assert shown["policy"] == "cap and operator policy ops"
     assert "sets max-length=5" in shown[""]
-    assert shown["limit"] == "20 deliveries of one message in vain"
+    assert shown["limit"] == "20 failed deliveries of one message"
 
 
 def test_names_from_the_bus_are_made_safe() -> None:

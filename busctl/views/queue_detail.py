@@ -70,7 +70,7 @@ def _policy_lines(info: QueueInfo) -> list[Line]:
     if info.delivery_limit is not None:
         limit = info.delivery_limit
         counted = isinstance(limit, int) and limit >= 0
-        found.append(Line("limit", f"{limit} deliveries of one message in vain" if counted else "no delivery limit"))
+        found.append(Line("limit", f"{limit} failed deliveries of one message" if counted else "no delivery limit"))
     if info.delayed_retry not in (None, "disabled"):
         found.append(Line("retry", f"delays what comes back: {formats.safe_text(info.delayed_retry)}"))
     return found

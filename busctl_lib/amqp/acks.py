@@ -93,7 +93,7 @@ class Acks:
 
 
 def counts_lost_channels(server: Mapping[str, Any]) -> bool:
-    """Whether a lost channel counts as a delivery in vain, and giving back by name does not: from RabbitMQ 4.3 on.
+    """Whether a lost channel counts as a failed delivery, and giving back by name does not: from RabbitMQ 4.3 on.
 
     By name means all at once: 1,346 of 2,000 that were named one by one had not arrived before the channel was closed
     behind them (run on 4.3.6). Before 4.3 both count, and on 3.10 only the closing channel keeps an order.

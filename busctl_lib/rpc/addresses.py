@@ -157,7 +157,7 @@ class _SharedQueue:
         if _COUNTS.intersection(delivery.headers):
             self._refused = GuardRefused(
                 f"{self.name!r} is a quorum queue: giving back replies of others, or from RabbitMQ 4.3 on a lost link, "
-                "counts as a delivery in vain of each",
+                "counts as a failed delivery of each",
                 hint="use a classic queue for shared replies, or direct reply-to",
                 queue=self.name,
             )

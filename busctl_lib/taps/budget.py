@@ -1,7 +1,8 @@
 """The peek budget: how often a queue can still be looked at before looking costs messages.
 
-A quorum queue counts how often a message was delivered in vain (`x-delivery-count`), and drops or dead-letters it when
-that passes the queue's delivery limit: on 3.10 where one is set, from 4.0 on 20 by itself. Run on 3.10.8, 4.0.5, 4.3.6:
+A quorum queue counts how often a message was delivered without success (`x-delivery-count`), and drops or dead-letters
+it when that passes the queue's delivery limit: on 3.10 where one is set, from 4.0 on 20 by itself. Run on 3.10.8, 4.0.5
+and 4.3.6:
 
     what gives it back                                              | counts up to 4.2 | from 4.3 on
     nack, recover, the API's ack_requeue_true, a consumer timeout   | yes              | no
@@ -47,13 +48,13 @@ from busctl_lib.taps.looks import peek_folder as peek_folder
 from busctl_lib.taps.retries import DelayedRetry, delayed_retry
 
 RESERVE = 2
-"""Deliveries in vain that are left to the queue's own consumers, and to links that are lost."""
+"""Failed deliveries that are left to the queue's own consumers, and to links that are lost."""
 COUNT_HEADER = "x-delivery-count"
 """From 4.3 on there is `x-acquired-count` as well, which grows with every delivery and limits nothing."""
 _DEFAULT_LIMIT = 20
 _LIMIT = "delivery-limit"
 _LATE_S, _FEW = 5.5, 10
-"""The broker's counts are so late; a message may have been delivered in vain so often meanwhile."""
+"""The broker's counts are so late; a message may have been delivered without success so often meanwhile."""
 
 
 class PeekBudget(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -65,9 +66,9 @@ class PeekBudget(msgspec.Struct, kw_only=True, omit_defaults=True):
     version: str
     """The broker's."""
     delivery_limit: int | None = None
-    """How often a message may be delivered in vain; None where that is not limited, or not counted."""
+    """How often a message may be delivered without success; None where that is not limited, or not counted."""
     used: int = 0
-    """How often a message of it was delivered in vain at most, as far as is known."""
+    """How often a message of it was delivered without success at most, as far as is known."""
     known: bool = False
     """Whether `used` was read off the messages; otherwise it is a bound by the broker's redeliveries."""
     retry: DelayedRetry | None = None
@@ -82,7 +83,7 @@ class PeekBudget(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     @property
     def counts(self) -> bool:
-        """Whether its messages count deliveries in vain."""
+        """Whether its messages count failed deliveries."""
         return self.type == "quorum"
 
     @property
@@ -92,7 +93,7 @@ class PeekBudget(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     @property
     def left(self) -> int | None:
-        """How many deliveries in vain are left before one costs a message; None is without end."""
+        """How many failed deliveries are left before one costs a message; None is without end."""
         return None if self.delivery_limit is None else max(0, self.delivery_limit - self.used)
 
     @property
@@ -111,9 +112,9 @@ class PeekBudget(msgspec.Struct, kw_only=True, omit_defaults=True):
         if self.free:
             limit = f" ({self.text})" if self.left is not None else ""
             delayed = f", and delays it by {self.retry.text}" if self.retry and self.retry.delays_failed else ""
-            return f"a look counts nothing, but a lost link as a delivery in vain of all that is held{limit}{delayed}"
+            return f"a look counts nothing, but a lost link as a failed delivery of all that is held{limit}{delayed}"
         limit = self.text if self.left is not None else "without a limit here"
-        return f"a look counts as a delivery in vain of all that is held ({limit})"
+        return f"a look counts as a failed delivery of all that is held ({limit})"
 
     def did(self, count: int, *, by_name: bool) -> str:
         """Say what giving messages back did to them: "marked redelivered", and what was counted.
@@ -125,13 +126,13 @@ class PeekBudget(msgspec.Struct, kw_only=True, omit_defaults=True):
         said = "marked redelivered"
         counts = self.counts and not (by_name and self.free)
         if counts:
-            said += f", and {'each counts' if count != 1 else 'it counts'} one delivery in vain more"
+            said += f", and {'each counts' if count != 1 else 'it counts'} one more failed delivery"
         if self.retry is not None and (self.retry.delays_returned if by_name else self.retry.delays_failed):
             said += f", and hidden for {self.retry.text} (delayed retry)"
         return f"{said}; {self.text}" if counts and self.left is not None else said
 
     def require(self, *, accept_loss: bool = False, accept_delay: bool = False) -> None:
-        """Refuse to look where that would delay messages, or no more than `RESERVE` deliveries in vain are left.
+        """Refuse to look where that would delay messages, or no more than `RESERVE` failed deliveries are left.
 
         Raises:
             GuardRefused: facts `queue`, `left`, `delivery_limit`; or as of `DelayedRetry.require`.
@@ -147,7 +148,7 @@ class PeekBudget(msgspec.Struct, kw_only=True, omit_defaults=True):
         if self.left > RESERVE:
             return
         if self.known:
-            why = f"its messages were delivered in vain up to {self.used} times"
+            why = f"its messages were delivered without success up to {self.used} times"
         else:
             why = f"the broker counts {self.redelivered} redeliveries, so a message may have been given back so often"
         raise GuardRefused(
@@ -178,7 +179,7 @@ def peek_budget(
         folder: Where looks are written down; `peek_folder()` by default.
         info: The queue, if it was read a moment ago.
         sure: A look will follow: wait for the broker's counts, which are some seconds late, where nothing else is known
-            and so few deliveries in vain are allowed that all may have happened meanwhile.
+            and so few failed deliveries are allowed that all may have happened meanwhile.
 
     Raises:
         NotFound: no such queue.
@@ -216,7 +217,7 @@ def peek_budget(
 
 
 def _count(budget: PeekBudget, looks: Looks | None, management: ManagementClient) -> None:
-    """Find out how often a message was delivered in vain at most. The rules stand above."""
+    """Find out how often a message was delivered without success at most. The rules stand above."""
     delivered, now = budget.told
     began_anew = looks is not None and (delivered < looks.told[0] or now < looks.told[1])
     if looks is not None and began_anew and not restarted_since(management, looks.at):
@@ -268,8 +269,8 @@ class Spending:
         self._highest = max(self._highest, count)
         if limit is not None and count >= limit - RESERVE and self.near is None and not self._accept_loss:
             self.near = GuardRefused(
-                f"stopped: a message of {self.budget.queue} was delivered in vain {count} times, and at {limit} the "
-                "queue drops or dead-letters it",
+                f"stopped: a message of {self.budget.queue} was delivered without success {count} times, and at {limit} "
+                "the queue drops or dead-letters it",
                 hint="raise the queue's delivery limit by a policy, or --accept-loss",
                 queue=self.budget.queue,
                 left=limit - count,
@@ -332,7 +333,7 @@ def spend(budget: PeekBudget, *, accept_loss: bool = False, folder: Path | None 
 
 
 def delivered_in_vain(delivery: Delivery) -> int:
-    """Read off a message how often it was delivered in vain before it came to us."""
+    """Read off a message how often it was delivered without success before it came to us."""
     count = delivery.headers.get(COUNT_HEADER)
     return count if isinstance(count, int) else 0
 

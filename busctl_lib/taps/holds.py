@@ -26,7 +26,7 @@ class HoldTap(TakingTap):
     """Takes what waits, shows it and gives all back in order at the end; gives way when a consumer comes.
 
     Effect: what is shown is invisible to others meanwhile and is marked redelivered afterwards; on a quorum queue it
-    counts as a delivery in vain up to 4.2, and from 4.3 on where the link is lost meanwhile.
+    counts as a failed delivery up to 4.2, and from 4.3 on where the link is lost meanwhile.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class HoldTap(TakingTap):
         if self._counts:
             raise GuardRefused(
                 "the link was lost, and with it what was held: it has gone back to the queue",
-                hint="that counts as a delivery in vain of each; look again when the link is steady",
+                hint="that counts as a failed delivery of each; look again when the link is steady",
             )
         self._note("gap", "what was held has gone back with the link and comes again")
         self._held = 0

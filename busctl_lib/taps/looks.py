@@ -25,7 +25,7 @@ class Looks(msgspec.Struct, kw_only=True):
     vhost: str
     queue: str
     count: int
-    """How often a message was delivered in vain at most, looks included that never said how they ended."""
+    """How often a message was delivered without success at most, looks included that never said how they ended."""
     redelivered: int = 0
     """The broker's count of redeliveries, our own included that it did not know yet."""
     told: tuple[int, int] = (0, 0)
