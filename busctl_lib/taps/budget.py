@@ -269,8 +269,8 @@ class Spending:
         self._highest = max(self._highest, count)
         if limit is not None and count >= limit - RESERVE and self.near is None and not self._accept_loss:
             self.near = GuardRefused(
-                f"stopped: a message of {self.budget.queue} was delivered without success {count} times, and at {limit} "
-                "the queue drops or dead-letters it",
+                f"stopped: a message of {self.budget.queue} was delivered without success {count} times, and at "
+                f"{limit} the queue drops or dead-letters it",
                 hint="raise the queue's delivery limit by a policy, or --accept-loss",
                 queue=self.budget.queue,
                 left=limit - count,
