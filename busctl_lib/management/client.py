@@ -122,6 +122,7 @@ class ManagementClient(Changes, PresenceReading, AccessReading):
         except ApiForbidden:  # one by name is for administrators, the list is for everyone
             found = next((info for info in self.vhosts() if info.name == name), None)
             if found is None:
+                self._check_vhost(name)
                 raise
             return found
 

@@ -3,56 +3,70 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 from busctl_lib.errors import ApiUnreachable
 from busctl_lib.management.connections import Answer
 
 BROKERS_SERVER = "cowboy"
 """What the broker calls its web server, in small letters; most proxies put their own name there."""
-_REASONS = {
+NOT_RABBITMQ = "not an answer of RabbitMQ"
+_LOGIN = re.compile(r"//[^/?#]*@")
+_REASONS: dict[int, str] = {
+    HTTPStatus.UNAUTHORIZED: "it wants a login of its own",
+    HTTPStatus.FORBIDDEN: "it does not let this through",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "this is too much for it to pass on",
+    HTTPStatus.REQUEST_URI_TOO_LONG: "this address is too long for it to pass on",
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "this address is too long for it to pass on",
+    HTTPStatus.TOO_MANY_REQUESTS: "too many requests",
     HTTPStatus.BAD_GATEWAY: "it does not reach the broker",
     HTTPStatus.SERVICE_UNAVAILABLE: "it has no broker to ask, or no room",
     HTTPStatus.GATEWAY_TIMEOUT: "the broker did not answer it in time",
 }
 
 
-def gateway_error(answer: Answer, what: str, asked: str, url: str, *, is_brokers: bool) -> ApiUnreachable | None:
-    """Make the error for an answer that is not the broker's; None for one that says no more than its status.
+def is_gateways(status: int) -> bool:
+    """Whether RabbitMQ itself never answers so."""
+    return 300 <= status < 400 or status == HTTPStatus.TOO_MANY_REQUESTS
+
+
+def gateway_error(answer: Answer, what: str, asked: str, url: str) -> ApiUnreachable:
+    """Make the error for an answer that is not the broker's.
 
     Args:
         answer: With a status other than 2xx.
         what: The request, in the words of the error.
         asked: Its whole address.
         url: Of the API.
-        is_brokers: Whether it has the form of an answer of RabbitMQ.
     """
-    status = answer.status
-    by = answer.headers.get("server", "")
+    status, by = answer.status, answer.headers.get("server", "")
     said = f"{url} answered {what} with {status}{f' (by {by})' if by and by.lower() != BROKERS_SERVER else ''}"
-    facts: dict[str, object] = {"status": status, "url": url}
+    pause_s = _pause_s(answer.headers.get("retry-after", ""))
+    facts: dict[str, object] = {"status": status, "url": url, "retry_after_s": pause_s}
     if 300 <= status < 400:
         return _redirected(said, answer.headers.get("location", ""), asked, facts)
-    pause_s = _pause_s(answer.headers.get("retry-after", ""))
     again = "try again later" if pause_s is None else f"try again in {math.ceil(pause_s)} s"
-    facts["retry_after_s"] = pause_s
+    reason = _REASONS.get(status, f"{answer.reason} ({NOT_RABBITMQ})")
     if status == HTTPStatus.TOO_MANY_REQUESTS:
-        reason = "too many requests" + (f", it wants a pause of {math.ceil(pause_s)} s" if pause_s is not None else "")
-        return ApiUnreachable(f"{said}: {reason}", hint=again, reason=reason, **facts)
-    if status not in _REASONS or is_brokers:
-        return None
-    reason = _REASONS[HTTPStatus(status)]
-    hint = f"is the broker running? Ask its own address, or {again}"
+        reason += f", it wants a pause of {math.ceil(pause_s)} s" if pause_s is not None else ""
+        hint = again
+    elif status >= 500:
+        hint = f"is the broker running? Ask its own address, or {again}"
+    elif status in _REASONS:
+        hint = "ask the broker's own address; a proxy before it may be set up for less than its API takes"
+    else:
+        hint = "is this the port of the management API? An Apache before it needs `AllowEncodedSlashes NoDecode`"
     return ApiUnreachable(f"{said}: {reason}", hint=hint, reason=reason, **facts)
 
 
 def _redirected(said: str, location: str, asked: str, facts: dict[str, object]) -> ApiUnreachable:
+    location = _LOGIN.sub("//", location)
     try:
-        to = urlsplit(urljoin(asked, location))
-        leads_to = to._replace(netloc=to.netloc.rpartition("@")[2]).geturl() if location else ""
+        leads_to = urljoin(asked, location) if location else ""
     except ValueError:
         leads_to = location
     reason = f"it leads to {leads_to}" if leads_to else "it leads elsewhere and does not say where"

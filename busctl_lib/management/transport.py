@@ -25,7 +25,7 @@ from busctl_lib.errors import (
     NotFound,
 )
 from busctl_lib.management.connections import BROKEN, Answer, Connections, ConnectTimeout, OutOfTime, Timing
-from busctl_lib.management.gateways import BROKERS_SERVER, gateway_error
+from busctl_lib.management.gateways import BROKERS_SERVER, NOT_RABBITMQ, gateway_error, is_gateways
 from busctl_lib.management.logins import Login
 from busctl_lib.management.proxies import LOOPBACK
 from busctl_lib.tls import TlsFiles, failure
@@ -38,13 +38,12 @@ NO_PATH = (".", "..")
 """Names that no path can hold."""
 _OPEN_CONNECT_S = 1.0
 _ABSENT = "Not Found"  # the API's reason; its `error` is "Object Not Found"
-_NOT_RABBITMQ = "not an answer of RabbitMQ"
 _PATH = re.compile(r"at `\$(.*)`$")
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|(\[\.\.\.\])")
 _ERLANG_TEXT = re.compile(r'<<"([^"]*)">>')
 _MARK = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 _DEPTH = 100
-_NOT_IT = (401, 403, 429, 502, 504)
+_NOT_IT = (401, 403, 502, 504)
 _MISSING_TAG = re.compile(r"not (management|monitor|policymaker|administrator) user", re.IGNORECASE)
 
 
@@ -82,7 +81,7 @@ class Transport:
     def look(self, path: str) -> tuple[int, bytes]:
         """GET an answer whatever its status, which matters itself; but not of who refuses us, or is not the broker."""
         answer = self._answer("GET", path)
-        if answer.status in _NOT_IT or 300 <= answer.status < 400:
+        if answer.status in _NOT_IT or is_gateways(answer.status):
             raise self._refused(answer, "GET", path)
         return answer.status, answer.body
 
@@ -175,22 +174,14 @@ class Transport:
 
     def _refused(self, answer: Answer, method: str, path: str) -> BusError:
         what, told = f"{method} {path}", _broker_error(answer)
-        gateway = gateway_error(answer, what, f"{self.url}/api/{path}", self.url, is_brokers=told is not None)
-        if gateway is not None:
-            return gateway
-        status, text = answer.status, _error_text(told, answer)
-        facts: dict[str, Any] = {"status": status, "url": self.url, "text": text, "error": (told or {}).get("error")}
+        if told is None or is_gateways(answer.status):
+            return gateway_error(answer, what, f"{self.url}/api/{path}", self.url)
+        status, text = answer.status, _error_text(told)
+        facts: dict[str, Any] = {"status": status, "url": self.url, "text": text, "error": told.get("error")}
         if status == 404 and text == _ABSENT:
             return NotFound(f"not found: {path}", code=404, **facts)
         if status in (401, 403):
             return self._not_allowed(what, text, facts)
-        if told is None:  # another server on this port, or a proxy before the right one
-            return ApiUnreachable(
-                f"{self.url} answered {what} with {status}: {text}",
-                hint="is this the port of the management API?",
-                reason=text,
-                **facts,
-            )
         return ApiError(f"{self.url} answered {what} with {status}: {text}", **facts)
 
     def _not_allowed(self, what: str, text: str, facts: dict[str, Any]) -> BusError:
@@ -249,11 +240,9 @@ def _broker_error(response: Answer) -> dict[str, Any] | None:
     return {"reason": response.reason} if is_brokers else None
 
 
-def _error_text(told: Mapping[str, Any] | None, response: Answer) -> str:
+def _error_text(told: Mapping[str, Any]) -> str:
     import html  # its tables take longer to load than an answer takes
 
-    if told is None:
-        return f"{response.reason} ({_NOT_RABBITMQ})"
     plain = html.unescape(str(told.get("reason") or told.get("error")))  # it is written for a web page
     return " ".join(_ERLANG_TEXT.sub(r'"\1"', plain).split())
 
@@ -278,7 +267,7 @@ def _decode(raw: bytes, kind: type[T], where: str) -> T:
             hint="is this the right port?",
             status=200,
             url=where,
-            reason=_NOT_RABBITMQ,
+            reason=NOT_RABBITMQ,
         ) from error
 
 
