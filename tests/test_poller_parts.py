@@ -163,6 +163,22 @@ def test_one_queue_that_is_not_told_of_leaves_the_others_their_rates(
     watched.until(lambda each: whole(each) and each.queues[vhost.name, "a"].memory, "all of it again")
 
 
+def test_a_beat_waits_in_vain_for_one_queue_alone(
+    vhost: Any, broker: MessageBroker, gate: Gate, proxy: Passed, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(infos_cluster, "LIST_WITH_RATES_MAX", 0)
+    monkeypatch.setattr(poller, "SAMPLE_EVERY_S", 0.5)
+    names = ("a", "b", "c")
+    for name in names:
+        broker.declare_queue(name)
+    gate.jammed = tuple(f"/api/queues/{vhost.name}/{name}?" for name in ("a", "b"))
+    watched.poller.show_queues([(vhost.name, name) for name in names])
+    watched.poller.start()
+    watched.until(lambda each: each.missing, "a part missing")
+    assert len([line for line in proxy if f"/{vhost.name}/" in line]) == 1
+    watched.until(lambda each: each.queues[vhost.name, "c"].memory, "who comes after those that hang")
+
+
 def test_details_that_do_not_come_stay_as_they_were(
     vhost: Any, broker: MessageBroker, gate: Gate, watched: Watched
 ) -> None:

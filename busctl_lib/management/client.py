@@ -35,6 +35,8 @@ class ManagementClient(Changes, PresenceReading, AccessReading):
     Raises:
         ApiUnreachable, ApiLoginRefused, ApiForbidden, ApiError: from every method.
         VhostNotFound: from every method that takes a vhost.
+        GuardRefused: from every method that names something, where the answer is about something else; from every
+            change, where a proxy on the way changes names or this client is read-only.
 
     Thread: any thread; connections come from a shared pool.
     Source: https://www.rabbitmq.com/docs/http-api-reference.
