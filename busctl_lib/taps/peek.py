@@ -12,7 +12,7 @@ import msgspec
 
 from busctl_lib.broker import MessageBroker, Subscription
 from busctl_lib.envelope import Delivery
-from busctl_lib.errors import BusError, GuardRefused
+from busctl_lib.errors import BusError, GuardRefused, LinkLost
 from busctl_lib.management import ManagementClient
 from busctl_lib.taps.budget import PeekBudget, Spending, peek_budget, spend
 from busctl_lib.taps.takes import OFFSET_ARGUMENT
@@ -124,7 +124,7 @@ def _take(
     """Take so many and give them back, in the way that keeps the order.
 
     Raises:
-        GuardRefused: one of them is near the queue's limit.
+        GuardRefused: one of them is near the queue's limit. LinkLost: before any came.
     """
     taken: list[Delivery] = []
     ending: list[Subscription] = []
@@ -164,6 +164,8 @@ def _take(
         spending.all_seen = len(taken) >= made.ready and not made.consumers
         if made.given_back:
             spending.gave_back()
+    if not made.messages and not made.given_back:
+        raise LinkLost(f"the link was lost while {queue} was looked at: nothing was seen", hint="try again")
 
 
 def _waited(came: threading.Semaphore, subscription: Subscription, seconds: float) -> bool:
