@@ -6,10 +6,15 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
 import random
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 from looking import QUORUM, Bus, bodies, numbers, seen
@@ -161,3 +166,33 @@ def test_a_link_that_flaps_costs_no_message(bus: Bus, way: str, looks: int) -> N
     assert numbers(messages) == bodies(*range(COUNT))
     counted = {message.headers.get("x-delivery-count", 0) for message in messages}
     assert max(counted) <= LIMIT - left
+
+
+COMMANDS = (
+    ("peek", "waiting"),
+    ("dead", "waiting"),
+    ("tail", "waiting", "--via", "hold"),
+    ("replay", "waiting", "--to", "elsewhere", "--dry-run"),
+    ("move", "waiting", "elsewhere", "--where", "false", "--yes"),
+)
+
+
+@pytest.mark.parametrize("kills", [pytest.param(5, id="short"), pytest.param(60, id="long", marks=pytest.mark.faults)])
+def test_looks_killed_at_random_moments_cost_no_message(bus: Bus, kills: int) -> None:
+    bus.fill("waiting", COUNT, {**QUORUM, "x-delivery-limit": LIMIT})
+    bus.broker.declare_queue("elsewhere")
+    env = {**os.environ, "BUSCTL_AMQP_URL": bus.vhost.amqp_url, "BUSCTL_API_URL": bus.vhost.api_url}
+    chance, refused = random.Random(5), 0
+    for words in itertools.islice(itertools.cycle(COMMANDS), kills):
+        look = subprocess.Popen([sys.executable, "-m", "busctl", *words], env=env, stdout=PIPE, stderr=PIPE, text=True)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            refused += "looks left" in look.communicate(timeout=chance.uniform(0.4, 1.4))[1]
+        look.kill()
+        look.communicate()
+        wait_until(lambda: bus.ready("waiting") == COUNT, 60)
+    left = bus.budget("waiting").left
+    assert left is not None
+    assert not refused or left <= RESERVE
+    messages = bus.drain("waiting", COUNT)
+    assert numbers(messages) == bodies(*range(COUNT))
+    assert max(message.headers.get("x-delivery-count", 0) for message in messages) <= LIMIT - left

@@ -117,7 +117,8 @@ def empty(session: Session, queue: str, made: Operation, found: QueueBlast, *, p
     waiting = session.broker.declare_queue(queue, passive=True).message_count  # the API's counts are seconds old
     doubtful = found.type == "quorum"  # of one whose leader does not answer the broker says 0
     taken = empty_into_trash(session.broker, queue, made, waiting) if waiting or doubtful else 0
-    purges = found.delays or (purge and taken < waiting)  # only that tells how many were delayed
+    unknown = found.type is None and not purge
+    purges = found.delays or unknown or (purge and taken < waiting)  # only that tells how many were delayed
     return Emptied(taken, session.broker.purge_queue(queue) if purges else 0)
 
 

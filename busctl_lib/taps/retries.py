@@ -56,7 +56,7 @@ class DelayedRetry(msgspec.Struct, frozen=True, kw_only=True):
             GuardRefused: facts `queue`, `type`, `least_ms`.
         """
         if self.delays_returned:
-            hint = "--accept-delay looks all the same"
+            hint = "--accept-delay goes on"
             raise GuardRefused(self.refusal(queue), hint=hint, queue=queue, type=self.type, least_ms=self.least_ms)
 
 

@@ -130,7 +130,7 @@ def _consume(management: ManagementClient, info: QueueInfo, asked: Asked) -> Ver
     costs = "the messages that are shown are gone from the queue"
     if retry is not None and retry.delays_returned:
         if not asked.accept_delay:
-            return Verdict(way="consume", refusal=f"{retry.refusal(info.name)} (--accept-delay takes all the same)")
+            return Verdict(way="consume", refusal=f"{retry.refusal(info.name)} (--accept-delay goes on)")
         costs += f"; what is fetched ahead and not shown is hidden for {retry.text} (delayed retry)"
     made = TapPlan(
         vhost=info.vhost,
