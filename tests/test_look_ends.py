@@ -31,7 +31,7 @@ from busctl_lib.taps.budget import delivered_in_vain
 
 COUNT = 6
 FLAPS = 30
-MARKED, COUNTED = "marked redelivered", "delivery in vain"
+MARKED, COUNTED = "marked redelivered", "failed delivery"
 
 
 class Row(NamedTuple):
