@@ -1,8 +1,10 @@
 # busctl: `make` alone says what there is. Everything sets up first what is missing (see .ci/setup).
 #   ARGS="..." goes to the program behind a target: make test ARGS="-k tail", make demo ARGS="--rate 50"
+#   make test ON=4.3 (or 4.0) runs the tests that need a broker on that RabbitMQ, in a root directory (.ci/rabbitmq4-root)
 
 BIN := .venv/bin
 ARGS ?=
+ON ?=
 # Many programs run in one run of the tests: none should compile again what the one before compiled, even where
 # the machine's setting is that Python keeps nothing.
 export PYTHONDONTWRITEBYTECODE :=
@@ -25,14 +27,19 @@ demo: setup ## start a private RabbitMQ with a live trading bus, open the consol
 	@$(BIN)/busctl demo $(ARGS)
 
 test: setup ## lint, types, layers and all tests, on a private RabbitMQ
+ifeq ($(ON),)
 	@$(MAKE) --no-print-directory -j 2 lint tests
+else
+	@root=$$(.ci/rabbitmq4-root $(ON)) && \
+		BUSCTL_TEST_RABBITMQ_ROOT=$$root $(MAKE) --no-print-directory tests SCOPE=--broker-only
+endif
 
 tests: compiled
 	@.ci/terminal
 	@.ci/proton
-	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m 'not faults' $(ARGS)
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m 'not faults' $(SCOPE) $(ARGS)
 
-faults: setup ## the long fault tests, on the installed RabbitMQ and on 4.x
+faults: setup ## the long fault tests, on the installed RabbitMQ and on 4.3
 	@.ci/faults $(ARGS)
 
 bench: setup ## measure the library side by side with its peers

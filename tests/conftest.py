@@ -43,6 +43,14 @@ _FIRST = [name for pair in itertools.zip_longest(_COMPUTING, _WAITING) for name 
 """The files that take longest, those that compute and those that wait in turn."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--broker-only",
+        action="store_true",
+        help="only what depends on the release of RabbitMQ: neither pictures nor what asks no broker",
+    )
+
+
 def pytest_configure() -> None:
     # A run in the background of a script inherits an ignored SIGINT, one under nohup an ignored SIGHUP, and so would
     # every program that a test ends by a signal.
@@ -55,10 +63,20 @@ def pytest_unconfigure() -> None:
     gc.freeze()  # what is left goes with the process: not searched five times more
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begin with the files that take longest, so that no process is left with one of them at the end."""
+    if config.getoption("--broker-only"):
+        asking = [item for item in items if asks_a_broker(item)]
+        config.hook.pytest_deselected(items=[item for item in items if item not in asking])
+        items[:] = asking
     places = {name: place for place, name in enumerate(_FIRST)}
     items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
+def asks_a_broker(item: pytest.Item) -> bool:
+    """Whether a test uses the broker of this run, or is of a file that starts nodes of its own."""
+    assert isinstance(item, pytest.Function)
+    return "busctl_broker" in item.fixturenames or hasattr(item.module, "PrivateBroker")
 
 
 @pytest.fixture(scope="session")
