@@ -18,7 +18,7 @@ from trying import Busctl
 from waiting import wait_until
 
 from busctl_lib import MessageBroker, MessagePublisher, poller
-from busctl_lib.deadletters import dead_letter_queues, finding
+from busctl_lib.deadletters import DeadLetterQueue, dead_letter_queues
 from busctl_lib.management import History, ManagementClient, infos_cluster, queue_reading
 from busctl_lib.poller import Poller, Snapshot
 from busctl_lib.pytest_plugin import TestBroker
@@ -94,11 +94,20 @@ def test_what_is_on_the_screen_gets_its_rates_by_whatever_name(
 def test_dead_letters_are_found_by_whatever_name(
     vhost: Any, api: ManagementClient, monkeypatch: pytest.MonkeyPatch, large: bool
 ) -> None:
-    monkeypatch.setattr(finding, "LIST_WITH_RATES_MAX", 0 if large else 1000)
+    if large:
+        monkeypatch.setattr(infos_cluster, "LIST_WITH_RATES_MAX", 0)
     names = [f"{name[:160]}.dead" for kind in KINDS.values() for name in kind[:12]]
-    declare(api, vhost.name, names)
-    wait_until(lambda: all(each.history for each in dead_letter_queues(api, vhost.name)), timeout=30)
-    assert {each.name for each in dead_letter_queues(api, vhost.name)} == set(names)
+    declare(api, vhost.name, [*names, "work", "lost"])
+    api.put_policy(vhost.name, "dying", "^work$", {"dead-letter-exchange": "", "dead-letter-routing-key": "lost"})
+    found: dict[str, DeadLetterQueue] = {}
+
+    def all_told() -> bool:
+        found.update((each.name, each) for each in dead_letter_queues(api, vhost.name))
+        return "lost" in found and all(each.history for each in found.values())
+
+    wait_until(all_told, timeout=30)
+    assert found.keys() == {*names, "lost"}
+    assert (found["lost"].sources, found["lost"].messages) == (["work"], 0)
 
 
 # --- ten thousand
@@ -131,9 +140,11 @@ def test_lists_of_ten_thousand_long_names_are_whole(crowd: TestBroker, busctl: B
         assert set(api.queues_one_by_one(some)) == set(some)
         assert set(api.queues_named(some[:40])) == set(some[:40])
     listed = busctl("queues", "-o", "json", **where)
-    assert {each["name"] for each in json.loads(listed.stdout)} == set(CROWD), listed.stderr
+    assert listed.returncode == 0, listed.stderr
+    assert {each["name"] for each in json.loads(listed.stdout)} == set(CROWD)
     dead = busctl("dead", "-o", "json", **where)
-    assert {each["name"] for each in json.loads(dead.stdout)} == set(CROWD[::100]), dead.stderr
+    assert dead.returncode == 0, dead.stderr
+    assert {each["name"] for each in json.loads(dead.stdout)} == set(CROWD[::100])
 
 
 @pytest.mark.faults

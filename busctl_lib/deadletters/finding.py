@@ -14,7 +14,7 @@ from busctl_lib.dead_names import is_dead_letter_queue
 from busctl_lib.deadletters.dialects import Failure, failure_of
 from busctl_lib.errors import BusError
 from busctl_lib.management import BindingInfo, ExchangeInfo, History, ManagementClient, QueueInfo, why_away
-from busctl_lib.management.infos_cluster import LIST_WITH_RATES_MAX
+from busctl_lib.management.queue_reading import fill_absent
 from busctl_lib.moments import moment_of
 from busctl_lib.taps.peek import peek
 from busctl_lib.taps.plans import TAP_PREFIX
@@ -63,7 +63,9 @@ def dead_letter_queues(
         unread: Gets the queues that were not looked into, and why.
     """
     unread = {} if unread is None else unread
-    queues = {info.name: info for info in management.queues_with_rates(vhost) if not info.name.startswith(_OWN)}
+    overview = management.overview()
+    listed = management.queues_counted(vhost, overview) if overview.is_large else management.queues_with_rates(vhost)
+    queues = {info.name: info for info in listed if not info.name.startswith(_OWN)}
     sources = _by_topology(management, vhost, queues)
     found: dict[str, list[str]] = {name: ["dead-letter exchange"] for name in sources if name in queues}
     for name, info in queues.items():
@@ -74,16 +76,16 @@ def dead_letter_queues(
             if info.name not in found and _holds_dead_letters(management, look_into, info, unread):
                 found[info.name] = ["content"]
     # A filter of names costs the broker a look at each queue there is.
-    ask = management.queues_one_by_one if len(queues) > LIST_WITH_RATES_MAX else management.queues_named
-    histories = ask([(vhost, name) for name in found], history=_HOUR) if found else {}
-    listed = [_info(queues[name], found[name], sources.get(name, ()), histories.get((vhost, name))) for name in found]
-    return sorted(listed, key=lambda each: (-(each.messages or 0), each.name))
+    ask = management.queues_one_by_one if overview.is_large else management.queues_named
+    for (_, name), info in ask([(vhost, name) for name in found], history=_HOUR).items():
+        fill_absent(info, queues[name])
+        queues[name] = info
+    dead = [_info(queues[name], found_by, sources.get(name, ())) for name, found_by in found.items()]
+    return sorted(dead, key=lambda each: (-(each.messages or 0), each.name))
 
 
-def _info(
-    info: QueueInfo, found_by: list[str], sources: Iterable[str], with_history: QueueInfo | None
-) -> DeadLetterQueue:
-    details = with_history.messages_details if with_history is not None else None
+def _info(info: QueueInfo, found_by: list[str], sources: Iterable[str]) -> DeadLetterQueue:
+    details = info.messages_details
     history = sorted((each.timestamp / 1000, each.sample) for each in (details.samples if details else None) or [])
     depths = [depth for _, depth in history]
     return DeadLetterQueue(
