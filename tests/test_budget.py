@@ -14,6 +14,7 @@ from urllib.parse import quote
 import pytest
 from looking import BY_NAME, IN_VAIN, QUORUM, Bus, bodies, numbers, seen, somebody
 from proxy import Proxy
+from victims import Victim
 from waiting import wait_until
 
 from busctl_lib.broker import MessageBroker
@@ -257,6 +258,47 @@ def test_nacks_of_others_are_no_reason_to_refuse_where_they_count_nothing(bus: B
         wait_until(lambda: bus.ready("waiting") == 3, 20)
     wait_until(lambda: stats_grew(bus, "waiting", 20), 20)
     assert len(bus.peek("waiting").messages) == 3
+
+
+def test_redeliveries_of_what_is_gone_are_no_reason_to_refuse(bus: Bus) -> None:
+    """From 4.0 on the broker tells whether a message that waits ever came back."""
+    if bus.release < (4, 0):
+        pytest.skip("3.10 does not tell")
+    bus.fill("waiting", 3, {**QUORUM, "x-delivery-limit": 50})
+    for _ in range(20):
+        with somebody(bus.vhost.amqp_url) as client:
+            BY_NAME["nack"](client, "waiting", 3)
+        wait_until(lambda: bus.ready("waiting") == 3, 20)
+    bus.drain("waiting", 3)
+    bus.fill("waiting", 2, {**QUORUM, "x-delivery-limit": 50})
+    wait_until(lambda: stats_grew(bus, "waiting", 60), 20)
+    wait_until(lambda: bus.management.queue(bus.name, "waiting").messages_ready == 2, 20)
+    wait_until(lambda: bus.management.queue(bus.name, "waiting").messages_ready_returned == 0, 20)
+    assert bus.budget("waiting").left == 50
+    assert len(bus.peek("waiting").messages) == 2
+
+
+@pytest.mark.faults
+def test_what_came_back_before_the_broker_was_started_is_not_taken_for_nothing(victim: Victim, tmp_path: Path) -> None:
+    bus = Bus(TestBroker(victim.amqp_url, victim.api_url), tmp_path)
+    if not (4, 0) <= bus.release < (4, 3):
+        bus.close()
+        pytest.skip("4.0 to 4.2: 3.10 does not tell, 4.3 reads it off the messages, unharmed")
+    bus.broker.delete_queue("waiting")
+    bus.fill("waiting", 3, {**QUORUM, "x-delivery-limit": 12})
+    for _ in range(12):
+        with somebody(bus.vhost.amqp_url) as client:
+            IN_VAIN["reject"](client, "waiting", 3)
+        wait_until(lambda: bus.ready("waiting") == 3, 20)
+    bus.close()
+    victim.restart()
+    bus = Bus(bus.vhost, tmp_path)
+    wait_until(lambda: bus.management.queue(bus.name, "waiting").messages_ready_returned == 3, 30)
+    for refused in (lambda: bus.peek("waiting"), lambda: bus.open(bus.plan("waiting", via="hold"))):
+        with pytest.raises(GuardRefused, match="came back before the broker was started"):
+            refused()
+    assert bus.counts("waiting", 3) == {12}
+    bus.close()
 
 
 # --- what is written down

@@ -17,23 +17,13 @@ counts nothing that is taken back as soon as the broker is known to have heard o
         spending.saw(delivery)                    # for each message that will be given back
         spending.gave_back()                      # when it is known that all went back by name
 
-What is known, and what is done where it is not:
-
-- A look that never said how it ended (killed, its link lost) stays counted: its file says one more than was seen.
-- What other clients did is read off the messages as they come. Before that, up to 4.2, the broker's count of
-  redeliveries since the last look is an upper bound. From 4.3 on it says nothing, since nacks make redeliveries too:
-  there a message that comes and is near the limit ends the look at once, and giving it back by name costs it nothing.
-- A file that is damaged, cannot be read or speaks of another queue: refused.
-- A queue that nobody of this user has looked at, or whose file is gone: the broker's count is all there is.
-- The broker's counts began anew (they are smaller than before): the broker was started again, which gives back what was
-  held, so one more is counted; or the queue is another one of that name, and nothing is known of that.
-- A lost link is one delivery more of all that was held: a look does not begin again by itself.
+What is known before a message was seen, and what is done where it is not: `bounds`. A lost link is one delivery more of
+all that was held: a look does not begin again by itself.
 """
 
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,8 +32,9 @@ import msgspec
 
 from busctl_lib.envelope import Delivery
 from busctl_lib.errors import BusError, GuardRefused
-from busctl_lib.management import ManagementClient, QueueInfo, restarted_since, settings_now
-from busctl_lib.taps.looks import Looks, LooksFile, Unreadable
+from busctl_lib.management import ManagementClient, QueueInfo, settings_now
+from busctl_lib.taps.bounds import bound_of
+from busctl_lib.taps.looks import LooksFile
 from busctl_lib.taps.looks import peek_folder as peek_folder
 from busctl_lib.taps.retries import DelayedRetry, delayed_retry
 
@@ -53,8 +44,6 @@ COUNT_HEADER = "x-delivery-count"
 """From 4.3 on there is `x-acquired-count` as well, which grows with every delivery and limits nothing."""
 _DEFAULT_LIMIT = 20
 _LIMIT = "delivery-limit"
-_LATE_S, _FEW = 5.5, 10
-"""The broker's counts are so late; a message may have been delivered without success so often meanwhile."""
 
 
 class PeekBudget(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -147,7 +136,9 @@ class PeekBudget(msgspec.Struct, kw_only=True, omit_defaults=True):
             )
         if self.left > RESERVE:
             return
-        if self.known:
+        if self.delivery_limit is not None and self.delivery_limit <= RESERVE:
+            why = f"its delivery limit is {self.delivery_limit}"
+        elif self.known:
             why = f"its messages were delivered without success up to {self.used} times"
         else:
             why = f"the broker counts {self.redelivered} redeliveries, so a message may have been given back so often"
@@ -202,38 +193,11 @@ def peek_budget(
     budget.delivery_limit = _limit(info, settings, release)
     if budget.delivery_limit is None:
         return budget
-    try:
-        looks = _file_of(budget, folder).read()
-    except Unreadable as error:
-        budget.trouble, looks = str(error), None
-    if sure and looks is None and not budget.free and budget.delivery_limit <= _FEW:
-        time.sleep(_LATE_S)
-        info = management.queue(vhost, queue)
-    stats = info.message_stats
-    delivered = (stats.deliver_get if stats is not None else None) or 0
-    budget.told = delivered, (stats.redeliver if stats is not None else None) or 0
-    _count(budget, looks, management)
+    file, limit = _file_of(budget, folder), budget.delivery_limit
+    bound = bound_of(management, info, file, limit=limit, free=budget.free, sure=sure)
+    budget.used, budget.known, budget.trouble = bound.used, bound.known, bound.trouble
+    budget.redelivered, budget.told = bound.redelivered, bound.told
     return budget
-
-
-def _count(budget: PeekBudget, looks: Looks | None, management: ManagementClient) -> None:
-    """Find out how often a message was delivered without success at most. The rules stand above."""
-    delivered, now = budget.told
-    began_anew = looks is not None and (delivered < looks.told[0] or now < looks.told[1])
-    if looks is not None and began_anew and not restarted_since(management, looks.at):
-        looks = None  # another queue of that name
-    if looks is not None:
-        budget.used = looks.count
-    if budget.free:
-        budget.known = True
-        return
-    same = looks is not None and not began_anew
-    since = max(0, now - looks.redelivered) if looks is not None and same else now
-    budget.redelivered = max(now, looks.redelivered) if looks is not None and same else now
-    budget.known = same and not since
-    budget.used += since + (looks is not None and began_anew)
-    if delivered:  # what came back last is not redelivered yet
-        budget.used = max(budget.used, since + 1)
 
 
 class Spending:
