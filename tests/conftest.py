@@ -37,7 +37,7 @@ _WAITING = (
     *("test_transfer_faults.py", "test_faults.py", "test_sandbox.py", "test_resume.py", "test_transfers.py"),
     *("test_large_bus.py", "test_delays.py", "test_taps.py", "test_tui_terminal.py", "test_management.py"),
     *("test_poller.py", "test_queue_detail.py", "test_links.py", "test_consuming.py", "test_rpc_faults.py"),
-    *("test_cli_rpc_calls.py", "test_tls.py"),
+    *("test_cli_rpc_calls.py", "test_tls.py", "test_poller_parts.py", "test_management_way.py", "test_names.py"),
 )
 _FIRST = [name for pair in itertools.zip_longest(_COMPUTING, _WAITING) for name in pair if name]
 """The files that take longest, those that compute and those that wait in turn."""
