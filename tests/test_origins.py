@@ -322,8 +322,9 @@ def test_after_real_rejections_every_other_header_is_as_it_was(yard: Yard) -> No
     wait_until(lambda: len(died) == 200)
     looking.pause()
     for delivery in died:
-        looking.leave(delivery)
+        looking.give_back(delivery)
     looking.cancel()
+    wait_until(lambda: yard.waiting("work.dead") == 200)
     assert yard.run(Request(kind="replay", source="work.dead", route="queue", fast=True)).operation.moved == 200
     back = {delivery.properties.message_id: delivery for delivery in yard.drain("work")}
     for delivery in died:
