@@ -15,6 +15,7 @@ from busctl_lib.management import (
     definitions_of,
 )
 from busctl_lib.moments import moment_of
+from busctl_lib.taps.taking import ends_with_a_look
 
 _COLUMNS = ("name", "vhost", "type", "state", "arguments", "effective_policy_definition", "messages")
 
@@ -24,6 +25,8 @@ class QueueBlast(msgspec.Struct, kw_only=True):
 
     queue: str
     type: str | None = None
+    ends_with_us: str | None = None
+    """Why taking messages out of it deletes it, if so."""
     ready: int | None = None
     unacked: int | None = None
     delays: bool = False
@@ -84,6 +87,7 @@ def of_queue(api: ManagementClient, vhost: str, name: str, *, deleting: bool) ->
     found = QueueBlast(
         queue=name,
         type=info.type,
+        ends_with_us=ends_with_a_look(info, len(info.consumer_details or ())),
         ready=info.messages_ready,
         unacked=info.messages_unacknowledged,
         delays=info.delays or bool(info.delayed),

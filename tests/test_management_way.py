@@ -129,6 +129,16 @@ def test_the_firehose_is_not_switched_by_a_way_that_changes_names(vhost: Any) ->
         assert api.vhost(vhost.name).tracing is False
 
 
+def test_a_firehose_that_could_not_be_switched_on_is_not_said_to_be_on(vhost: Any, busctl: Busctl) -> None:
+    put(vhost.api_url, f"queues/{vhost.name}/work", {})
+    with reverse_proxy(vhost.api_url, merged) as proxy:
+        where = {"BUSCTL_AMQP_URL": vhost.amqp_url, "BUSCTL_API_URL": proxy.url}
+        done = busctl("tail", "work", "--via", "firehose", "--for", "1s", **where)
+        assert done.returncode == 9
+        assert "nothing was done" in done.stderr
+        assert "switched off" not in done.stderr
+
+
 def test_a_way_that_cannot_be_proven_takes_no_change_and_is_read(vhost: Any) -> None:
     def own_page(_: str, status: int) -> tuple[int, bytes] | None:
         return (503, b"sorry") if status == 503 else None

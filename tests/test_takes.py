@@ -163,6 +163,32 @@ def test_peek_shows_no_more_than_asked_and_keeps_the_order(bus: Bus, arguments: 
     assert bus.peek("waiting").messages == []
 
 
+def test_a_look_at_fewer_than_came_back_before_keeps_their_order_or_says_that_they_go_first(bus: Bus) -> None:
+    bus.fill("waiting", 8, QUORUM)
+    first = bus.peek("waiting", 5)
+    assert "behind any other" not in first.account
+    wait_until(lambda: bus.ready("waiting") == 8, 20)
+    told = bus.release >= (4, 0)
+    if told:
+        wait_until(lambda: bus.management.queue(bus.name, "waiting").messages_ready_returned == 5, 30)
+    found = bus.peek("waiting", 2)
+    assert numbers(found.messages) == bodies(0, 1)
+    taken = 5 if told else 2
+    assert f"{taken} messages taken and given back in order, behind any other that came back" in found.account
+    wait_until(lambda: bus.ready("waiting") == 8, 20)
+    turned = [0, 1, 2, 3, 4] if told else [2, 3, 4, 0, 1]
+    assert numbers(bus.drain("waiting", 8)) == bodies(*turned, 5, 6, 7)
+
+
+def test_no_more_are_taken_than_asked_where_that_may_cost_more(bus: Bus) -> None:
+    bus.fill("waiting", 8, QUORUM)
+    bus.peek("waiting", 5)
+    wait_until(lambda: bus.ready("waiting") == 8, 20)
+    if bus.release >= (4, 0):
+        wait_until(lambda: bus.management.queue(bus.name, "waiting").messages_ready_returned == 5, 30)
+    assert bus.peek("waiting", 2, accept_loss=True).taken == 2
+
+
 def test_peek_of_a_stream_takes_nothing(bus: Bus) -> None:
     bus.fill("log", 5, STREAM)
     found = bus.peek("log", 2)

@@ -37,7 +37,9 @@ def peek(
 
     Looking marks messages as redelivered. A quorum queue counts it before RabbitMQ 4.3, and from there on a link that
     is lost meanwhile: near the queue's delivery limit it is refused (exit code 9), as it is where delayed retry would
-    hide what is given back. What it did to the queue is said afterwards.
+    hide what is given back. Of one whose messages came back before, more than -n are taken where that keeps the order,
+    as far as the broker tells how many those are (not before RabbitMQ 4.0); else what is looked at goes behind them.
+    What it did to the queue is said afterwards.
     """
     from busctl_lib.taps.peek import peek as look
 

@@ -9,7 +9,7 @@ import typer
 from busctl.cli import changing, confirm, flags
 from busctl.cli.changing import OutputOption
 from busctl.cli.confirm import YesOption
-from busctl_lib.errors import ApiError, ConfigError, NotFound
+from busctl_lib.errors import ApiError, ConfigError, GuardRefused, NotFound
 
 
 def purge(
@@ -35,6 +35,8 @@ def purge(
             found = blast.QueueBlast(queue=queue, ready=answer.message_count)
         if found.type == "stream":
             raise ConfigError(f"{queue!r} is a stream: it cannot be purged", hint="it forgets by its max-age or size")
+        if found.ends_with_us is not None:
+            raise GuardRefused(found.ends_with_us, hint=f"busctl delete queue {queue}, if it may go", queue=queue)
         confirm.allow(
             session.settings,
             confirm.Change(

@@ -119,7 +119,7 @@ class QueueInfo(Info):
     """Ready plus unacknowledged. Not in the light list of a stream."""
     messages_ready: int | None = None
     messages_ready_returned: int | None = None
-    """How many of the ready ones came back before, of a quorum queue from 4.0 on."""
+    """How many of the ready ones came back before, which a quorum queue hands out first; from 4.0 on."""
     messages_unacknowledged: int | None = None
     messages_delayed: int | None = None
     """What waits for its retry, from 4.3 on: neither ready nor unacknowledged, and nobody can take it."""

@@ -185,7 +185,9 @@ def _bound_others(management: ManagementClient, vhost: str, queue: str) -> list[
 
 
 def _switch_off_if_unused(management: ManagementClient, vhost: str, queue: str) -> bool:
-    """Switch off unless somebody else looks; False if that is somebody who will not switch it off."""
+    """Switch off unless it is off, or somebody else looks; False if that is somebody who will not switch it off."""
+    if not management.vhost(vhost).tracing:  # where it could not be switched on, there is nothing to give back
+        return True
     others = _bound_others(management, vhost, queue)
     if not others:
         management.set_tracing(vhost, False)

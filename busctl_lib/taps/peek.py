@@ -1,4 +1,9 @@
-"""Peek: look at what waits in a queue, within its budget, and give everything back in order."""
+"""Peek: look at what waits in a queue, within its budget, and give everything back in order.
+
+A quorum queue (run on 3.10.8, 4.0.5, 4.3.6) keeps what came back before all others, and puts behind it what comes back
+next. So who takes some of those, and gives them back, turns their order: all of them have to be taken, or none. How
+many there are is told by the API from 4.0 on, some seconds late.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +18,10 @@ import msgspec
 from busctl_lib.broker import MessageBroker, Subscription
 from busctl_lib.envelope import Delivery
 from busctl_lib.errors import BusError, GuardRefused, LinkLost
-from busctl_lib.management import ManagementClient
+from busctl_lib.management import ManagementClient, QueueInfo
 from busctl_lib.taps.budget import PeekBudget, Spending, peek_budget, spend
 from busctl_lib.taps.takes import OFFSET_ARGUMENT
-from busctl_lib.taps.taking import HOLD_MAX, SINGLE_ACTIVE
+from busctl_lib.taps.taking import HOLD_MAX, SINGLE_ACTIVE, require_lasting
 
 PEEK_MAX = 10_000
 MAX_BYTES = 256 * 2**20
@@ -38,6 +43,10 @@ class Peeked(msgspec.Struct, kw_only=True):
     """How many more wait for their retry, as the broker counted some seconds ago; nobody can take those."""
     budget: PeekBudget
     """What is left after this look."""
+    taken: int = 0
+    """How many messages were taken: more than are shown where the order needs it."""
+    turned: bool = False
+    """Whether there may be messages that came back to the quorum queue before, and stand before the taken ones now."""
     given_back: bool = True
     """Whether they are known to have been given back in order; otherwise they went back with a lost link."""
 
@@ -49,9 +58,10 @@ class Peeked(msgspec.Struct, kw_only=True):
             return f"{count:,} message{'s' * (count > 1)} read; a stream does not change by it"
         if not self.messages:
             return f"nothing was taken from {self.budget.queue}"
-        count = len(self.messages)
+        count = self.taken
         said = f"{count:,} message{'s' * (count != 1)} "
         said += "taken and given back in order" if self.given_back else "taken, and gone back with the lost link"
+        said += ", behind any other that came back to the queue before" if self.turned else ""
         done = self.budget.did(count, by_name=self.given_back)
         return f"{said}: {'it is' if count == 1 else 'they are'} {done}"
 
@@ -74,15 +84,16 @@ def peek(
         management: A client of the same cluster.
         vhost: Where the queue is.
         queue: Its name.
-        count: At most so many messages; never more are taken.
+        count: Show at most so many messages. More are taken only of a quorum queue of which more came back before, so
+            that their order stays; not with `accept_loss` or `accept_delay`, where taking more could cost more.
         accept_loss: Also when the peek budget is used up.
         accept_delay: Also where delayed retry hides for a while what is given back.
         folder: Where looks are counted; `budget.peek_folder()` by default.
 
     Raises:
         NotFound: no such queue. QueueAway: it cannot be reached now.
-        GuardRefused: looking could cost a message or would delay it, or would show nothing because another consumer is
-            the active one.
+        GuardRefused: looking could cost a message or would delay it, would delete the queue at the end, or would show
+            nothing because another consumer is the active one.
 
     Effect: what is seen is taken and given back: marked redelivered, and on a quorum queue up to 4.2 counted.
     """
@@ -105,11 +116,22 @@ def peek(
     made.delayed = info.delayed
     wanted = min(count, found.message_count, HOLD_MAX if budget.counts else PEEK_MAX)
     if wanted:
+        require_lasting(info, found.consumer_count)
         budget.require(accept_loss=accept_loss, accept_delay=accept_delay)
         with spend(budget, accept_loss=accept_loss, folder=folder) as spending:
-            _take(broker, queue, wanted, made, spending, _QUIET_SHARED_S if found.consumer_count else _QUIET_S)
+            most = wanted if accept_loss or accept_delay else max(wanted, _came_back(info, found.message_count))
+            _take(broker, queue, most, made, spending, _QUIET_SHARED_S if found.consumer_count else _QUIET_S)
+        last = made.messages[-1] if made.messages else None
+        made.turned = budget.counts and last is not None and bool(last.redelivered) and made.taken < made.ready
+        made.messages = made.messages[:wanted]
         made.budget = spending.after
     return made
+
+
+def _came_back(info: QueueInfo, ready: int) -> int:
+    """How many have to be taken so that the order stays, as far as is known; 0 where they are too many."""
+    returned = min(info.messages_ready_returned or 0, ready)
+    return returned if returned <= HOLD_MAX else 0
 
 
 def _take(
@@ -161,6 +183,7 @@ def _take(
         with contextlib.suppress(BusError):  # then they go back with the connection
             made.given_back = subscription.cancel()
         made.messages = taken[:wanted]  # of a stream whole chunks come
+        made.taken = len(made.messages)
         spending.all_seen = len(taken) >= made.ready and not made.consumers
         if made.given_back:
             spending.gave_back()

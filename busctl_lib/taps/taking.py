@@ -97,6 +97,7 @@ def hold_costs(budget: PeekBudget, timeout_ms: int | None) -> str:
     costs = ["what is shown is invisible to others meanwhile and marked redelivered afterwards"]
     if budget.costs is not None:
         costs.append(budget.costs)
+        costs.append("what came back to the queue before and is not held stands before it then")
     if budget.retry is not None and budget.retry.delays_returned:
         costs.append(f"delayed retry hides it for {budget.retry.text} more")
     if timeout_ms is not None:
@@ -114,18 +115,38 @@ def cannot_hold(management: ManagementClient, info: QueueInfo) -> str | None:
     """Say why messages of this queue cannot be held without harm to somebody, if so."""
     if management.read_only:
         return "it takes messages for a while, and this session is read-only"
-    # The count is some seconds old, the consumers themselves are not.
-    consumers = len(info.consumer_details) if info.consumer_details is not None else info.consumers or 0
-    if consumers:
+    if consumers := _consumers(info):
         return f"the queue has {counted(consumers, 'consumer')}: holding would take their messages"
     if (info.arguments or {}).get(SINGLE_ACTIVE):
         return "the queue lets one consumer be active: holding would keep the right one out"
-    return None
+    return ends_with_a_look(info, consumers)
+
+
+def _consumers(info: QueueInfo) -> int:
+    """How many there are: their count is some seconds old, they themselves are not."""
+    return len(info.consumer_details) if info.consumer_details is not None else info.consumers or 0
+
+
+def ends_with_a_look(info: QueueInfo, consumers: int) -> str | None:
+    """Say why whoever consumes now, and be it for a look, would delete the queue at the end with all that is in it."""
+    if not info.auto_delete or consumers:
+        return None
+    return (
+        f"{info.name} deletes itself when its last consumer goes, which would be ours: all that waits would go with it"
+    )
+
+
+def require_lasting(info: QueueInfo, consumers: int) -> None:
+    """Refuse to take from a queue that would end with us. Raises GuardRefused."""
+    if (why := ends_with_a_look(info, consumers)) is not None:
+        raise GuardRefused(why, hint="while a consumer of its own is there it can be done", queue=info.name)
 
 
 def _consume(management: ManagementClient, info: QueueInfo, asked: Asked) -> Verdict:
     if management.read_only:
         return Verdict(way="consume", refusal="it takes the messages away, and this session is read-only")
+    if (why := ends_with_a_look(info, _consumers(info))) is not None:
+        return Verdict(way="consume", refusal=why)
     retry = peek_budget(management, info.vhost, info.name, info=info).retry
     costs = "the messages that are shown are gone from the queue"
     if retry is not None and retry.delays_returned:

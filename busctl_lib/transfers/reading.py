@@ -9,12 +9,13 @@ from collections.abc import Iterator, Sequence
 
 from busctl_lib.amqp.hands import Look
 from busctl_lib.amqp.movers import Mode, Mover
-from busctl_lib.broker import MessageBroker
+from busctl_lib.broker import MessageBroker, QueueDeclared
 from busctl_lib.deadletters.finding import LOCK_PREFIX
 from busctl_lib.envelope import Delivery
 from busctl_lib.errors import BusError, GuardRefused, ResourceLocked, about
 from busctl_lib.journal import identity
 from busctl_lib.management import QueueInfo
+from busctl_lib.taps.taking import require_lasting
 from busctl_lib.transfers.lull import Lull
 from busctl_lib.transfers.plans import Sums
 from busctl_lib.transfers.requests import Request
@@ -63,8 +64,15 @@ def open_mover(broker: MessageBroker, queue: str, mode: Mode, look: Look | None 
             raise
 
 
-def require_readable(info: QueueInfo, waiting: int, request: Request) -> None:
-    """Refuse what a queue cannot give back. Raises GuardRefused."""
+def require_readable(info: QueueInfo, found: QueueDeclared, request: Request) -> int:
+    """Refuse what a queue cannot give back; returns how many messages wait. Raises GuardRefused."""
+    waiting = found.message_count
+    require_lasting(info, found.consumer_count)
+    _require_given_back(info, waiting, request)
+    return waiting
+
+
+def _require_given_back(info: QueueInfo, waiting: int, request: Request) -> None:
     if info.type == "stream":
         raise GuardRefused(f"{info.name} is a stream: its messages cannot be taken out of it")
     if info.type == "quorum" and request.takes and refuses_when_full(info):

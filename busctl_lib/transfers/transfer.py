@@ -143,8 +143,8 @@ class Transfer:
         """
         request = self.request
         info = self._management.queue_at_hand(self._broker.virtual_host, request.source)
-        waiting = self._broker.declare_queue(request.source, passive=True).message_count
-        require_readable(info, waiting, request)
+        found = self._broker.declare_queue(request.source, passive=True)
+        waiting = require_readable(info, found, request)
         self._source.count(info)
         sums = Sums(self._aimer, self._routes, request)
         reading = Reading(
