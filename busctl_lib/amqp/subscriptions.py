@@ -368,7 +368,7 @@ class Subscription:
         if held_s is None or not counts_lost_channels(self.link.server_properties):
             return BrokerRefused("the broker ended it; the queue is there")
         return ConsumerTimedOut(
-            f"the queue's consumer timeout: a message was held for {held_s:.0f} s; the queue is there",
+            f"its consumer timeout: a message was held for {held_s:.0f} s; the queue is there",
             queue=self.queue,
             held_s=held_s,
         )

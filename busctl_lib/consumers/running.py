@@ -109,7 +109,7 @@ class Running:
                 self._answered.notify_all()
 
     def _watch(self, now: float) -> None:
-        """Warn of handlers that near the broker's consumer timeout, which would close the channel."""
+        """Warn of handlers that near the broker's consumer timeout: it would take the message back."""
         limit = self._options.consumer_timeout_s
         for worker, (started, delivery, warned) in list(self._at_work.items()):
             step = sum(now - started > limit * share for share in _WARN_AT)

@@ -74,6 +74,10 @@ def bound_of(
     began_anew = looks is not None and (delivered < looks.told[0] or now < looks.told[1])
     if looks is not None and began_anew and not restarted_since(management, looks.at):
         looks = None  # another queue of that name
+    old = looks is None or time.time() - looks.at > _OLD_S
+    if old and _is_untouched(info) and (free or limit > _FEW):
+        found.known, found.redelivered = True, now
+        return found
     found.used = looks.count if looks is not None else 0
     if free:
         found.known = True
@@ -82,15 +86,12 @@ def bound_of(
         found.trouble = found.trouble or (
             f"messages of {info.name} came back before the broker was started: how often is not known"
         )
-    return _by_redeliveries(found, info, looks, limit, began_anew=began_anew)
+    return _by_redeliveries(found, looks, began_anew=began_anew)
 
 
-def _by_redeliveries(found: Bound, info: QueueInfo, looks: Looks | None, limit: int, *, began_anew: bool) -> Bound:
+def _by_redeliveries(found: Bound, looks: Looks | None, *, began_anew: bool) -> Bound:
     """Add what others may have done, where it counts whatever they did."""
     delivered, now = found.told
-    if (looks is None or time.time() - looks.at > _OLD_S) and limit > _FEW and _is_untouched(info):
-        found.used, found.known, found.redelivered = 0, True, now
-        return found
     same = looks is not None and not began_anew
     since = max(0, now - looks.redelivered) if looks is not None and same else now
     found.redelivered = max(now, looks.redelivered) if looks is not None and same else now
