@@ -9,7 +9,7 @@ from busctl_lib.deadletters.headers import read_headers
 from busctl_lib.envelope import Death, Envelope, deaths_of
 from busctl_lib.retry import replays_of
 
-_SHOVELLED = ("x-shovelled", "x-opt-shovelled-by")
+_SHOVELLED = frozenset({"x-shovelled", "x-opt-shovelled-by"})
 
 
 def failure_of(envelope: Envelope, grounds: Grounds = NOTHING_KNOWN) -> Failure:
@@ -28,7 +28,7 @@ def failure_of(envelope: Envelope, grounds: Grounds = NOTHING_KNOWN) -> Failure:
     if failure.reason is None and (failure.error_type or failure.error):
         failure.reason = "error"
     failure.seen_again = replays_of(headers)
-    failure.shovelled = any(name in headers for name in _SHOVELLED)
+    failure.shovelled = not _SHOVELLED.isdisjoint(headers)
     return failure
 
 

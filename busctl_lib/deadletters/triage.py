@@ -137,7 +137,8 @@ def group(deliveries: Iterable[Delivery], grounds: Grounds = NOTHING_KNOWN, *, n
         one.count += 1
         one.replayed += failure.seen_again > 0
         one.moved += failure.moved
-        one.most_deaths = max(one.most_deaths, failure.deaths)
+        if failure.deaths > one.most_deaths:
+            one.most_deaths = failure.deaths
         at = _died_at(failure, delivery, now)
         if known_as not in newest or (at is not None and (one.last_seen is None or at >= one.last_seen)):
             newest[known_as] = delivery
