@@ -75,7 +75,8 @@ def play(
     with flags.open_session(ctx) as session:
         takes = undecided is moving.Undecided.TAKE
         chosen = selecting.Selection(expression(session, where, "--where"), keys=load_keys(), undecided=takes)
-        playlist = Playlist(files, chosen, expression(session, edit, "--edit"), to, number)
+        user = session.broker.endpoints[0].username
+        playlist = Playlist(files, chosen, expression(session, edit, "--edit"), to, number, user)
         with playlist:
             playlist.look()
             if dry_run:
@@ -87,7 +88,7 @@ def play(
             _allow(session, playlist, yes=yes)
             sending = Sending(
                 session.broker,
-                ((due, _envelope(delivery, to)) for due, delivery in _due(playlist, speed, rate)),
+                ((due, _envelope(delivery, to, user)) for due, delivery in _due(playlist, speed, rate)),
                 count=playlist.count,
                 target=to or ", ".join(files),
                 kind="play",
@@ -114,6 +115,7 @@ class Playlist(contextlib.ExitStack):
         edit: Expression | None,
         to: str | None,
         number: int | None,
+        user: str | None,
     ) -> None:
         from busctl_lib.expressions import GuardedExpression
 
@@ -125,6 +127,7 @@ class Playlist(contextlib.ExitStack):
         self._edit = GuardedExpression(edit) if edit is not None else None
         self._to = to
         self._number = number
+        self._user = user
         self._paths = [self._spooled() if file == "-" else Path(file) for file in files]
         self._told: set[str] = set()
 
@@ -144,11 +147,18 @@ class Playlist(contextlib.ExitStack):
 
     def look(self) -> None:
         """Read all of it. Raises what is wrong with it."""
+        from busctl_lib.transfers.origins import USER_ID, without_foreign_user
+        from busctl_lib.transfers.plans import REFUSED
+
+        foreign = 0
         for delivery in self:
             self.count += 1
+            foreign += without_foreign_user(delivery.properties, self._user) is not delivery.properties
             self.routes[(delivery.exchange, delivery.routing_key) if self._to is None else ("", self._to)] += 1
         self.undecided = self._chosen.undecided
         self._chosen.tell("--undecided take sends them")
+        if foreign:
+            exits.note(f"{REFUSED[USER_ID]}: left out of {formats.counted(foreign, 'message')}")
 
     def __iter__(self) -> Iterator[Delivery]:
         for delivery in itertools.islice(self._matching(), self._number):
@@ -182,9 +192,11 @@ def _edited(delivery: Delivery, guarded: GuardedExpression) -> Delivery:
         ) from None
 
 
-def _envelope(delivery: Delivery, to: str | None) -> Envelope:
+def _envelope(delivery: Delivery, to: str | None, user: str | None) -> Envelope:
     """Make what is sent: the message as it was, without what the broker adds on reading, or more keys beside --to."""
-    properties = delivery.properties
+    from busctl_lib.transfers.origins import without_foreign_user
+
+    properties = without_foreign_user(delivery.properties, user)
     left_out = _OF_ONE_DELIVERY if to is None else _OF_ONE_DELIVERY | _KEYS
     if properties.headers and not left_out.isdisjoint(properties.headers):
         kept = {name: value for name, value in properties.headers.items() if name not in left_out}

@@ -173,7 +173,7 @@ class Sending:
     def _send_all(self, on_receipt: OnReceipt | None) -> None:
         from busctl_lib.publishers import MessagePublisher
 
-        publisher, began = MessagePublisher(self._broker), time.monotonic()
+        publisher, began = MessagePublisher(self._broker, moves=self._kind == "play"), time.monotonic()
         with Progress(wanted=self._count != 1) as progress:
             for due_s, envelope in self._letters:
                 self._take(began + due_s - time.monotonic(), on_receipt)

@@ -103,9 +103,9 @@ class PublishChannel:
 
     # -- any thread
 
-    def encode(self, envelope: Envelope, mandatory: bool) -> bytes:
-        """The frames of a message on this channel; raises for what AMQP cannot carry."""
-        return wire.encode_publish(self.number, envelope, mandatory, self.link.frame_max)
+    def encode(self, envelope: Envelope, mandatory: bool, *, moves: bool = False) -> bytes:
+        """The frames of a message on this channel; raises for what AMQP cannot carry. `moves`: of `encode_publish`."""
+        return wire.encode_publish(self.number, envelope, mandatory, self.link.frame_max, moves=moves)
 
     def publish(self, entry: Entry) -> None:
         """Hand an entry over; its room in the window is taken already."""

@@ -24,6 +24,7 @@ from busctl_lib.amqp.hands import Hand, Look
 from busctl_lib.amqp.link import Link
 from busctl_lib.amqp.pika_compat import LinkConnection
 from busctl_lib.amqp.states import State
+from busctl_lib.amqp.tables import Unencodable
 from busctl_lib.amqp.tasks import Pending, spawn
 from busctl_lib.amqp.topology import QueueSpec, look_at
 from busctl_lib.envelope import Delivery, Envelope, Outcome
@@ -122,6 +123,12 @@ class Mover:
     def encode(self, envelope: Envelope, header: bytes | None = None) -> bytes:
         """A message as `send` wants it. Raises Unencodable: AMQP, or this link, cannot carry it."""
         return wire.encode_publish(self._number, envelope, True, self.link.frame_max, header, moves=True)
+
+    def require_fits(self, header: bytes) -> None:
+        """Refuse properties that this link could not send. Raises Unencodable."""
+        most = wire.widest_moved(self.link.frame_max)
+        if len(header) > most:
+            raise Unencodable(f"its headers take more than the {most:,} bytes that this link sends", field="headers")
 
     def send(self, envelopes: Sequence[Envelope], frames: list[bytes], tags: Sequence[int], epoch: int) -> Batch:
         """Publish, and settle the deliveries of these tags; exact: in one transaction, fast: each behind its confirm.

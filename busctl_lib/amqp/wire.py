@@ -116,7 +116,7 @@ def encode_publish(
     method = _publish_method(channel, envelope.exchange, envelope.routing_key, mandatory)
     if header is None:
         header = encode_properties(envelope.properties)
-    most = frame_max - (_HEADER_OVERHEAD if moves else min(_RESERVE, frame_max // 4))
+    most = widest_moved(frame_max) if moves else frame_max - min(_RESERVE, frame_max // 4)
     if len(header) > most:
         raise Unencodable(
             f"the headers take {len(header)} bytes, this link carries {most}",
@@ -136,6 +136,11 @@ def encode_publish(
         piece = body if size <= room else body[start : start + room]
         parts += (_frame(3, channel, len(piece)), piece, _END)
     return b"".join(parts)
+
+
+def widest_moved(frame_max: int) -> int:
+    """How many bytes of properties fit into one frame: no message has more of them, and no two frames hold them."""
+    return frame_max - _HEADER_OVERHEAD
 
 
 @functools.lru_cache(maxsize=1024)

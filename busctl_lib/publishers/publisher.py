@@ -42,6 +42,7 @@ class MessagePublisher:
         schemas: action -> TypedDict; a message whose `action` is among them is checked before it is sent.
         compress: "zstd" or "gzip": bodies of 1 KiB and more, where 10 % go away by it.
         keys: encrypt all bodies with the current key of these.
+        moves: what it sends came through a frame like the link's, and may fill one again.
 
     Raises:
         ConfigError: no such compression.
@@ -56,12 +57,14 @@ class MessagePublisher:
         schemas: Mapping[str, type] | None = None,
         compress: Compression | None = None,
         keys: Keyring | None = None,
+        moves: bool = False,
     ) -> None:
         require_compression(compress)
         self._broker = broker
         self._schemas = schemas or {}
         self._compress = compress
         self._keys = keys
+        self._moves = moves
         self._delays: Delays | None = None
         self._ids = itertools.count(1)
         self._id_prefix = f"{secrets.token_hex(10)}-"
@@ -279,7 +282,8 @@ class MessagePublisher:
             return self._hand_over_traced(broker.tracer, envelope, mandatory, deadline, on_settled, index)
         channel = broker.links.publish_channel
         channel.link.open(max(0.0, deadline - time.monotonic()))
-        entry = Entry(envelope, channel.encode(envelope, mandatory), mandatory, deadline, on_settled, index)
+        frames = channel.encode(envelope, mandatory, moves=self._moves)
+        entry = Entry(envelope, frames, mandatory, deadline, on_settled, index)
         if not channel.window.acquire(entry.size, deadline):
             entry.outcome, entry.reason = Outcome.NEVER_SENT, f"the window stayed full, {channel.link.says}"
             raise failure_of(entry)

@@ -6,12 +6,13 @@ import base64
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from busctl_lib.amqp.tables import Unencodable
 from busctl_lib.envelope import Delivery
 from busctl_lib.errors import ApiError, ConfigError, GuardRefused
 from busctl_lib.management import QueueInfo
@@ -22,6 +23,7 @@ from busctl_lib.transfers.requests import MANY_REPLAYS, OPERATION_HEADER, REPLAY
 from busctl_lib.transfers.room import Room
 from busctl_lib.transfers.routes import Reach, RouteMap
 from busctl_lib.transfers.targets import Aim, Aimer, Stays, difference
+from busctl_lib.transfers.works import header_to_send
 
 _SHOWN_QUEUES = 20
 REFUSED = {
@@ -178,19 +180,30 @@ def pack_set(identities: Iterable[bytes]) -> str:
 
 
 class Sums:
-    """Sums up messages while they are read, for a plan."""
+    """Sums up messages while they are read, for a plan.
 
-    def __init__(self, aimer: Aimer, routes: RouteMap | None, request: Request) -> None:
+    Args:
+        aimer: Where each goes.
+        routes: What its way reaches; None where the bindings cannot be read.
+        request: What shall happen.
+        fits: Raises Unencodable for properties that the link could not send.
+    """
+
+    def __init__(
+        self, aimer: Aimer, routes: RouteMap | None, request: Request, *, fits: Callable[[bytes], None]
+    ) -> None:
         self.identities: Counter[bytes] = Counter()
         self.examined = 0
         self.selected = 0
-        self._aimer, self._routes, self._request = aimer, routes, request
+        self._aimer, self._routes, self._request, self._fits = aimer, routes, request, fits
         self._targets: dict[tuple[str, str, str | None], Target] = {}
         self.room = Room()
         self._stays: Counter[str] = Counter()
         self._removes: Counter[str] = Counter()
         self._counters: Counter[str] = Counter()
         self._passes_on: dict[str, str] = {}
+        self._ends: dict[tuple[str, str, str | None], dict[str, str]] = {}
+        self._expiring: Counter[tuple[str, str]] = Counter()
         self._protocols: Counter[str] = Counter()
         self._before = self._most = self._unwrapped = 0
         self._diff: list[str] = []
@@ -204,7 +217,8 @@ class Sums:
             self._protocols[protocol] += 1
         try:
             aim = self._aimer.aim(delivery)
-        except Stays as error:
+            self._fits(header_to_send(delivery, aim))
+        except (Stays, Unencodable) as error:
             self._stays[str(error)] += 1
             return
         if self._request.edit and not self._diff:
@@ -225,6 +239,8 @@ class Sums:
             self._look_at(target, aim, key)
         target.count += 1
         self.room.add(key, len(aim.envelope.body))
+        if aim.envelope.properties.expiration is not None:
+            self._expiring.update(self._ends.get(key, {}).items())
 
     def _look_at(self, target: Target, aim: Aim, key: tuple[str, str, str | None]) -> None:
         if self._discards:
@@ -233,6 +249,7 @@ class Sums:
         target.queues = reach.queues[:_SHOWN_QUEUES]
         self.room.open(key, reach.limits)
         self._passes_on |= reach.passes_on
+        self._ends[key] = reach.ends
         if reach.queues or self._request.kind != "park":  # a parking queue is declared where it is absent
             target.problem = reach.obstacle(exact=not self._request.fast)
         if aim.ambiguous is not None:
@@ -277,7 +294,7 @@ class Sums:
             removes=dict(sorted(self._removes.items())),
             counters=dict(sorted(self._counters.items())),
             unwrapped=self._unwrapped,
-            passes_on=[f"{name}: {what}" for name, what in sorted(self._passes_on.items())],
+            passes_on=self._onward(),
             adds=[OPERATION_HEADER, REPLAYS_HEADER] if replays else [],
             replayed_before=self._before,
             most_replays=self._most,
@@ -286,6 +303,14 @@ class Sums:
             made_at=time.time(),
             **facts,
         )
+
+    def _onward(self) -> list[str]:
+        """What would not stay where it is sent, a sentence a queue."""
+        said = [f"{name}: {what}" for name, what in self._passes_on.items()]
+        for (name, ends), count in self._expiring.items():
+            have = "1 message has" if count == 1 else f"{count:,} messages have"
+            said.append(f"{name}: {have} an expiration, and what is not taken by then {ends}")
+        return sorted(said)
 
 
 def special(plan: Plan, info: QueueInfo, *, whole: bool, budget: PeekBudget, trash_keeps: int | None) -> Iterator[str]:

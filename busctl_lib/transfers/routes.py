@@ -54,6 +54,8 @@ class Reach(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Quorum queues among them, which take a transaction only in part when its connection ends before the answer."""
     passes_on: dict[str, str] = {}
     """Queues among them where messages expire and go on elsewhere, and how."""
+    ends: dict[str, str] = {}
+    """What becomes of messages with an expiration that is over, by queue."""
     silent: list[str] = []
     """Those of `refuses` that are quorum queues: a transaction is committed all the same, and only a confirm tells."""
 
@@ -130,6 +132,7 @@ class RouteMap:
             if queue.away is not None and reach.problem is None:
                 reach.problem = f"queue {name!r} is there, but {queue.away}"
             reach.quorum += [name] if queue.quorum else []
+            reach.ends[name] = queue.ends
             if queue.passes_on is not None:
                 reach.passes_on[name] = queue.passes_on
             if queue.refuses:
@@ -192,7 +195,12 @@ class RouteMap:
                 self._queues[name] = None
             else:
                 self._queues[name] = _Queue(
-                    info.type == "quorum", refuses_when_full(info), limits_of(info), passes_on(info), why_away(info)
+                    info.type == "quorum",
+                    refuses_when_full(info),
+                    limits_of(info),
+                    passes_on(info),
+                    _end_of(info),
+                    why_away(info),
                 )
         return self._queues[name]
 
@@ -212,6 +220,8 @@ class _Queue(msgspec.Struct):
     refuses: bool
     limits: Limits | None
     passes_on: str | None
+    ends: str
+    """What becomes of its messages that expire."""
     away: str | None
     """Why it takes nothing now."""
 
@@ -220,11 +230,26 @@ def passes_on(info: QueueInfo) -> str | None:
     """Say how messages of a queue expire and go on elsewhere, if they do, by argument or policy."""
     settings = {**(info.effective_policy_definition or {}), **(info.arguments or {})}
     ttl = [settings[name] for name in ("message-ttl", "x-message-ttl") if isinstance(settings.get(name), int)]
-    exchange, key = topology_map.dead_letter_route(info)
+    exchange, _ = topology_map.dead_letter_route(info)
     if not ttl or exchange is None:
         return None
-    where = f"exchange {exchange!r}" if exchange else f"queue {key!r}" if key else "where their keys lead"
-    return f"messages expire there after {min(ttl):,} ms and go on to {where}"
+    return f"messages expire there after {min(ttl):,} ms and go on to {_lead_of(info)}"
+
+
+def _end_of(info: QueueInfo) -> str:
+    """What becomes of a message of a queue that expires."""
+    if info.type == "stream":
+        return "stays"
+    lead = _lead_of(info)
+    return "is dropped" if lead is None else f"goes on to {lead}"
+
+
+def _lead_of(info: QueueInfo) -> str | None:
+    """Where dead letters of a queue go, if anywhere."""
+    exchange, key = topology_map.dead_letter_route(info)
+    if exchange is None:
+        return None
+    return f"exchange {exchange!r}" if exchange else f"queue {key!r}" if key else "where their keys lead"
 
 
 def refuses_when_full(info: QueueInfo) -> bool:

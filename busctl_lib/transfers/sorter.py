@@ -217,6 +217,7 @@ class Sorter:
         envelope = aim.envelope
         if not aim.as_it_is:
             header = wire.encode_properties(envelope.properties)
+        self._mover.require_fits(header)  # of what is discarded too: it could not be put back
         frame = b"" if self._discards and not rewrites else self._mover.encode(envelope, header)
         intent = intent_of(delivery, aim, seq, known_as)
         if self._exact:

@@ -146,7 +146,7 @@ class Transfer:
         found = self._broker.declare_queue(request.source, passive=True)
         waiting = require_readable(info, found, request)
         self._source.count(info)
-        sums = Sums(self._aimer, self._routes, request)
+        sums = Sums(self._aimer, self._routes, request, fits=self._source.take().require_fits)
         reading = Reading(
             self._source.take(),
             sums,

@@ -10,15 +10,17 @@ from typing import Any
 import platformdirs
 
 from busctl_lib.amqp.movers import Mode, Mover
+from busctl_lib.amqp.tables import Unencodable
 from busctl_lib.amqp.topology import QueueSpec
 from busctl_lib.broker import MessageBroker
 from busctl_lib.captures import CaptureWriter
 from busctl_lib.envelope import Delivery, Outcome
-from busctl_lib.errors import BusError, NotFound
-from busctl_lib.journal import Operation
+from busctl_lib.errors import BusError, GuardRefused, NotFound
+from busctl_lib.journal import Operation, identity
 from busctl_lib.management import ManagementClient
 from busctl_lib.transfers.lull import Lull
 from busctl_lib.transfers.reading import open_mover
+from busctl_lib.transfers.works import header_of
 
 TRASH_MESSAGES = 100_000
 """How many messages of one operation are kept."""
@@ -93,8 +95,8 @@ def empty_into_trash(broker: MessageBroker, queue: str, operation: Operation, wa
         How many were taken out.
 
     Raises:
-        GuardRefused: another operation is at the queue. BusError: the trash cannot be written, the link was lost, or
-            messages wait and do not come; what was taken until then is in the trash.
+        GuardRefused: another operation is at the queue, or a message could not be put back. BusError: the trash cannot
+            be written, the link was lost, or messages wait and do not come; what was taken until then is in the trash.
     """
     trash = Trash(operation.id)
     operation.trash = str(trash.path) if waiting else None
@@ -111,6 +113,7 @@ def empty_into_trash(broker: MessageBroker, queue: str, operation: Operation, wa
                     break
                 continue
             lull.over()
+            _require_way_back(mover, found, taken)
             trash.keep(found)
             if not _forget(mover, found):
                 raise BusError(f"the link was lost: {taken:,} messages of {queue} are in the trash so far")
@@ -120,6 +123,19 @@ def empty_into_trash(broker: MessageBroker, queue: str, operation: Operation, wa
         mover.close()
         trash.close()
     return taken
+
+
+def _require_way_back(mover: Mover, deliveries: Sequence[Delivery], taken: int) -> None:
+    """Refuse to take a message that could not be sent again. Raises GuardRefused."""
+    for delivery in deliveries:
+        try:
+            mover.require_fits(header_of(delivery))
+        except Unencodable as error:
+            which = delivery.properties.message_id or identity(delivery).hex()[:12]
+            raise GuardRefused(
+                f"message {which} of {mover.queue} could not be put back: {error}; it stays, and all behind it",
+                hint=f"{taken:,} messages before it are in the trash" if taken else "nothing was taken",
+            ) from None
 
 
 def _forget(mover: Mover, deliveries: Sequence[Delivery]) -> bool:

@@ -109,6 +109,7 @@ class Restore:
         self._queue = done.source
         self._user = broker.endpoints[0].username
         self._stop: str | None = None
+        self._reasons: Counter[str] = Counter()
         self.operation = Operation(
             id=secrets.token_hex(5),
             kind="undo",
@@ -214,7 +215,7 @@ class Restore:
         operation = self.operation
         left = operation.returned + operation.failed + operation.unknown
         state = self._stop or ("partial" if left else "done")
-        self.account = Account(operation=operation, problem=problem)
+        self.account = Account(operation=operation, reasons=dict(self._reasons.most_common(20)), problem=problem)
         try:
             self._journal.set_state(operation, state, problem)  # type: ignore[arg-type]
         finally:
@@ -244,11 +245,11 @@ class Restore:
         return Intent(seq, known_as, envelope.properties.message_id, "", "", envelope.exchange, envelope.routing_key)
 
     def _publish(self, number: int, batch: list[tuple[Intent, Envelope]]) -> Progress:
-        operation, publisher = self.operation, MessagePublisher(self._broker)
+        operation, publisher = self.operation, MessagePublisher(self._broker, moves=True)
         self._broker.links.publish.open()  # where that fails, nothing of the batch may count as sent
         self._journal.open_batch(operation.id, number, [intent for intent, _ in batch], exact=False)
         left = threading.Semaphore(0)
-        outcomes: dict[int, Entry] = {}
+        outcomes: dict[int, Entry | str] = {}
 
         def settled(place: int, entry: Entry) -> None:
             outcomes[place] = entry
@@ -257,21 +258,26 @@ class Restore:
         for place, (_, envelope) in enumerate(batch):
             try:
                 publisher.send_envelope(envelope, lambda entry, place=place: settled(place, entry))  # type: ignore[misc]
-            except BusError:
+            except BusError as error:
+                outcomes[place] = str(error)
                 left.release()
         for _ in batch:
             if not left.acquire(timeout=_PATIENCE_S):
                 raise TimedOut("publishes have no outcome: what was sent is not known")
-        verdicts = [_verdict(intent, outcomes.get(place)) for place, (intent, _) in enumerate(batch)]
+        verdicts = [_verdict(intent, outcomes[place]) for place, (intent, _) in enumerate(batch)]
         self._journal.close_batch(operation.id, number, verdicts)
+        self._reasons.update(verdict.reason for verdict in verdicts if verdict.reason)
         for verdict in verdicts:
             name = verdict.outcome
             setattr(operation, name, getattr(operation, name) + 1)
         return Progress.of(operation)
 
 
-def _verdict(intent: Intent, entry: Entry | None) -> Verdict:
-    if entry is None or entry.outcome is Outcome.NEVER_SENT:
+def _verdict(intent: Intent, entry: Entry | str) -> Verdict:
+    """What is known of a message: its entry, or why it was not sent at all."""
+    if isinstance(entry, str):
+        return Verdict(intent, "failed", entry)
+    if entry.outcome is Outcome.NEVER_SENT:
         return Verdict(intent, "failed", "it was not sent")
     if entry.outcome is Outcome.CONFIRMED:
         return Verdict(intent, "moved")

@@ -55,6 +55,11 @@ def header_of(delivery: Delivery) -> bytes:
     return steady_header(delivery.wire_properties)
 
 
+def header_to_send(delivery: Delivery, aim: Aim) -> bytes:
+    """The properties of what a delivery becomes, on the wire."""
+    return header_of(delivery) if aim.as_it_is else wire.encode_properties(aim.envelope.properties)
+
+
 def intent_of(delivery: Delivery, aim: Aim | None, seq: int, known_as: bytes) -> Intent:
     """What the journal writes down of a message, without its content."""
     return Intent(
