@@ -14,6 +14,7 @@ from textual import events
 from textual.widgets import Input
 
 from busctl.tui import feed
+from busctl.tui.screens import rpc
 from busctl.tui.widgets.table import LiveTable
 from busctl.views import overview
 from busctl_lib import MessageBroker, MessageConsumer, MessagePublisher
@@ -309,12 +310,13 @@ async def test_the_methods_are_those_of_the_bus_file_that_was_named(vhost: TestB
 
 @on_loop
 async def test_the_end_of_an_earlier_call_is_not_shown_as_the_end_of_the_last(
-    vhost: TestBroker, bus: MessageBroker
+    vhost: TestBroker, bus: MessageBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(rpc, "TIMEOUT_S", 60.0)
     go_on = threading.Event()
     consumer = MessageConsumer(bus, workers=2)
     consumer.register_handler("get_orderbook", lambda message, _: {"answers": "call two"})
-    consumer.register_handler("get_trades", lambda message, _: {"answers": "call one", "in time": go_on.wait(4)})
+    consumer.register_handler("get_trades", lambda message, _: {"answers": "call one", "in time": go_on.wait(60)})
     consumer.start_consuming("obs_requests", background=True)
     async with opened(vhost) as console:
         await console.press("3")

@@ -153,7 +153,7 @@ async def test_an_operation_that_was_left_is_found_again_paused_and_stopped(
         await console.shows("‖ PAUSED")
         await console.press("x")
         await console.shows("cancelled: ", "of 30")
-        assert count(bus, "orders") + count(bus, "orders.dead") == 30
+        await console.until(lambda: count(bus, "orders") + count(bus, "orders.dead") == 30, "all are given back")
 
 
 @on_loop
