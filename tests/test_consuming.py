@@ -292,17 +292,31 @@ def test_a_handler_near_the_consumer_timeout_is_told(broker: MessageBroker, capl
     consumer.stop()
 
 
+def once_nobody_consumes(vhost: Any, go_on: threading.Event) -> threading.Thread:
+    """Let handlers go on once the broker has been told that nothing more is taken."""
+
+    def wait() -> None:
+        with MessageBroker(url=vhost.amqp_url, client_name="looks on") as other:
+            wait_until(lambda: other.declare_queue("q", passive=True).consumer_count == 0)
+        go_on.set()
+
+    looking = threading.Thread(target=wait)
+    looking.start()
+    return looking
+
+
 def test_close_drains_and_gives_an_account(vhost: Any) -> None:
     broker = MessageBroker(url=vhost.amqp_url)
     broker.declare_queue("q")
     MessagePublisher(broker).publish_many(("q", {"action": "work", "n": n}) for n in range(30))
     busy, may_end = threading.Event(), threading.Event()
     consumer = MessageConsumer(broker, prefetch=10)
-    consumer.register_handler("work", lambda _message, _properties: busy.set() or may_end.wait(10))
+    consumer.register_handler("work", lambda _message, _properties: busy.set() or may_end.wait(60))
     consumer.start_consuming("q", background=True)
-    assert busy.wait(10)
-    threading.Timer(0.2, may_end.set).start()
+    assert busy.wait(30)
+    looking = once_nobody_consumes(vhost, may_end)
     report = broker.close()
+    looking.join(30)
     assert (report.acked, report.given_back, report.unknown, report.forced) == (1, 9, 0, False)
     with MessageBroker(url=vhost.amqp_url) as again:
         assert depth(again) == 29
@@ -314,7 +328,7 @@ def test_a_consumer_that_nobody_holds_is_forgotten_unless_it_still_works(vhost: 
 
     def handle(_message: Any, _properties: Any) -> None:
         handled.set()
-        go_on.wait(10)
+        go_on.wait(60)
 
     with MessageBroker(url=vhost.amqp_url) as broker:
         broker.declare_queue("q")
@@ -325,9 +339,9 @@ def test_a_consumer_that_nobody_holds_is_forgotten_unless_it_still_works(vhost: 
         gone, works = weakref.ref(idle), weakref.ref(busy)
         del idle, busy
         gc.collect()
-        assert handled.wait(10)
+        assert handled.wait(30)
         assert (gone(), works() is not None) == (None, True)
-        threading.Timer(0.1, go_on.set).start()
+        once_nobody_consumes(vhost, go_on)
         assert broker.close().acked == 1
 
 

@@ -199,7 +199,7 @@ class Seen(SqliteSeenStore):
             die()
 
 with MessageBroker(url=url) as broker:
-    seen = Seen(os.path.join(folder, "seen.db"), lease_s=1.0)
+    seen = Seen(os.path.join(folder, "seen.db"), lease_s=4.0)
     consumer = MessageConsumer(broker, dedup=seen, retry=RetryPolicy(first_delay_s=0.2), workers=3)
     consumer.register_handler("work", handle)
     consumer.start_consuming("q")
@@ -274,7 +274,7 @@ class Seen(SqliteSeenStore):
         super().moved(key, stage)
 
 with MessageBroker(url=url) as broker:
-    consumer = MessageConsumer(broker, dedup=Seen(os.path.join(folder, "seen.db"), lease_s=0.5))
+    consumer = MessageConsumer(broker, dedup=Seen(os.path.join(folder, "seen.db"), lease_s=2.0))
     consumer.register_handler("work", handle)
     consumer.start_consuming("q")
 """

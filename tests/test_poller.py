@@ -35,12 +35,12 @@ class Seen:
     def last(self) -> Snapshot:
         return wait_until(lambda: self.snapshots, what="a first snapshot")[-1]
 
-    def good(self, timeout: float = 10) -> Snapshot:
+    def good(self, timeout: float = 30) -> Snapshot:
         """The first snapshot without an error from now on."""
         begin = len(self.snapshots)
         return wait_until(lambda: next((s for s in self.snapshots[begin:] if s.error is None), None), timeout)
 
-    def failed(self, timeout: float = 10) -> Snapshot:
+    def failed(self, timeout: float = 30) -> Snapshot:
         begin = len(self.snapshots)
         return wait_until(lambda: next((s for s in self.snapshots[begin:] if s.error is not None), None), timeout)
 
@@ -90,7 +90,7 @@ def warm(node: Any) -> Iterator[Any]:
             wait_until(
                 lambda: rate_of(api.queues_named(seen)[seen[0]].message_stats, "publish") is not None, timeout=15
             )
-        wait_until(lambda: has_history(warm, "seen"), timeout=15)
+        wait_until(lambda: has_history(warm, "seen"), timeout=60)
         yield warm
     requests.delete(f"{node.api_url}/api/vhosts/{name}", timeout=10)
 
@@ -135,7 +135,7 @@ def test_depth_is_followed_and_queues_come_and_go(
     key = (vhost.name, "orders")
     wait_until(lambda: key in seen.last.queues)
     MessagePublisher(broker).publish("orders", {"n": 1})
-    wait_until(lambda: seen.last.history[key][-1].messages == 1, timeout=15)
+    wait_until(lambda: seen.last.history[key][-1].messages == 1, timeout=60)
     broker.delete_queue("orders")
     wait_until(lambda: key not in seen.last.queues and key not in seen.last.history)
 
@@ -154,7 +154,7 @@ def test_a_broken_api_is_a_state_and_heals_by_itself(vhost: Any, road: Road, pol
     assert later.taken_at == during.taken_at
     assert (later.age_s or 0) > 0.4
     road.mend()
-    assert seen.good(timeout=15).error is None
+    assert seen.good(timeout=60).error is None
 
 
 def test_an_api_that_never_answered_leaves_nothing_known(seen: Seen) -> None:
@@ -201,7 +201,7 @@ def test_one_slow_answer_does_not_slow_the_beat(road: Road, polling: Poller, see
     polling.start()
     seen.good()
     road.delay_s = 0.3
-    slow = wait_until(lambda: next((each for each in seen.snapshots if (each.took_s or 0) >= 0.9), None), timeout=15)
+    slow = wait_until(lambda: next((each for each in seen.snapshots if (each.took_s or 0) >= 0.9), None), timeout=60)
     road.delay_s = 0.0
     assert (slow.next_at or 0) - (slow.taken_at or 0) < poller.SHARE * 0.9 * 0.95
 
@@ -229,7 +229,7 @@ def test_a_watched_queue_comes_with_consumers_bindings_and_samples(
     polling.start()
     polling.watch_queue(vhost.name, "orders")
     key = (vhost.name, "orders")
-    wait_until(lambda: key in seen.last.details and seen.last.details[key].consumer_details, timeout=15)
+    wait_until(lambda: key in seen.last.details and seen.last.details[key].consumer_details, timeout=60)
     assert ("trading", "order.#") in [(b.source, b.routing_key) for b in seen.last.bindings[key]]
 
     def samples() -> object:

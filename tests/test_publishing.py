@@ -271,7 +271,7 @@ def test_a_stalled_link_makes_the_outcome_unknown_not_a_hang(vhost: Any) -> None
         publisher.publish("q", {"n": 1})
         proxy.stall()
         with pytest.raises(OutcomeUnknown):
-            publisher.publish("q", {"n": 2}, timeout=0.5)
+            publisher.publish("q", {"n": 2}, timeout=2)
         proxy.resume()
         publisher.publish("q", {"n": 3})
         assert depth(broker) == 3
@@ -290,7 +290,7 @@ def test_a_connection_closed_by_an_operator_comes_back(vhost: Any) -> None:
         names = wait_until(lambda: len(found := mine()) == 2 and found, timeout=20)
         for name in names:
             requests.delete(f"{vhost.api_url}/api/connections/{requests.utils.quote(name, safe='')}", timeout=5)
-        wait_until(lambda: broker.links.publish.reconnects == 1 and broker.links.consume.reconnects == 1)
+        wait_until(lambda: broker.links.publish.reconnects >= 1 and broker.links.consume.reconnects >= 1)
         publisher.publish("q", {"n": 2})
         assert depth(broker) == 2
 
@@ -310,7 +310,13 @@ def test_an_unknown_outcome_is_sent_again_only_when_asked(vhost: Any) -> None:
         publisher = MessagePublisher(broker)
         publisher.publish("q", {"n": 1})
         proxy.stall()
-        threading.Timer(0.3, lambda: (proxy.cut(), proxy.resume())).start()
+
+        def cut_when_sent() -> None:
+            wait_until(lambda: broker.stats().unconfirmed == 1)
+            proxy.cut()
+            proxy.resume()
+
+        threading.Thread(target=cut_when_sent).start()
         publisher.publish("q", {"n": 2}, on_unknown="retry", message_id="again", timeout=20)
         received: list[Any] = []
         with MessageBroker(url=vhost.amqp_url) as direct:

@@ -454,5 +454,5 @@ def test_a_canary_that_comes_back_stops_the_replay(vhost: Any, tmp_path: Path, q
 
 def test_a_canary_that_stays_away_lets_the_rest_follow(yard: Yard) -> None:
     yard.kill_messages(20)
-    account = yard.run(Request(kind="replay", source="dead", canary=4, watch_s=0.5))
+    account = yard.run(Request(kind="replay", source="dead", canary=4, watch_s=2.0))
     assert (account.operation.state, account.operation.moved, account.came_back) == ("done", 20, [])

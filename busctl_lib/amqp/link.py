@@ -352,8 +352,8 @@ class Link:
         reason = reason_of(error)
         if getattr(reason, "code", None) == 320:
             self._dialer.rotation.put_off()  # closed on purpose (drain, operator): another node first
-        self.reconnects += 1
         self._schedule(str(reason))
+        self.reconnects += 1  # whoever sees it counted sees the state as well
 
     # -- closing
 
