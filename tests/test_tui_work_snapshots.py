@@ -176,6 +176,7 @@ async def test_operations(snapshot: SnapshotAssertion) -> None:
 
 
 PEEKED = Peeked(
+    taken=3,
     messages=[
         Delivery(
             exchange="market",

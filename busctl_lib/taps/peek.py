@@ -43,7 +43,7 @@ class Peeked(msgspec.Struct, kw_only=True):
     """How many more wait for their retry, as the broker counted some seconds ago; nobody can take those."""
     budget: PeekBudget
     """What is left after this look."""
-    taken: int = 0
+    taken: int
     """How many messages were taken: more than are shown where the order needs it."""
     turned: bool = False
     """Whether there may be messages that came back to the quorum queue before, and stand before the taken ones now."""
@@ -101,7 +101,7 @@ def peek(
     budget = peek_budget(management, vhost, queue, folder=folder, info=info, sure=True)
     found = broker.declare_queue(queue, passive=True)
     if info.type == "stream":
-        made = Peeked(messages=[], ready=info.messages or 0, consumers=found.consumer_count, budget=budget)
+        made = Peeked(messages=[], taken=0, ready=info.messages or 0, consumers=found.consumer_count, budget=budget)
         stream = {OFFSET_ARGUMENT: "first"}
         _take(broker, queue, min(count, PEEK_MAX), made, Spending(budget), _QUIET_SHARED_S, stream)
         made.ready = max(made.ready, len(made.messages))
@@ -112,7 +112,7 @@ def peek(
             hint=f"busctl tail {queue} shows what comes",
         )
     broker.guard_change(f"taking messages from {budget.queue!r} to look at them")
-    made = Peeked(messages=[], ready=found.message_count, consumers=found.consumer_count, budget=budget)
+    made = Peeked(messages=[], taken=0, ready=found.message_count, consumers=found.consumer_count, budget=budget)
     made.delayed = info.delayed
     wanted = min(count, found.message_count, HOLD_MAX if budget.counts else PEEK_MAX)
     if wanted:
