@@ -105,6 +105,9 @@ class MessageBroker:
 
         Args:
             timeout: seconds; what is not done by then is cut, and the report says so. Closing twice is fine.
+
+        Raises:
+            RuntimeError: in a callback on an I/O thread, which it would wait for.
         """
         return self.links.close(timeout)
 

@@ -180,6 +180,19 @@ def die_quietly_on_signals() -> None:
             signal.signal(signal.SIGHUP, unwind)
 
 
+def leave_at_signals(code: int) -> None:
+    """Let a signal end the program at once from here on: all is given back, and its code is known."""
+
+    def leave(_number: int, _frame: FrameType | None) -> NoReturn:
+        with contextlib.suppress(OSError, ValueError, RuntimeError):  # it may strike while that is done anyway
+            sys.stdout.flush()
+        os._exit(code)
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, leave)
+
+
 @contextlib.contextmanager
 def signals_to(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Let what would end the program call a handler while the block runs; what is ignored (nohup) stays so.

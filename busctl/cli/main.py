@@ -189,11 +189,10 @@ def _name_values_only() -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
-    typed.take_over()
     typed_flags = flags.GlobalFlags()
-    command = program()
     try:
-        code = command.main(
+        typed.take_over()
+        code = program().main(
             args=list(sys.argv[1:] if arguments is None else arguments),
             prog_name="busctl",
             standalone_mode=False,
@@ -244,4 +243,6 @@ def main() -> NoReturn:
     exits.fill_missing_streams()
     exits.let_streams_take_anything()
     exits.die_quietly_on_signals()
-    sys.exit(run())
+    code = run()
+    exits.leave_at_signals(code)
+    sys.exit(code)

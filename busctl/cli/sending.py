@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from busctl_lib.publishers import MessagePublisher
 
 OnReceipt = Callable[[dict[str, Any]], None]
-_LAST_CONFIRMS_S = 5.0
+_LAST_CONFIRMS_S = 2.0
 """How long what is under way is waited for after an interruption."""
 
 
@@ -75,7 +75,8 @@ class Sending:
         self._stopping = False
         self._ended = threading.Event()
         self._trouble: BaseException | None = None
-        self._started_at = self._ended_at = time.time()
+        self._started_at = time.time()
+        self._last_confirm_at: float | None = None
         self.state = "planned"
         """planned, running, done, partial, failed or cancelled."""
 
@@ -149,6 +150,11 @@ class Sending:
         if self._planned == 1 and last is not None:
             account["message_id"] = last.properties.message_id
         return account
+
+    @property
+    def _ended_at(self) -> float:
+        """When the last confirm came; now, where somebody did not wait for it."""
+        return self._last_confirm_at or time.time()
 
     @property
     def _planned(self) -> int:
@@ -231,7 +237,7 @@ class Sending:
             # Of what comes, not longer than the next: the end is the time of the last confirm.
             if not self._next(until, on_receipt) and self._stopping:
                 until = min(until, time.monotonic() + _LAST_CONFIRMS_S)
-        self._ended_at = time.time()
+        self._last_confirm_at = time.time()
 
     def _note(self, entry: Entry, elapsed_s: float, on_receipt: OnReceipt | None) -> None:
         from busctl_lib.publishers import failure_of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from busctl_lib.taps import TapEvent, TapPlan, Taps
 
 _BATCH = 256
+_A_WHILE_S = 1.0
 _LOOK_S = 0.5
 """How often to look whether anybody still reads stdout."""
 
@@ -207,15 +209,24 @@ def _take(taps: Taps, timeout: float, most: int) -> list[TapEvent]:
 
 @contextlib.contextmanager
 def patiently() -> Iterator[None]:
-    """Let giving back finish when Ctrl-C is hit again; a further one leaves the rest to the next run."""
-    hits = 0
+    """Let giving back finish; by Ctrl-C, who was told that it takes a while leaves the rest to the next run."""
+    told = threading.Event()
+
+    def tell() -> None:
+        if not told.is_set():
+            told.set()
+            exits.note("giving back what was borrowed; again to leave that to the next run")
 
     def once_more(_number: int, _frame: FrameType | None) -> None:
-        nonlocal hits
-        hits += 1
-        if hits > 1:
+        if told.is_set():
             raise KeyboardInterrupt
-        exits.note("giving back what was borrowed; again to leave that to the next run")
+        tell()
 
-    with exits.signals_to(once_more):
-        yield
+    timer = threading.Timer(_A_WHILE_S, tell)
+    timer.daemon = True
+    timer.start()
+    try:
+        with exits.signals_to(once_more):
+            yield
+    finally:
+        timer.cancel()

@@ -7,6 +7,7 @@ callback can end the loop: what it raises is logged, and the owner told.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -51,6 +52,7 @@ class IoThread:
         self._commands: deque[Callable[[], Any]] = deque()
         self._woken = False
         self._thread: threading.Thread | None = None
+        self._process = os.getpid()
 
     # -- any thread
 
@@ -81,9 +83,14 @@ class IoThread:
         return threading.current_thread() is self._thread
 
     @property
+    def is_another_process(self) -> bool:
+        """Whether this process was forked from the one that had the thread: it has none."""
+        return self._process != os.getpid()
+
+    @property
     def started(self) -> bool:
         """Whether there is a thread that has not ended."""
-        return self._thread is not None and not self.ended.is_set()
+        return self._thread is not None and not self.ended.is_set() and not self.is_another_process
 
     def join(self, timeout: float) -> None:
         """Wait for the thread's end."""

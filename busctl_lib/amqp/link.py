@@ -94,6 +94,11 @@ class Link:
         Raises:
             LoginRefused, VhostNotFound, CannotConnect: the last endpoint's reason.
         """
+        if self._io.is_another_process:
+            raise LinkLost(
+                "this process was forked from the one that has the connection",
+                hint="open a broker object of its own after the fork",
+            )
         token = self._dialer.rotation.current.token
         if token is not None and self._first is None:
             token()  # who makes it may take long, and tells here what is wrong
@@ -153,6 +158,11 @@ class Link:
     def says(self) -> str:
         """Its state, and why it is in it."""
         return f"the link is {self.state.value}{f': {self._reason}' if self._reason else ''}"
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the caller is on its I/O thread, where nothing may wait for it."""
+        return self._io.is_current
 
     @property
     def lag_s(self) -> float:

@@ -165,6 +165,8 @@ class Links:
 
     def close(self, timeout: float) -> CloseReport:
         """Drain and end both links; what is not done after `timeout` seconds is cut."""
+        if any(link is not None and link.is_current for link in (self._publish, self._consume)):
+            raise RuntimeError("close() was called in a callback on an I/O thread, which it would wait for")
         deadline = time.monotonic() + timeout
         before = Counter(self.counts)
         with self._lock:

@@ -98,6 +98,7 @@ class MessageConsumer:
         self._running: list[Running] = []
         self._stop = threading.Event()
         self._finishing = threading.Lock()
+        self._finisher: int | None = None
 
     def register_handler(self, action: str, handler: Handler) -> None:
         """Call `handler(message, properties)` for messages whose `action` is this one."""
@@ -145,10 +146,18 @@ class MessageConsumer:
 
     def _finish(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout  # of all queues together
-        with self._finishing:  # whoever comes second waits: its next step may be to close the broker
+        if self._finisher == threading.get_ident():  # another signal struck while its handler does just this
+            return
+        if not self._finishing.acquire(timeout=timeout):  # who comes second waits: it may close the broker next
+            return
+        try:
+            self._finisher = threading.get_ident()
             while self._running:
                 self._running[-1].stop(max(0.5, deadline - time.monotonic()))
                 self._running.pop()
+        finally:
+            self._finisher = None
+            self._finishing.release()
 
     # -- one message
 

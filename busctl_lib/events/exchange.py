@@ -22,6 +22,7 @@ from busctl_lib.management import ManagementClient
 EXCHANGE = "amq.rabbitmq.event"
 """Where the plug-in rabbitmq_event_exchange publishes what happens."""
 _MOST_WAITING = 10_000
+_CLOSE_S = 2.0
 _PROOF_S = 5.0
 """So long the news of one's own consumer may take."""
 _LIFTED = ("timestamp_in_ms", "vhost", "user_who_performed_action", "name")
@@ -156,8 +157,8 @@ class ExchangeFeed:
         """Give the queue back."""
         self._broker.remove_listener(self._link_changed)
         with contextlib.suppress(BusError):  # then it goes with the connection
-            self._subscription.cancel()
-            self._broker.delete_queue(self._queue)
+            self._subscription.cancel(_CLOSE_S)
+            self._broker.delete_queue(self._queue, timeout=_CLOSE_S)
 
     def _take(self, delivery: Delivery) -> None:
         """Read an event. Thread: the I/O thread."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Self
 
@@ -86,6 +87,10 @@ class ManagementClient(Changes, PresenceReading, AccessReading):
     def read_only(self) -> bool:
         """Whether changes are refused."""
         return self._http.read_only
+
+    def within(self, seconds: float) -> AbstractContextManager[None]:
+        """Let all that is asked in the block be answered within so many seconds: for who must come to an end."""
+        return self._http.within(seconds)
 
     def close(self) -> None:
         """Close the connections."""

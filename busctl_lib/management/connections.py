@@ -7,14 +7,16 @@ takes to answer.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import http.client
 import os
 import select
 import socket
 import threading
+import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from busctl_lib.tls import TlsFiles
 
 _KEPT = 8
+_LEAST_S = 0.2
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 BROKEN = (OSError, http.client.HTTPException, zlib.error)
 """What a request raises that got no answer, or not a whole one."""
@@ -137,7 +140,7 @@ class Connections:
             target = f"/{rest.partition('/')[2]}"
         try:
             if http.sock is None:
-                _open(http, timing.connect_s)
+                _open(http, timing.connect_s, deadline.watch)
             deadline.watch(http.sock)
             http.sock.settimeout(timing.read_s)
             http.request(method, target, body, {**(connection.headers or {}), **headers})
@@ -201,19 +204,68 @@ class _Https(http.client.HTTPSConnection):
     def __init__(self, host: str, port: int, context: ssl.SSLContext, server_name: str) -> None:
         super().__init__(host, port, context=context)
         self._files, self._server_name = context, server_name
+        self.watch: Callable[[socket.socket], None] = lambda _connection: None
+        """Told of the connection in use before it shakes hands."""
 
     def connect(self) -> None:
         """Connect, through a proxy where there is one, and shake hands."""
         http.client.HTTPConnection.connect(self)
-        self.sock = self._files.wrap_socket(self.sock, server_hostname=self._server_name)
+        self.sock = secured = self._files.wrap_socket(
+            self.sock, server_hostname=self._server_name, do_handshake_on_connect=False
+        )
+        self.watch(secured)
+        secured.do_handshake()
 
 
-def _open(connection: http.client.HTTPConnection, connect_s: float) -> None:
+def _open(connection: http.client.HTTPConnection, connect_s: float, watch: Callable[[socket.socket], None]) -> None:
+    def connected(address: tuple[str, int], timeout: float, *_: object) -> socket.socket:
+        made = _connected(address, timeout)
+        watch(made)
+        return made
+
     connection.timeout = connect_s
+    connection._create_connection = connected  # type: ignore[attr-defined]  # also to a proxy
+    if isinstance(connection, _Https):
+        connection.watch = watch
     try:
         connection.connect()
     except TimeoutError as error:
         raise ConnectTimeout from error
+
+
+def _connected(address: tuple[str, int], timeout: float) -> socket.socket:
+    """A connection to the first address of a host that takes one, all within one time."""
+    ends_at = time.monotonic() + timeout
+    failure: OSError | None = None
+    for found in _addresses(*address, timeout):
+        try:
+            return socket.create_connection(found, max(_LEAST_S, ends_at - time.monotonic()))
+        except OSError as error:
+            failure = failure or error
+    raise failure or OSError(errno.EHOSTUNREACH, "the host has no address")
+
+
+def _addresses(host: str, port: int, timeout: float) -> list[tuple[str, int]]:
+    """The addresses of a host: looked up beside, because nothing can interrupt that nor end it in time."""
+    found: list[tuple[str, int]] = []
+    failures: list[Exception] = []
+    done = threading.Event()
+
+    def look_up() -> None:
+        try:
+            infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            found.extend(dict.fromkeys((str(info[4][0]), port) for info in infos))
+        except (OSError, UnicodeError) as error:
+            failures.append(error)
+        finally:
+            done.set()
+
+    threading.Thread(target=look_up, name="busctl-lookup", daemon=True).start()
+    if not done.wait(timeout):
+        raise TimeoutError(f"the address of {host} was not found in time")
+    for failure in failures:
+        raise failure
+    return found
 
 
 class _Deadline:

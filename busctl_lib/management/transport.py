@@ -6,7 +6,8 @@ import contextlib
 import functools
 import re
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from http.client import InvalidURL
 from typing import Any, TypeVar, cast
 from urllib.parse import quote, urlencode
@@ -37,6 +38,8 @@ Params = Mapping[str, str | int]
 NO_PATH = (".", "..")
 """Names that no path can hold."""
 _OPEN_CONNECT_S = 1.0
+_LEAST_S = 0.3
+"""Every request has so much time."""
 _ABSENT = "Not Found"  # the API's reason; its `error` is "Object Not Found"
 _PATH = re.compile(r"at `\$(.*)`$")
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|(\[\.\.\.\])")
@@ -68,6 +71,8 @@ class Transport:
         self.login = Login(self.url, user, "guest" if secret is None else secret, token)
         self.read_only = read_only
         self._timeout_s = timeout_s
+        self._until: float | None = None
+        """When all must be answered (monotonic); see `within`."""
         secure = self.url.startswith("https:")
         if tls is not None and secure:
             tls.context()  # which tells what is wrong with a file better than the first request
@@ -158,7 +163,19 @@ class Transport:
             return self._ask(method, url, {**headers, "Authorization": self.login.header()}, timing, data)
         return answer
 
+    @contextlib.contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Let all that is asked meanwhile, by whomever, be answered within so many seconds."""
+        before, self._until = self._until, time.monotonic() + seconds
+        try:
+            yield
+        finally:
+            self._until = before
+
     def _ask(self, method: str, url: str, headers: Mapping[str, str], timing: Timing, data: bytes | None) -> Answer:
+        if self._until is not None:
+            left_s = max(_LEAST_S, self._until - time.monotonic())
+            timing = Timing(*(min(each, left_s) for each in timing))
         try:
             return self._connections.ask(method, url, headers, timing, data)
         except (InvalidURL, UnicodeError) as error:

@@ -39,6 +39,8 @@ _REST = 9
 """The API rests this many times as long as a look took."""
 _UNSEEN_S = 10.0
 _RETRY_S = 1.0
+_GIVE_BACK_S, _WATCH_END_S, _LAST_LOOK_S = 8.0, 3.0, 2.0
+"""At the end: for all that is asked of the API, for the watch to end, and for a last look."""
 _PATIENCE_S = 1.5
 _PATIENCE_AFTER_GAP_S = 30.0
 _PULSE_S = 1.0
@@ -132,12 +134,15 @@ class Tap:
         self._closing.set()
         self._wake.set()
         self.buffer.end()
-        if self._watcher is not None:
-            self._watcher.join(30)
-        self._broker.remove_listener(self._on_link)
-        self._give_back()
-        if self._watcher is not None and not self._ended and self._doubt_since is None:
-            self._look_back()
+        began = time.monotonic()
+        with self._management.within(_GIVE_BACK_S):  # a broker that hangs takes nothing back
+            if self._watcher is not None:
+                self._watcher.join(_WATCH_END_S)
+            self._broker.remove_listener(self._on_link)
+            self._give_back()
+            quick = time.monotonic() - began < _WATCH_END_S
+            if self._watcher is not None and not self._ended and self._doubt_since is None and quick:
+                self._look_back()
         self._closed = True
 
     def next(self, timeout: float | None = None) -> TapEvent | None:
@@ -228,12 +233,12 @@ class Tap:
 
     def _require_there(self) -> None:
         """Ask the broker itself. Raises Gone: what is watched is not there."""
-        plan = self.plan
+        plan, timeout = self.plan, _LAST_LOOK_S if self._closing.is_set() else None
         try:
             if plan.queue is not None:
-                self._broker.declare_queue(plan.queue, passive=True)
+                self._broker.declare_queue(plan.queue, passive=True, timeout=timeout)
             elif plan.exchange:
-                self._broker.declare_exchange(plan.exchange, passive=True)
+                self._broker.declare_exchange(plan.exchange, passive=True, timeout=timeout)
         except NotFound as error:
             if "no queue" in error.text or "no exchange" in error.text:  # not: it is on a node that is down
                 raise Gone(
