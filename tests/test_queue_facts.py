@@ -105,9 +105,16 @@ def test_a_consumer_tells_its_timeout_and_its_queues_limit(
     tag = wait_until(
         lambda: next((each["consumer_tag"] for each in json.loads(run("consumers", "-o", "json")[1])), None), timeout=30
     )
+
+    def its_own() -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(run("consumers", tag, "-o", "json")[1])
+        return found
+
+    if release >= (4, 3):
+        wait_until(lambda: "delivery_limit" in its_own(), timeout=30)  # of its queue, which tells after some seconds
+        wait_until(lambda: "timeout 2 m" in run("queues", "orders")[1], timeout=30)
     listed = run("consumers", "--columns", "timeout", "-o", "table")[1]
-    shown = run("consumers", tag)[1]
-    told = json.loads(run("consumers", tag, "-o", "json")[1])
+    shown, told = run("consumers", tag)[1], its_own()
     assert told["arguments"] == {"x-consumer-timeout": 120_000}
     assert ("consumer_timeout" in told) is (release >= (4, 0))
     if release >= (4, 3):
