@@ -282,16 +282,15 @@ def test_without_the_api_the_broker_itself_says_that_a_queue_is_gone(bus: Bus, m
             seen(tap, 1)
 
 
-def test_a_queue_that_both_doors_do_not_know_at_once_is_gone_at_once(bus: Bus) -> None:
+def test_a_queue_that_both_doors_do_not_know_at_once_is_gone_at_once(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not only after the patience for a broker that is going down or coming up."""
+    monkeypatch.setattr(taps_tap, "_PATIENCE_S", NEVER_S)
     with bus.open(bus.plan("q"), watch_s=NEVER_S) as tap:
         be_sure(tap)
         bus.broker.delete_queue("q")
-        began = time.monotonic()
         look(tap)
         with pytest.raises(Gone):
             seen(tap, 1)
-        assert time.monotonic() - began < 1.4
 
 
 def test_no_way_is_planned_that_takes_a_right_the_user_does_not_have(bus: Bus) -> None:
@@ -319,7 +318,8 @@ def test_a_tap_ends_with_its_virtual_host(node: TestBroker, tmp_path: Path, via:
         bus.broker.bind_queue("q", "amq.topic", "#")
         with bus.open(bus.plan("q", via=via)) as tap:
             requests.delete(f"{bus.api}/vhosts/{bus.name}", timeout=10).raise_for_status()
-            with pytest.raises(VhostNotFound, match="does not exist"):
-                seen(tap, 1, 20)
+            # Its queues go first. Where the link was back before the rest went, a broker that comes up is waited for.
+            with pytest.raises((VhostNotFound, Gone), match="does not exist|was deleted"):
+                seen(tap, 1, 90)
         bus.close()
         requests.put(f"{bus.api}/vhosts/{bus.name}", timeout=10).raise_for_status()  # for `own_vhost` to delete
