@@ -319,7 +319,7 @@ def test_a_tap_ends_with_its_virtual_host(node: TestBroker, tmp_path: Path, via:
         with bus.open(bus.plan("q", via=via)) as tap:
             requests.delete(f"{bus.api}/vhosts/{bus.name}", timeout=10).raise_for_status()
             # Its queues go first. Where the link was back before the rest went, a broker that comes up is waited for.
-            with pytest.raises((VhostNotFound, Gone), match="does not exist|was deleted"):
+            with pytest.raises((VhostNotFound, Gone), match=r"does not exist|was deleted"):
                 seen(tap, 1, 90)
         bus.close()
         requests.put(f"{bus.api}/vhosts/{bus.name}", timeout=10).raise_for_status()  # for `own_vhost` to delete
