@@ -72,13 +72,13 @@ class Proxy:
             if self._refusing:
                 client.close()
                 continue
-            self.accepted += 1
             try:
                 server = socket.create_connection(self._target)
             except OSError:
                 client.close()
                 continue
             self._pairs.append((client, server))
+            self.accepted += 1
             for source, sink in ((client, server), (server, client)):
                 threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
 

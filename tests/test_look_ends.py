@@ -98,10 +98,9 @@ def by_kill(look: Look, _proxy: Proxy, _victim: Victim | None) -> None:
 
 
 def by_lost_links(look: Look, proxy: Proxy, _victim: Victim | None) -> None:
-    for _ in range(FLAPS):
-        accepted = proxy.accepted
+    for lost in range(FLAPS):
         proxy.cut()
-        wait_until(lambda accepted=accepted: look.ended or proxy.accepted > accepted, 60)  # type: ignore[misc]
+        wait_until(lambda lost=lost: look.ended or look.said.count("was lost for") > lost, 60)  # type: ignore[misc]
         if look.ended:
             break
     look.end()

@@ -87,6 +87,7 @@ def _plan(session: Session, targets: Targets, queue: str | None, rights: Rights,
             accept_loss=targets.accept_loss,
             accept_delay=targets.accept_delay,
             rights=rights,
+            broker=None if explain else session.broker,
         )
     except ApiUnreachable as error:
         if not explain:

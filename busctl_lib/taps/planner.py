@@ -8,6 +8,7 @@ and needs an administrator. Holding takes messages from whoever else consumes, s
 
 from __future__ import annotations
 
+from busctl_lib.broker import MessageBroker
 from busctl_lib.errors import ConfigError, GuardRefused
 from busctl_lib.management import ManagementClient
 from busctl_lib.rights import Rights
@@ -34,6 +35,7 @@ def plan(
     accept_loss: bool = False,
     accept_delay: bool = False,
     rights: Rights | None = None,
+    broker: MessageBroker | None = None,
 ) -> TapPlan:
     """Choose the way to watch a queue, what goes through an exchange, or a whole vhost.
 
@@ -50,6 +52,7 @@ def plan(
         accept_loss: Hold also where the peek budget is used up.
         accept_delay: Hold also where delayed retry hides for a while what is given back.
         rights: Of the user who will watch: no way is planned that takes a right it is known not to have.
+        broker: To the vhost: asked before a hold is refused for a consumer that the API may still tell of in error.
 
     Raises:
         NotFound: no such queue or exchange.
@@ -72,6 +75,7 @@ def plan(
             accept_loss=accept_loss,
             accept_delay=accept_delay,
             rights=rights,
+            broker=broker,
         )
         verdicts = _for_queue(management, vhost, queue, guard, asked)
     elif exchange is not None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from busctl_lib.broker import MessageBroker
 from busctl_lib.errors import ConfigError, GuardRefused
 from busctl_lib.management import ManagementClient, QueueInfo, settings_of
 from busctl_lib.rights import Rights
@@ -27,6 +28,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     accept_loss: bool
     accept_delay: bool
     rights: Rights | None = None
+    broker: MessageBroker | None = None
+    """Asked how many consume a queue, where the API still tells of some."""
 
 
 def taking(management: ManagementClient, info: QueueInfo, others: list[Verdict], asked: Asked) -> list[Verdict]:
@@ -68,7 +71,7 @@ def _stream(info: QueueInfo, asked: Asked) -> Verdict:
 
 
 def _hold(management: ManagementClient, info: QueueInfo, asked: Asked) -> Verdict:
-    refusal = cannot_hold(management, info)
+    refusal = cannot_hold(management, info, asked.broker)
     if refusal is not None:
         return Verdict(way="hold", refusal=refusal)
     budget = peek_budget(management, info.vhost, info.name, info=info)
@@ -111,20 +114,21 @@ def consumer_timeout_ms(info: QueueInfo, settings: dict[str, Any]) -> int | None
     return min((ms for ms in given if isinstance(ms, int) and ms > 0), default=None)
 
 
-def cannot_hold(management: ManagementClient, info: QueueInfo) -> str | None:
+def cannot_hold(management: ManagementClient, info: QueueInfo, broker: MessageBroker | None = None) -> str | None:
     """Say why messages of this queue cannot be held without harm to somebody, if so."""
     if management.read_only:
         return "it takes messages for a while, and this session is read-only"
-    if consumers := _consumers(info):
+    if consumers := _consumers(info, broker):
         return f"the queue has {counted(consumers, 'consumer')}: holding would take their messages"
     if (info.arguments or {}).get(SINGLE_ACTIVE):
         return "the queue lets one consumer be active: holding would keep the right one out"
     return ends_with_a_look(info, consumers)
 
 
-def _consumers(info: QueueInfo) -> int:
-    """How many there are: their count is some seconds old, they themselves are not."""
-    return len(info.consumer_details) if info.consumer_details is not None else info.consumers or 0
+def _consumers(info: QueueInfo, broker: MessageBroker | None) -> int:
+    """How many there are. The API's count is some seconds old, and it may tell of one whose node was started again."""
+    told = len(info.consumer_details) if info.consumer_details is not None else info.consumers or 0
+    return broker.declare_queue(info.name, passive=True).consumer_count if told and broker is not None else told
 
 
 def ends_with_a_look(info: QueueInfo, consumers: int) -> str | None:
@@ -145,7 +149,7 @@ def require_lasting(info: QueueInfo, consumers: int) -> None:
 def _consume(management: ManagementClient, info: QueueInfo, asked: Asked) -> Verdict:
     if management.read_only:
         return Verdict(way="consume", refusal="it takes the messages away, and this session is read-only")
-    if (why := ends_with_a_look(info, _consumers(info))) is not None:
+    if (why := ends_with_a_look(info, _consumers(info, asked.broker))) is not None:
         return Verdict(way="consume", refusal=why)
     retry = peek_budget(management, info.vhost, info.name, info=info).retry
     costs = "the messages that are shown are gone from the queue"

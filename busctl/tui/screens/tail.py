@@ -91,7 +91,14 @@ class TailScreen(MessagesPlace):
 
         session = self.feed.session
         production = session.settings.production
-        plan = plan_tap(session.management, session.vhost, self.queue, production=production, rights=session.rights)
+        plan = plan_tap(
+            session.management,
+            session.vhost,
+            self.queue,
+            production=production,
+            rights=session.rights,
+            broker=session.broker,
+        )
         # The app: the screen may be gone when the tap has something to say.
         with opened_tap(self.feed, self.app, plan) as tap:
             try:
