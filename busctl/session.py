@@ -230,7 +230,11 @@ class Session:
 
 
 def _why_cluster(api: ManagementClient) -> str | None:
-    """Why a cluster takes no changes, if so: RabbitMQ from 4.0 on keeps what is declared by majority."""
+    """Why a cluster takes no changes, if so: 4.3.6 keeps what is declared by majority, 3.10.8 and 4.0.5 do not."""
+    from busctl_lib.management.infos_cluster import release_of
+
+    if (release_of(api.overview().rabbitmq_version) or (0,)) < (4, 3):
+        return None
     nodes = api.nodes()
     running = sum(bool(node.running) for node in nodes)
     if 2 * running > len(nodes):
