@@ -35,7 +35,7 @@ else
 endif
 
 tests: compiled
-	@.ci/terminal
+	@.ci/programs
 	@.ci/proton
 	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m 'not faults' $(SCOPE) $(ARGS)
 
